@@ -1,0 +1,2 @@
+// Package journal runs one internal partition as a state machine's log.
+package journal
