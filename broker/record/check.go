@@ -232,33 +232,33 @@ func (w *window) largeFields(n int64) (f fields, err error) {
 	if headers < 0 || headers > s.left {
 		s.fail(errVarint)
 	}
-	for ; headers > 0 && s.err == nil; headers-- {
+	for ; headers > 0 && w.err == nil; headers-- {
 		s.skip(s.varint())
 		if value := s.varint(); value != -1 {
 			s.skip(value)
 		}
 	}
-	if s.err == nil && s.left != 0 {
+	if w.err == nil && s.left != 0 {
 		s.fail(errVarint)
 	}
-	return f, s.err
+	return f, w.err
 }
 
 // streamed is a cursor over the next left bytes of a window.
+// Why the error is the window's: kept here it would make the compiler put every window on the heap.
 type streamed struct {
 	w    *window
 	left int64
-	err  error
 }
 
 func (s *streamed) fail(err error) {
-	if s.err == nil {
-		s.err = err
+	if s.w.err == nil {
+		s.w.err = err
 	}
 }
 
 func (s *streamed) varint() int64 {
-	if s.err != nil {
+	if s.w.err != nil {
 		return 0
 	}
 	if err := s.w.fill(maxVarint); err != nil {
@@ -277,7 +277,7 @@ func (s *streamed) varint() int64 {
 }
 
 func (s *streamed) skip(n int64) {
-	if s.err != nil {
+	if s.w.err != nil {
 		return
 	}
 	if n < 0 || n > s.left {

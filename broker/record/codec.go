@@ -68,10 +68,11 @@ const (
 
 // Why package variables: pools are caches without meaning; a decoder of zstd costs 100 µs and much garbage to make.
 var (
-	gzipReaders sync.Pool
-	zstdReaders sync.Pool
-	lz4Readers  sync.Pool
-	buffers     = sync.Pool{New: func() any { return new([windowSize]byte) }}
+	gzipReaders   sync.Pool
+	snappyReaders sync.Pool
+	zstdReaders   sync.Pool
+	lz4Readers    sync.Pool
+	buffers       = sync.Pool{New: func() any { return new([windowSize]byte) }}
 )
 
 // newDecoder gives a stream of decompressed records and a function that gives the decoder back.
@@ -88,7 +89,12 @@ func newDecoder(c Codec, b []byte) (io.Reader, func(), error) {
 		}
 		return r, func() { gzipReaders.Put(r) }, nil
 	case Snappy:
-		return newSnappyReader(b), func() {}, nil
+		r, _ := snappyReaders.Get().(*snappyReader)
+		if r == nil {
+			r = new(snappyReader)
+		}
+		r.reset(b)
+		return r, func() { r.reset(nil); snappyReaders.Put(r) }, nil
 	case LZ4:
 		r, _ := lz4Readers.Get().(*lz4.Reader)
 		if r == nil {
@@ -130,12 +136,16 @@ type snappyReader struct {
 	at     int
 }
 
-func newSnappyReader(b []byte) *snappyReader {
-	r := &snappyReader{src: b}
+// reset sets r on a new stream. It keeps only the memory of a usual block.
+func (r *snappyReader) reset(b []byte) {
+	buf := r.buf[:0]
+	if cap(buf) > windowSize {
+		buf = nil
+	}
+	*r = snappyReader{src: b, buf: buf}
 	if len(b) >= xerialHeader && [8]byte(b) == xerialMagic {
 		r.framed, r.src = true, b[xerialHeader:]
 	}
-	return r
 }
 
 var errSnappy = errors.New("malformed snappy stream")

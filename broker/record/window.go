@@ -23,6 +23,7 @@ type window struct {
 	left int64  // bytes that may still be decompressed
 	free func()
 	pool *[windowSize]byte
+	err  error // first failure of a streamed record
 }
 
 // open sets w on the records of a batch; done must be called unless open failed.
