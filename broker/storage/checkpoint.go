@@ -160,7 +160,7 @@ func (d *directory) putFilesLocked(name string, content []byte, must bool) error
 	write := func() error { return disk.WriteAtomic(d.disk, name, content) }
 	var err error
 	if must {
-		err = d.must(int64(len(content))+reserveStep, write)
+		err = d.must(int64(len(content)), write)
 	} else {
 		err = write()
 	}

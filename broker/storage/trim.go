@@ -30,7 +30,17 @@ func (l *Log) DeleteBefore(o record.Offset) (start record.Offset, err error) {
 	}
 	l.mu.newStart = max(l.mu.newStart, o)
 	l.mu.Unlock()
-	if err := l.env.checkpoint(l.dir, true); err != nil {
+	err = l.env.checkpoint(l.dir, true)
+	if isFull(err) {
+		// Why: whole segments that go take the start with them, and give the space for the rest.
+		l.chores.Lock()
+		_, derr := l.dropBelowChore(o, maxSegments, "records", true)
+		l.chores.Unlock()
+		if derr == nil {
+			err = l.env.checkpoint(l.dir, true)
+		}
+	}
+	if err != nil {
 		l.mu.Lock()
 		l.mu.newStart = 0
 		l.mu.Unlock()
@@ -41,7 +51,7 @@ func (l *Log) DeleteBefore(o record.Offset) (start record.Offset, err error) {
 	l.mu.Lock()
 	l.moveStartLocked(o)
 	l.mu.Unlock()
-	_, err = l.dropBelowChore(l.Start(), math.MaxInt, "records", false)
+	_, err = l.dropBelowChore(l.Start(), maxSegments, "records", false)
 	return l.Start(), err
 }
 
