@@ -244,11 +244,11 @@ func (s *Store) loadDirectory(d *directory) error {
 	return d.reserve.fill()
 }
 
-// points is the content of a directory's three checkpoints.
+// points is the content of a directory's checkpoints.
 type points struct {
-	recovery, start, high map[string]record.Offset
-	clean                 bool
-	// damaged: the recovery points are not known, so that nothing may be trusted and nothing be called damaged.
+	recovery, start, high, cleaned map[string]record.Offset
+	unknown                        bool // the recovery points' file is damaged
+	clean                          bool
 }
 
 func readCheckpoints(d *directory, env *env) (points, error) {
@@ -256,10 +256,11 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 	for _, f := range []struct {
 		name string
 		to   *map[string]record.Offset
-	}{{recoveryFile, &p.recovery}, {startFile, &p.start}, {highFile, &p.high}} {
+	}{{recoveryFile, &p.recovery}, {startFile, &p.start}, {highFile, &p.high}, {cleanerFile, &p.cleaned}} {
 		*f.to = map[string]record.Offset{}
 		lines, err := readLines(d.disk, f.name)
 		if errors.As(err, new(errDamaged)) {
+			p.unknown = p.unknown || f.name == recoveryFile
 			env.corruption("checkpoint")
 			env.logger.Error("checkpoint is damaged and not used", "dir", d.path, "error", err)
 			continue
@@ -318,7 +319,7 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 		return nil
 	}
 	l := newLog(s.env, d, folder, name, id, unknownConfig)
-	f := found{recovery: p.recovery[folder], start: p.start[folder], high: p.high[folder], clean: p.clean}
+	f := found{recovery: p.recovery[folder], start: p.start[folder], high: p.high[folder], cleaned: p.cleaned[folder], unknown: p.unknown, clean: p.clean}
 	err = l.recover(f)
 	if errors.Is(err, errDamage) {
 		l.mu.point = f.recovery

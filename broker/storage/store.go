@@ -169,6 +169,15 @@ func (s *Store) Delete(p topic.Partition, id topic.ID) error {
 // deleteMaking takes a log out of the store and its folder out of the way; the bytes
 // go after the delete delay. Requires: making.
 func (s *Store) deleteMaking(l *Log) error {
+	if err := s.bury(l); err != nil {
+		return err
+	}
+	l.wake()
+	return nil
+}
+
+// bury is deleteMaking without telling the log's watcher.
+func (s *Store) bury(l *Log) error {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	size := l.Size()
@@ -193,7 +202,6 @@ func (s *Store) deleteMaking(l *Log) error {
 	l.markGone()
 	l.close()
 	s.env.deleted("topic", size)
-	l.wake()
 	return nil
 }
 
