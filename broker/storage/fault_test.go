@@ -227,7 +227,7 @@ func TestNoByteLeft(t *testing.T) {
 	}
 	for {
 		memory.SetCapacity(memory.Used()) // others take all that the reserve gave
-		if _, err := inner.Append(batch(200, 1), Append{Assign: true, Now: 1}); errors.Is(err, ErrFull) {
+		if _, err := inner.Append(batch(200, 1), Append{Assign: true, Epoch: 1, Now: 1}); errors.Is(err, ErrFull) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

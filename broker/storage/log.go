@@ -37,6 +37,7 @@ type Log struct {
 	mu struct {
 		sync.Mutex // the append lock: held over the one write of an append and the creation of a segment
 		closed     bool
+		draining   bool          // about to be closed: no appends
 		timed      bool          // timer runs
 		turn       int           // counts truncations, so that a flush that ran meanwhile does not count
 		floor      record.Offset // a truncation is about to cut here: no recovery point above it

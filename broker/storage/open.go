@@ -29,7 +29,7 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now)}
+	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
 	s.mu.byKey, s.mu.byName = map[key]*Log{}, map[topic.Partition]*Log{}
 	if err := s.openAll(); err != nil {
@@ -316,6 +316,7 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 	if err != nil {
 		s.env.corruption("partition.metadata")
 		s.env.logger.Error("log folder is not used, its partition.metadata is damaged", "dir", d.path, "folder", folder, "error", err)
+		s.block(folder)
 		return nil
 	}
 	l := newLog(s.env, d, folder, name, id, unknownConfig)
@@ -347,6 +348,13 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 	return nil
 }
 
+// block keeps Create from putting an empty log where there is one that could not be opened.
+func (s *Store) block(folder string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocked[folder] = true
+}
+
 // loadNameless looks at a folder without partition.metadata: what a crash left of a
 // log that was being created is removed, anything with data stays for a human.
 func (s *Store) loadNameless(d *directory, folder string) error {
@@ -362,6 +370,7 @@ func (s *Store) loadNameless(d *directory, folder string) error {
 		if info.Size > 0 && strings.HasSuffix(e.Name, logSuffix) {
 			s.env.corruption("partition.metadata")
 			s.env.logger.Error("log folder is not used, it has data but no partition.metadata", "dir", d.path, "folder", folder)
+			s.block(folder)
 			return nil
 		}
 	}

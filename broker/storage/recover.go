@@ -307,7 +307,7 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 		}
 		s.note(&b, at, info.Modified.UnixMilli(), interval)
 		if (!trusted || r.rebuild) && b.Last() >= r.found.start {
-			r.epochs = r.noteEpoch(&b)
+			r.epochs = r.epochs.agree(b.LeaderEpoch, b.Base)
 		}
 		r.next, r.epoch = c.next, c.epoch
 	}
@@ -318,19 +318,6 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 	}
 	s.synced.Store(c.pos)
 	return c.pos == info.Size, nil
-}
-
-// noteEpoch gives the cache in line with a batch that was checked. Where they differ
-// the file is older than the log, from before a truncation, and the batch is right.
-func (r *recovery) noteEpoch(b *record.Header) epochs {
-	if r.epochs.at(b.Base) == b.LeaderEpoch {
-		return r.epochs
-	}
-	c := r.epochs.cutEnd(b.Base)
-	for len(c) > 0 && c.last() >= b.LeaderEpoch {
-		c = c[:len(c)-1]
-	}
-	return c.begin(b.LeaderEpoch, b.Base)
 }
 
 // discard removes segments behind one that was cut.

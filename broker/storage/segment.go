@@ -52,6 +52,7 @@ type segment struct {
 	firstTime atomic.Int64
 	// unindexed is the bytes behind the last index entry; only the appender uses it.
 	unindexed int64
+	allocated int64 // blocks are reserved up to here; only the appender uses it
 	jitter    int64 // ms by which this segment is rolled early
 
 	// hint and tail are (relative offset << 32 | position) of where the last read ended and
@@ -111,6 +112,21 @@ func (s *segment) drop() {
 	s.file.drop()
 	s.index.file.drop()
 	s.times.file.drop()
+}
+
+// trim gives back the blocks that were reserved and not used.
+// Requires: nobody appends.
+func (s *segment) trim() error {
+	if s.allocated <= s.size.Load() {
+		return nil
+	}
+	h, err := s.take()
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	s.allocated = 0
+	return h.Truncate(s.size.Load())
 }
 
 // fits tells whether n bytes up to offset last may be added.

@@ -69,6 +69,13 @@ func (l *Log) moveStartLocked(o record.Offset) {
 // dropBelowChore deletes closed segments that end at or below o, the oldest first, at most n of them.
 // With now their bytes are free on return, else after the delete delay. Requires: chores.
 func (l *Log) dropBelowChore(o record.Offset, n int, reason string, now bool) (freed int64, err error) {
+	if v := *l.view.Load(); n == 0 || len(v) < 2 || v[1].base > o {
+		return 0, nil
+	}
+	// Why: producer state comes from a snapshot once the batches behind it are gone.
+	if err := l.saveSnapshotsChore(); err != nil {
+		return 0, err
+	}
 	for ; n > 0; n-- {
 		l.mu.Lock()
 		v := *l.view.Load()
@@ -111,7 +118,8 @@ func (l *Log) removeSegment(s *segment, now bool) error {
 	return d.Sync(l.folder)
 }
 
-// Truncate cuts the log to end at `to` (R2). At or above End it does nothing; below Start it
+// Truncate cuts the log to end at `to`, or before the batch that holds `to` (R2). At or above
+// End only epochs without batches go; below the first segment it
 // leaves an empty log that begins at `to`.
 func (l *Log) Truncate(to record.Offset) error {
 	l.chores.Lock()
@@ -122,8 +130,12 @@ func (l *Log) Truncate(to record.Offset) error {
 		return err
 	}
 	if to >= l.End() {
+		// Why at End too: an epoch that begins there has no batches, and may not be the leader's.
+		c := l.mu.epochs.cutEnd(to)
+		l.mu.epochNews = l.mu.epochNews || len(c) != len(l.mu.epochs)
+		l.mu.epochs = c
 		l.mu.Unlock()
-		return nil
+		return l.saveEpochsChore()
 	}
 	v := *l.view.Load()
 	l.mu.Unlock()
@@ -193,6 +205,10 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	}
 	if err != nil {
 		// Why not only trouble: a log that is half cut must not be appended to.
+		if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+			l.quarantine(err)
+			return ErrOffline
+		}
 		l.dir.fail(err)
 		return l.trouble("truncate", err)
 	}
