@@ -3,7 +3,6 @@ package replica
 import (
 	"math"
 	"slices"
-	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -58,34 +57,28 @@ func LogConfig(v *config.Values, internal bool) storage.LogConfig {
 	policies := v.List("cleanup.policy")
 	return storage.LogConfig{
 		SegmentBytes:    v.Int("segment.bytes"),
-		SegmentAge:      milliseconds(v.Int("segment.ms")),
-		SegmentJitter:   milliseconds(v.Int("segment.jitter.ms")),
+		SegmentAge:      v.Duration("segment.ms"),
+		SegmentJitter:   v.Duration("segment.jitter.ms"),
 		IndexBytes:      int(v.Int("segment.index.bytes")),
 		IndexInterval:   int(v.Int("index.interval.bytes")),
 		RetentionBytes:  v.Int("retention.bytes"),
-		RetentionAge:    milliseconds(v.Int("retention.ms")),
-		DeleteDelay:     milliseconds(v.Int("file.delete.delay.ms")),
+		RetentionAge:    v.Duration("retention.ms"),
+		DeleteDelay:     v.Duration("file.delete.delay.ms"),
 		Compact:         slices.Contains(policies, "compact"),
 		Delete:          slices.Contains(policies, "delete"),
 		MinCleanable:    v.Float("min.cleanable.dirty.ratio"),
-		DeleteRetention: milliseconds(v.Int("delete.retention.ms")),
+		DeleteRetention: v.Duration("delete.retention.ms"),
 		FlushMessages:   unlessEndless(v.Int("flush.messages")),
-		FlushEvery:      milliseconds(unlessEndless(v.Int("flush.ms"))),
+		FlushEvery:      unlessEndless(v.Duration("flush.ms")),
 		Preallocate:     v.Bool("preallocate"),
 		Internal:        internal,
 	}
 }
 
 // unlessEndless turns Kafka's way to say "never", the largest number, into ours.
-func unlessEndless(n int64) int64 {
+func unlessEndless[N ~int64](n N) N {
 	if n == math.MaxInt64 {
 		return 0
 	}
 	return n
-}
-
-// milliseconds gives the longest duration for what is longer (292 years).
-func milliseconds(n int64) time.Duration {
-	const most = int64(math.MaxInt64 / time.Millisecond)
-	return time.Duration(min(n, most)) * time.Millisecond
 }

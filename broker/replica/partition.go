@@ -83,7 +83,7 @@ func readSettings(v *config.Values) *settings {
 func newPartition(s *Set, name topic.Partition, id topic.ID, log localLog, set *settings) *Partition {
 	p := &Partition{
 		name: name, id: id, self: s.o.Node, log: log,
-		stats: s.o.Stats.Topic(name.Topic), deadlines: s.deadlines, now: s.o.Now,
+		stats: s.counters.Topic(name.Topic), deadlines: s.deadlines, now: s.o.Now,
 	}
 	p.settings.Store(set)
 	p.mu.leader, p.mu.epoch = metadata.NoBroker, -1

@@ -39,10 +39,17 @@ type logStore interface {
 	failedDirs() []string
 }
 
+// counters is what a set needs of the broker's numbers.
+type counters interface {
+	Topic(name string) *stats.Topic
+	DropTopic(name string)
+}
+
 // Set is every partition this broker holds. Safe for concurrent use, Apply excepted.
 type Set struct {
 	o         Options
 	store     logStore
+	counters  counters
 	deadlines *deadlines
 
 	// partitions is a map that is never changed: Apply puts a new one in its place.
@@ -65,10 +72,13 @@ type entry struct {
 }
 
 // New wires a set without any partition; Apply fills it.
-func New(o Options) *Set { return newSet(o, storeLogs{o.Store}) }
+func New(o Options) *Set { return newSet(o, storeLogs{o.Store}, o.Stats) }
 
-func newSet(o Options, store logStore) *Set {
-	s := &Set{o: o, store: store, deadlines: newDeadlines(o.Now), kick: make(chan struct{}, 1)}
+func newSet(o Options, store logStore, c counters) *Set {
+	s := &Set{
+		o: o, store: store, counters: c,
+		deadlines: newDeadlines(o.Now), kick: make(chan struct{}, 1),
+	}
 	s.publish(map[topic.Partition]*entry{})
 	return s
 }
@@ -289,7 +299,7 @@ func (s *Set) drop(now, next map[topic.Partition]*entry) (errs []error) {
 		}
 	}
 	for name := range gone {
-		s.o.Stats.DropTopic(name)
+		s.counters.DropTopic(name)
 	}
 	return errs
 }
