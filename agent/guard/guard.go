@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,7 +142,7 @@ func New(o Options) (*Guard, error) {
 		tell:     make(chan func(context.Context), tellLength),
 	}
 	g.mu.wanted = o.Settings
-	g.now = Status{Policy: o.Settings.Policy, Threshold: o.Settings.Threshold, Acts: map[Policy]int64{}, lastAct: map[Policy]time.Time{}}
+	g.now = Status{Policy: o.Settings.Policy, Threshold: o.Settings.Threshold}
 	g.publish()
 	return g, nil
 }
@@ -190,6 +189,5 @@ func (g *Guard) Status() Status { return *g.status.Load() }
 
 func (g *Guard) publish() {
 	s := g.now
-	s.Acts, s.lastAct = maps.Clone(s.Acts), maps.Clone(s.lastAct)
 	g.status.Store(&s)
 }

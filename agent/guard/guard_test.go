@@ -164,12 +164,12 @@ func TestDeleteMakesRoomAgainAndAgain(t *testing.T) {
 			if v.refused() != "" {
 				t.Errorf("produce refused under delete: %s", v.refused())
 			}
-			wantValue(t, g, DeletedTotal, "", 54)
-			wantValue(t, g, ActsTotal, "delete", 3)
-			wantValue(t, g, Acting, "delete", 1) // latched: the acts are over, a tick sees them
-			wantValue(t, g, Acting, "reject", 0)
+			wantValue(t, g, deletedID, "", 54)
+			wantValue(t, g, deletionsID, "", 3)
+			wantValue(t, g, activeID, "", 1) // latched: the acts are over, a tick sees them
+			wantValue(t, g, rejectingID, "", 0)
 			after(2 * time.Minute)
-			wantValue(t, g, Acting, "delete", 0)
+			wantValue(t, g, activeID, "", 0)
 			if got := v.kinds(); !slices.Equal(got, []Kind{Deleted, Deleted, Deleted}) {
 				t.Errorf("events %v", got)
 			}
@@ -183,7 +183,7 @@ func TestDeleteWithNothingLeft(t *testing.T) {
 		g := v.guard(t, Settings{Policy: Delete})
 		running(t, g, func() {
 			after(time.Minute)
-			wantValue(t, g, Emptied, "", 1)
+			wantValue(t, g, exhaustedID, "", 1)
 			if got := v.kinds(); !slices.Equal(got, []Kind{Deleted}) {
 				t.Errorf("a disk that others filled is told once, got %v", got)
 			}
@@ -200,7 +200,7 @@ func TestDeleteWithNothingLeft(t *testing.T) {
 			if v.refused() != "" {
 				t.Error("produce still refused")
 			}
-			wantValue(t, g, Emptied, "", 0)
+			wantValue(t, g, exhaustedID, "", 0)
 		})
 	})
 }
@@ -215,8 +215,9 @@ func TestRejectWithinSecondsAndBack(t *testing.T) {
 			if !strings.Contains(v.refused(), "95 %") {
 				t.Fatalf("reason %q names no threshold", v.refused())
 			}
-			wantValue(t, g, Acting, "reject", 1)
-			wantValue(t, g, RejectedTotal, "", 7)
+			wantValue(t, g, activeID, "", 1)
+			wantValue(t, g, rejectingID, "", 1)
+			wantValue(t, g, rejectedID, "", 7)
 			v.fill(901)
 			after(5 * time.Second)
 			if v.refused() == "" {
@@ -267,8 +268,8 @@ func TestHangingProbeIsToldAndKeepsTheBrake(t *testing.T) {
 			v.hang = release
 			v.mu.Unlock()
 			after(8 * time.Second)
-			wantValue(t, g, ProbeFailing, "", 1)
-			if _, ok := value(t, g, UsageNow, ""); ok {
+			wantValue(t, g, probeID, "", 1)
+			if _, ok := value(t, g, usageID, ""); ok {
 				t.Error("a usage is reported that nobody read")
 			}
 			if v.refused() == "" {
@@ -279,7 +280,7 @@ func TestHangingProbeIsToldAndKeepsTheBrake(t *testing.T) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			wantValue(t, g, InForce, "delete", 1)
+			wantValue(t, g, policyID, "delete", 1)
 			if len(v.asked) > 0 {
 				t.Error("data deleted blindly")
 			}
@@ -288,8 +289,8 @@ func TestHangingProbeIsToldAndKeepsTheBrake(t *testing.T) {
 			v.mu.Unlock()
 			close(release)
 			after(time.Second)
-			wantValue(t, g, ProbeFailing, "", 0)
-			wantValue(t, g, ProbesFailed, "", 1)
+			wantValue(t, g, probeID, "", 0)
+			wantValue(t, g, failuresID, "", 1)
 			if v.refused() != "" {
 				t.Error("produce still refused at 10 %")
 			}
@@ -307,8 +308,8 @@ func TestFailingProbe(t *testing.T) {
 		g := v.guard(t, Settings{})
 		running(t, g, func() {
 			after(11 * time.Second)
-			wantValue(t, g, ProbesFailed, "", 3)
-			wantValue(t, g, ProbeFailing, "", 1)
+			wantValue(t, g, failuresID, "", 3)
+			wantValue(t, g, probeID, "", 1)
 			if got := v.kinds(); !slices.Equal(got, []Kind{ProbeFailed}) {
 				t.Errorf("events %v", got)
 			}
@@ -325,7 +326,7 @@ func TestStuckCleanerDoesNotStopTheWatch(t *testing.T) {
 			if at := g.Status().Checked; time.Since(at) > 5*time.Second {
 				t.Errorf("last look %v ago", time.Since(at))
 			}
-			wantValue(t, g, Acting, "delete", 1)
+			wantValue(t, g, activeID, "", 1)
 			if err := g.SetPolicy(Reject, "anna"); err != nil {
 				t.Fatal(err)
 			}
@@ -411,7 +412,7 @@ func TestPrimeDoesNotWaitForADeadDisk(t *testing.T) {
 		if err := g.Prime(t.Context()); !errors.Is(err, ErrProbeTimeout) || time.Since(start) != 2*time.Second {
 			t.Fatalf("error %v after %v", err, time.Since(start))
 		}
-		wantValue(t, g, ProbeFailing, "", 1)
+		wantValue(t, g, probeID, "", 1)
 		running(t, g, func() {
 			v.mu.Lock()
 			v.hang = nil
@@ -465,14 +466,14 @@ func TestForecastIsExported(t *testing.T) {
 		v := &volume{used: 500_000, total: 1_000_000}
 		g := v.guard(t, Settings{})
 		running(t, g, func() {
-			if _, ok := value(t, g, ForecastLeft, ""); ok {
+			if _, ok := value(t, g, forecastID, ""); ok {
 				t.Error("a forecast from one reading")
 			}
 			for range 12 {
 				v.fill(v.used + 5000) // 1 000 a second
 				after(5 * time.Second)
 			}
-			left, ok := value(t, g, ForecastLeft, "")
+			left, ok := value(t, g, forecastID, "")
 			if want := float64(950_000-v.used) / 1000; !ok || left < want-10 || left > want+10 {
 				t.Errorf("forecast %g s, %v; want about %g", left, ok, want)
 			}
@@ -542,7 +543,7 @@ func TestHangingAuditorLosesEventsNotTheLoop(t *testing.T) {
 			if v.refused() != "" || len(v.refusals) != 80 {
 				t.Errorf("%d moves of the brake, want 80", len(v.refusals))
 			}
-			if got, _ := value(t, g, UntoldTotal, ""); got != 80-tellLength-1 { // one is in the auditor's hands
+			if got, _ := value(t, g, untoldID, ""); got != 80-tellLength-1 { // one is in the auditor's hands
 				t.Errorf("%g events counted as dropped", got)
 			}
 		})

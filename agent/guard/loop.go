@@ -181,7 +181,7 @@ func (g *Guard) missed(err error) {
 		return // the same look, already told
 	}
 	g.late = g.probing
-	g.now.ProbeFailures++
+	g.now.Failures++
 	if !g.now.ProbeFailed {
 		g.now.ProbeFailed = true
 		g.event(Event{Kind: ProbeFailed, Err: err.Error(), Text: "disk usage cannot be read; a refusal in force stays, nothing is deleted"})
@@ -200,14 +200,14 @@ func (g *Guard) perform(d Decision) Decision {
 		g.refuse = d.Refuse
 		g.remember(d.Refuse)
 		if d.Refuse {
-			g.now.Acts[g.settings.Policy]++
+			g.now.Refusals++
 			g.event(Event{Kind: RefuseBegan, Text: "produce is refused: " + d.Reason})
 		} else {
 			g.event(Event{Kind: RefuseEnded, Text: "produce is accepted again"})
 		}
 	}
 	if d.Refuse || d.Delete {
-		g.now.lastAct[g.settings.Policy] = time.Now()
+		g.now.lastAct = time.Now()
 	}
 	if d.Delete {
 		g.acting = true
@@ -234,9 +234,12 @@ func (g *Guard) finish(a act) {
 	g.machine.Acted(a.freed, at)
 	first := !g.now.Exhausted
 	g.now.Exhausted = g.machine.Exhausted()
-	g.now.lastAct[Delete] = at
+	g.now.lastAct = at
+	if a.err != nil {
+		g.now.Failures++
+	}
 	if a.freed > 0 {
-		g.now.Acts[Delete]++
+		g.now.Deletions++
 		g.now.DeletedBytes += a.freed
 	}
 	if a.freed > 0 || a.err != nil || first { // a disk that others filled is told once, not every check

@@ -13,7 +13,7 @@ type Settings struct {
 	Share      float64       // share of the broker's message data that one deletion frees; default 0.10, above 0, at most 1
 	Interval   time.Duration // longest pause between two looks at the disk; default and limit 5 s
 	Timeout    time.Duration // how long a look may take before it counts as failed; default 2 s
-	Hold       time.Duration // how long the series belfry_guard_acting shows an act that is over; default 2 min: two periods of the sampler, so that a tick sees it
+	Hold       time.Duration // how long the series belfry_guard_active shows an act that is over; default 2 min: two periods of the sampler, so that a tick sees it
 }
 
 // The defaults and limits of Settings.

@@ -20,51 +20,55 @@ type Status struct {
 	Filling   bool          // Forecast holds
 	Forecast  time.Duration // until the threshold, at the pace of the last minutes; 0: reached
 
-	Acts          map[Policy]int64
-	DeletedBytes  int64
-	ProbeFailed   bool
-	ProbeFailures int64
-	Untold        int64 // events dropped because whoever keeps them hangs
+	Refusals     int64 // begun
+	Deletions    int64
+	DeletedBytes int64
+	ProbeFailed  bool  // the disk cannot be read now
+	Failures     int64 // looks and deletions that failed
+	Untold       int64 // events dropped because whoever keeps them hangs
 
-	lastAct map[Policy]time.Time
+	lastAct time.Time
 }
 
-// The series that a guard gives, all with the label kafka_broker.
+// The series that a guard gives, all with the label kafka_broker; the catalogue has the same names.
 const (
-	Acting        metric.ID = "belfry_guard_acting"
-	ActsTotal     metric.ID = "belfry_guard_acts_total"
-	DeletedTotal  metric.ID = "belfry_guard_deleted_bytes_total"
-	Emptied       metric.ID = "belfry_guard_exhausted"
-	ForecastLeft  metric.ID = "belfry_guard_forecast_seconds"
-	InForce       metric.ID = "belfry_guard_policy"
-	ProbeFailing  metric.ID = "belfry_guard_probe_failed"
-	ProbesFailed  metric.ID = "belfry_guard_probe_failures_total"
-	RejectedTotal metric.ID = "belfry_guard_rejected_requests_total"
-	ThresholdAt   metric.ID = "belfry_guard_threshold_percent"
-	UntoldTotal   metric.ID = "belfry_guard_untold_total"
-	UsageNow      metric.ID = "belfry_guard_usage_percent"
+	activeID    metric.ID = "belfry_guard_active"
+	deletedID   metric.ID = "belfry_guard_deleted_bytes_total"
+	deletionsID metric.ID = "belfry_guard_deletions_total"
+	usageID     metric.ID = "belfry_guard_disk_usage"
+	exhaustedID metric.ID = "belfry_guard_exhausted"
+	failuresID  metric.ID = "belfry_guard_failures_total"
+	forecastID  metric.ID = "belfry_guard_forecast_seconds"
+	policyID    metric.ID = "belfry_guard_policy"
+	probeID     metric.ID = "belfry_guard_probe_failed"
+	rejectedID  metric.ID = "belfry_guard_rejected_requests_total"
+	rejectingID metric.ID = "belfry_guard_rejecting"
+	thresholdID metric.ID = "belfry_guard_threshold"
+	untoldID    metric.ID = "belfry_guard_untold_total"
 )
 
 // Metrics are the catalogue rows of the series above, sorted by ID.
 func Metrics() []metric.Metric {
-	broker, policy := []string{"kafka_broker"}, []string{"kafka_broker", "policy"}
-	row := func(id metric.ID, unit string, labels []string, help string) metric.Metric {
-		return metric.Metric{ID: id, Help: help, Unit: unit, Labels: labels, Group: "own"}
+	row := func(id metric.ID, unit, help string) metric.Metric {
+		return metric.Metric{ID: id, Help: help, Unit: unit, Labels: []string{"kafka_broker"}, Group: "own"}
 	}
 	count := func(m metric.Metric) metric.Metric { m.Counter = true; return m }
+	policy := row(policyID, "bool", "1 for the capacity policy in force.")
+	policy.Labels = append(policy.Labels, "policy")
 	return []metric.Metric{
-		row(Acting, "bool", policy, "1 while the capacity policy acts, and for two periods after"),
-		count(row(ActsTotal, "count", policy, "acts of the capacity policy: deletions, refusals begun")),
-		count(row(DeletedTotal, "byte", broker, "message data deleted by the capacity policy")),
-		row(Emptied, "bool", broker, "1 while the disk is above the threshold and nothing is left to delete"),
-		row(ForecastLeft, "s", broker, "time until the disk reaches the capacity threshold at the present pace; absent while it does not fill"),
-		row(InForce, "bool", policy, "1 for the capacity policy in force"),
-		row(ProbeFailing, "bool", broker, "1 while the disk usage cannot be read"),
-		count(row(ProbesFailed, "count", broker, "looks at the disk that failed or were not answered in time")),
-		count(row(RejectedTotal, "count", broker, "produce requests refused by the capacity policy")),
-		row(ThresholdAt, "%", broker, "disk usage at which the capacity policy acts"),
-		count(row(UntoldTotal, "count", broker, "capacity events dropped because their keeper hangs")),
-		row(UsageNow, "%", broker, "disk usage as the capacity guard last read it"),
+		row(activeID, "bool", "1 while the data disk is past the capacity threshold or the capacity guard acts, and for two periods after."),
+		count(row(deletedID, "byte", "Bytes that the capacity guard deleted.")),
+		count(row(deletionsID, "count", "Times that the capacity guard deleted data.")),
+		row(usageID, "%", "Share of the data disk in use as the capacity guard saw it last."),
+		row(exhaustedID, "bool", "1 while the disk is past the capacity threshold and nothing is left to delete."),
+		count(row(failuresID, "count", "Times that the capacity guard could not read the disk or not delete.")),
+		row(forecastID, "s", "Time until the disk reaches the capacity threshold at the pace of the last minutes; absent while it does not fill."),
+		policy,
+		row(probeID, "bool", "1 while the disk usage cannot be read."),
+		count(row(rejectedID, "count", "Produce requests that the capacity guard refused.")),
+		row(rejectingID, "bool", "1 while the capacity guard refuses produce requests."),
+		row(thresholdID, "%", "Disk usage at which the capacity guard acts."),
+		count(row(untoldID, "count", "Capacity events that were dropped because whoever keeps them hangs.")),
 	}
 }
 
@@ -74,33 +78,30 @@ func (g *Guard) Samples() []metric.Sample {
 	broker := []metric.Label{{Name: "kafka_broker", Value: g.o.Broker}}
 	var out []metric.Sample
 	add := func(id metric.ID, v float64) { out = append(out, metric.Sample{ID: id, Labels: broker, Value: v}) }
-	each := func(id metric.ID, value func(Policy) float64) {
-		for _, p := range []Policy{Delete, Reject} {
-			out = append(out, metric.Sample{ID: id, Value: value(p), Labels: []metric.Label{broker[0], {Name: "policy", Value: string(p)}}})
-		}
+	seen := !s.Checked.IsZero() && !s.ProbeFailed
+	held := !s.lastAct.IsZero() && time.Since(s.lastAct) <= g.o.Settings.Hold
+	add(activeID, number(s.Refusing || s.Deleting || held || seen && s.Percent >= s.Threshold))
+	add(deletedID, float64(s.DeletedBytes))
+	add(deletionsID, float64(s.Deletions))
+	if seen {
+		add(usageID, s.Percent)
 	}
-	now := time.Now()
-	each(Acting, func(p Policy) float64 {
-		last, ever := s.lastAct[p]
-		return number(ever && now.Sub(last) <= g.o.Settings.Hold || p == s.Policy && (s.Refusing || s.Deleting))
-	})
-	each(ActsTotal, func(p Policy) float64 { return float64(s.Acts[p]) })
-	add(DeletedTotal, float64(s.DeletedBytes))
-	add(Emptied, number(s.Exhausted))
-	if s.Filling && !s.ProbeFailed {
-		add(ForecastLeft, s.Forecast.Seconds())
+	add(exhaustedID, number(s.Exhausted))
+	add(failuresID, float64(s.Failures))
+	if seen && s.Filling {
+		add(forecastID, s.Forecast.Seconds())
 	}
-	each(InForce, func(p Policy) float64 { return number(p == s.Policy) })
-	add(ProbeFailing, number(s.ProbeFailed))
-	add(ProbesFailed, float64(s.ProbeFailures))
+	for _, p := range []Policy{Delete, Reject} {
+		out = append(out, metric.Sample{ID: policyID, Value: number(p == s.Policy),
+			Labels: []metric.Label{broker[0], {Name: "policy", Value: string(p)}}})
+	}
+	add(probeID, number(s.ProbeFailed))
 	if g.o.Rejected != nil {
-		add(RejectedTotal, float64(g.o.Rejected()))
+		add(rejectedID, float64(g.o.Rejected()))
 	}
-	add(ThresholdAt, s.Threshold)
-	add(UntoldTotal, float64(s.Untold))
-	if !s.Checked.IsZero() && !s.ProbeFailed {
-		add(UsageNow, s.Percent)
-	}
+	add(rejectingID, number(s.Refusing))
+	add(thresholdID, s.Threshold)
+	add(untoldID, float64(s.Untold))
 	return out
 }
 
