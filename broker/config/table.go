@@ -111,6 +111,7 @@ var groups = []Setting{
 	{Name: "offsets.topic.segment.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "104857600", Min: 1 << 10, Max: maxInt, Help: "Segment size of __consumer_offsets."},
 	{Name: "offsets.retention.minutes", Scope: Node, Kind: Int, Unit: "minutes", Default: "20160", Min: 1, Max: maxInt, Help: "How long the offsets of a group without members are kept."},
 	{Name: "offsets.retention.check.interval.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "600000", Min: 1, Max: unlimited, Help: "How often offsets are looked at for expiry."},
+	{Name: "offsets.commit.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "5000", Min: 1, Max: maxInt, Help: "How long an offset commit waits to be stored before it is answered with an error."},
 	{Name: "offset.metadata.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "4096", Min: 0, Max: 1 << 20, Help: "Largest metadata text that comes with a committed offset."},
 	{Name: "group.min.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "6000", Min: 6_000, Max: 300_000, Help: "Shortest session time-out a member may ask for."},
 	{Name: "group.max.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1800000", Min: 6_000, Max: 1_800_000, Help: "Longest session time-out a member may ask for."},
