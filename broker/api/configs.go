@@ -10,23 +10,17 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 )
 
-// Kinds of configuration resources. Source: Kafka, ConfigResource.Type.
-const (
-	resourceTopic  = 2
-	resourceBroker = 4
-)
-
 func (a *API) nodeName() string { return strconv.Itoa(int(a.node)) }
 
 // resource finds what a request about settings means.
 func (a *API) resource(kind int8, name string, img *metadata.Image) (metadata.Resource, error) {
 	res := metadata.Resource{Kind: kind, Name: name}
 	switch kind {
-	case resourceTopic:
+	case metadata.TopicResource:
 		if img.Topic(name) == nil {
 			return res, refuse(kerr.UnknownTopicOrPartition, fmt.Sprintf("there is no topic %q", name))
 		}
-	case resourceBroker:
+	case metadata.BrokerResource:
 		if name == "" || name == a.nodeName() {
 			return res, nil
 		}
@@ -47,7 +41,7 @@ func (a *API) resource(kind int8, name string, img *metadata.Image) (metadata.Re
 func (a *API) settingsOf(res metadata.Resource, img *metadata.Image) ([]config.Effective, error) {
 	all, own := a.dynamic(img)
 	switch {
-	case res.Kind == resourceTopic:
+	case res.Kind == metadata.TopicResource:
 		replicas := 0
 		if t := img.Topic(res.Name); t != nil && len(t.Partitions) > 0 {
 			replicas = len(t.Partitions[0].Replicas)

@@ -117,8 +117,8 @@ func (a *API) topicSettings(set map[string]string, replicas int) []config.Effect
 
 // dynamic gives the settings made at run time: those of every broker and this one's own.
 func (a *API) dynamic(img *metadata.Image) (all, own map[string]string) {
-	return img.Config(metadata.Resource{Kind: resourceBroker}),
-		img.Config(metadata.Resource{Kind: resourceBroker, Name: a.nodeName()})
+	return img.Config(metadata.Resource{Kind: metadata.BrokerResource}),
+		img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: a.nodeName()})
 }
 
 func toBrokerIDs(ids []int32) []metadata.BrokerID {

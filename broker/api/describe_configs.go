@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -28,7 +29,7 @@ func (a *API) describeConfigs(r *wire.Request) {
 		code.see(rr.ErrorCode)
 		for _, e := range all {
 			if want.ConfigNames == nil || slices.Contains(want.ConfigNames, e.Setting.Name) {
-				rr.Configs = append(rr.Configs, describeSetting(e, res.Kind == resourceTopic, req))
+				rr.Configs = append(rr.Configs, describeSetting(e, res.Kind == metadata.TopicResource, req))
 			}
 		}
 		resp.Resources = append(resp.Resources, rr)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -193,24 +194,24 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 	if err == nil && w.lastFetched >= 0 {
 		res.endEpoch, res.endOffset, res.diverged, err = diverging(part, w)
 	}
-	if err == nil && !res.diverged {
-		var got replica.Fetched
-		if got, err = part.Read(w.offset, limit, minOne, req.IsolationLevel == 1); err == nil {
-			res.got, res.held = got, true
-			if req.Version < 10 && hasZstd(got.Slice) {
-				err = record.ErrCodec
-			}
-		}
-	}
-	if res.diverged {
+	if err == nil && res.diverged {
 		res.got.HighWatermark, res.got.LastStable, res.got.LogStart = part.HighWatermark(), part.LastStable(), part.LogStart()
+		return res
+	}
+	if err == nil {
+		var got replica.Fetched
+		got, err = part.Read(w.offset, limit, minOne, req.IsolationLevel == 1)
+		if err == nil || errors.Is(err, storage.ErrOffsetOutOfRange) {
+			res.got = got
+		}
+		res.held = err == nil
+		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
+			err = record.ErrCodec
+		}
 	}
 	if err != nil {
 		res.drop()
 		res.code, _ = a.answer("Fetch", err)
-		if res.code == kerr.OffsetOutOfRange.Code {
-			res.got.HighWatermark, res.got.LastStable, res.got.LogStart = part.HighWatermark(), part.LastStable(), part.LogStart()
-		}
 	}
 	return res
 }
