@@ -14,6 +14,9 @@ type Metric struct {
 	Grows bool
 	// Histogram tells that the ID names a family (_bucket, _sum, _count).
 	Histogram bool
+	// Open tells that a series may carry kafka_broker, kafka_topics, kafka_partitions
+	// and kafka_groups beside Labels.
+	Open bool
 	// Live tells that the metric is read at scrape time and is in no snapshot,
 	// so that no rule can watch it.
 	Live bool

@@ -5,7 +5,6 @@ const (
 	AgentUp                   ID = "belfry_agent_up"
 	Brokers                   ID = "belfry_brokers"
 	UnderReplicatedPartitions ID = "belfry_under_replicated_partitions"
-	UnderMinISRPartitions     ID = "belfry_under_min_isr_partitions"
 	OfflinePartitions         ID = "belfry_offline_partitions"
 	ConsumerGroups            ID = "belfry_consumer_groups"
 	GroupMembers              ID = "belfry_group_members"
@@ -20,16 +19,12 @@ const (
 	CollectorTimeouts         ID = "belfry_collector_timeouts_total"
 	CollectorErrors           ID = "belfry_collector_errors_total"
 	CollectorSeconds          ID = "belfry_collector_duration_seconds"
+	OpenFilesUsage            ID = "belfry_open_files_usage"
 	PartRestarts              ID = "belfry_agent_restarts_total"
 
-	GuardDiskUsage    ID = "belfry_guard_disk_usage"
-	GuardActive       ID = "belfry_guard_active"
-	GuardRejecting    ID = "belfry_guard_rejecting"
-	GuardDeletedBytes ID = "belfry_guard_deleted_bytes_total"
-	GuardDeletions    ID = "belfry_guard_deletions_total"
-	GuardFailures     ID = "belfry_guard_failures_total"
+	Alarms     ID = "belfry_alarms"
+	AlarmState ID = "belfry_alarm_state"
 
-	Alarms               ID = "belfry_alarms"
 	Notifications        ID = "belfry_notifications_total"
 	NotificationsFailed  ID = "belfry_notifications_failed_total"
 	NotificationsWaiting ID = "belfry_notifications_waiting"
@@ -41,9 +36,10 @@ const (
 	LabelCollector = "collector"
 	LabelDir       = "dir"
 	LabelPart      = "part"
+	LabelPolicy    = "policy"
 	LabelReceiver  = "receiver"
+	LabelRule      = "rule"
 	LabelSeverity  = "severity"
-	LabelState     = "state"
 	LabelWhere     = "where"
 )
 
@@ -53,7 +49,6 @@ func ownMetrics() []Metric {
 		{ID: AgentUp, Help: "Always 1: the sampler of this node beats.", Unit: "bool", Max: 1, Labels: b},
 		{ID: Brokers, Help: "Brokers registered in the instance.", Unit: "count"},
 		{ID: UnderReplicatedPartitions, Help: "Partitions with fewer replicas in sync than assigned.", Unit: "count"},
-		{ID: UnderMinISRPartitions, Help: "Partitions with fewer replicas in sync than min.insync.replicas wants.", Unit: "count"},
 		{ID: OfflinePartitions, Help: "Partitions without a leader.", Unit: "count"},
 		{ID: ConsumerGroups, Help: "Consumer groups in the instance.", Unit: "count"},
 		{ID: GroupMembers, Help: "Members of the consumer group.", Unit: "count", Labels: []string{LabelGroup}},
@@ -68,26 +63,37 @@ func ownMetrics() []Metric {
 		{ID: CollectorTimeouts, Help: "Times that a collector came after its deadline.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},
 		{ID: CollectorErrors, Help: "Times that a collector failed.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},
 		{ID: CollectorSeconds, Help: "Time that the collector took in the last period.", Unit: "s", Labels: []string{LabelCollector, LabelBroker}},
+		{ID: OpenFilesUsage, Help: "Open file descriptors of the process against its limit.", Unit: "%", Max: 100, Labels: b},
 		{ID: PartRestarts, Help: "Times that a part of the agent failed and was started again.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
 	}
 	rows = append(rows, guardMetrics(b)...)
 	return in(GroupOwn, append(rows, alarmMetrics(b)...))
 }
 
+// guardMetrics are the rows of the capacity guard, which is above this room and
+// gives the same ones: a test where both are known compares them.
 func guardMetrics(b []string) []Metric {
+	policy := []string{LabelBroker, LabelPolicy}
 	return []Metric{
-		{ID: GuardDiskUsage, Help: "Share of the data disk in use as the capacity guard saw it last.", Unit: "%", Max: 100, Labels: b},
-		{ID: GuardActive, Help: "1 while the data disk is past the capacity threshold.", Unit: "bool", Max: 1, Labels: b},
-		{ID: GuardRejecting, Help: "1 while the capacity guard refuses produce requests.", Unit: "bool", Max: 1, Labels: b},
-		{ID: GuardDeletedBytes, Help: "Bytes that the capacity guard deleted.", Unit: "byte", Counter: true, Labels: b},
-		{ID: GuardDeletions, Help: "Times that the capacity guard deleted data.", Unit: "count", Counter: true, Labels: b},
-		{ID: GuardFailures, Help: "Times that the capacity guard could not act.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_acting", Help: "1 while the capacity policy acts, and for two periods after.", Unit: "bool", Max: 1, Labels: policy},
+		{ID: "belfry_guard_acts_total", Help: "Acts of the capacity policy: deletions, refusals begun.", Unit: "count", Counter: true, Labels: policy},
+		{ID: "belfry_guard_deleted_bytes_total", Help: "Message data deleted by the capacity policy.", Unit: "byte", Counter: true, Labels: b},
+		{ID: "belfry_guard_exhausted", Help: "1 while the disk is above the threshold and nothing is left to delete.", Unit: "bool", Max: 1, Labels: b},
+		{ID: "belfry_guard_forecast_seconds", Help: "Time until the disk reaches the capacity threshold at the present pace; absent while it does not fill.", Unit: "s", Labels: b},
+		{ID: "belfry_guard_policy", Help: "1 for the capacity policy in force.", Unit: "bool", Max: 1, Labels: policy},
+		{ID: "belfry_guard_probe_failed", Help: "1 while the disk usage cannot be read.", Unit: "bool", Max: 1, Labels: b},
+		{ID: "belfry_guard_probe_failures_total", Help: "Looks at the disk that failed or were not answered in time.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_rejected_requests_total", Help: "Produce requests refused by the capacity policy.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_threshold_percent", Help: "Disk usage at which the capacity policy acts.", Unit: "%", Max: 100, Labels: b},
+		{ID: "belfry_guard_untold_total", Help: "Capacity events dropped because their keeper hangs.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_usage_percent", Help: "Disk usage as the capacity guard last read it.", Unit: "%", Max: 100, Labels: b},
 	}
 }
 
 func alarmMetrics(b []string) []Metric {
 	return []Metric{
-		{ID: Alarms, Help: "Alarms by state and severity.", Unit: "count", Labels: []string{LabelBroker, LabelSeverity, LabelState}},
+		{ID: Alarms, Help: "Alarms that are firing, by severity.", Unit: "count", Labels: []string{LabelSeverity}},
+		{ID: AlarmState, Help: "1 for each alarm that is firing, with the labels of its object.", Unit: "bool", Max: 1, Labels: []string{LabelRule, LabelSeverity}, Open: true},
 		{ID: Notifications, Help: "Notifications delivered.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelReceiver}},
 		{ID: NotificationsFailed, Help: "Attempts to notify that failed.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelReceiver}},
 		{ID: NotificationsWaiting, Help: "Notifications that wait to be delivered.", Unit: "count", Labels: []string{LabelBroker, LabelReceiver}},
