@@ -197,6 +197,8 @@ func TestRealClient(t *testing.T) {
 				}
 			}()
 			converse(t, ctx, o, c.versions, c.codecs)
+			o.mu.Lock()
+			defer o.mu.Unlock()
 			if o.keys[0] != c.produce || o.keys[1] != c.fetch {
 				t.Errorf("spoke Produce %d and Fetch %d", o.keys[0], o.keys[1])
 			}
@@ -223,10 +225,10 @@ func converse(t *testing.T, ctx context.Context, o *oneTopic, versions *kversion
 			t.Fatalf("%s: %v", c, err)
 		}
 		cl.Close()
+		o.mu.Lock()
 		if o.seen[c] != 50 {
 			t.Errorf("%s: %v", c, o.seen)
 		}
-		o.mu.Lock()
 		b := record.NewBuilder(c)
 		b.Header.Base = o.next
 		for i := range 50 {
