@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 	"math"
+	"runtime"
 )
 
 // DefaultMaxDecompressed is what a batch may grow to, in bytes, where nothing else is said.
@@ -97,8 +98,17 @@ func (h *Header) judge(l *Limits) error {
 	return nil
 }
 
+// decoding has a place for each compressed batch that is walked at a time. Why: each may hold a window of maxWindow;
+// more of them than processors would only be preempted holding it, and a thousand clients could ask for it at once.
+// Why a package variable: memory and processors belong to the process.
+var decoding = make(chan struct{}, runtime.NumCPU())
+
 // walk checks each record of the batch and gives the largest timestamp and whether a key is null.
 func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err error) {
+	if h.Codec() != None {
+		decoding <- struct{}{}
+		defer func() { <-decoding }()
+	}
 	var w window
 	if err := w.open(h.Codec(), payload, l.MaxDecompressed); err != nil {
 		return 0, false, err
