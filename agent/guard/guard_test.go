@@ -501,24 +501,23 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 }
 
-func TestSamplesAreInTheCatalogueRows(t *testing.T) {
-	g := (&volume{used: 1, total: 10}).guard(t, Settings{})
+func TestSeriesAreTheCatalogues(t *testing.T) {
+	v := &volume{used: 1, total: 10}
+	g := v.guard(t, Settings{})
+	g.trend.Add(Reading{At: time.Now().Add(-time.Second)}) // so that there is a forecast
 	if err := g.Prime(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	rows := map[metric.ID]metric.Metric{}
-	for _, m := range Metrics() {
-		rows[m.ID] = m
-	}
 	samples := g.Samples()
-	if !slices.IsSortedFunc(samples, func(a, b metric.Sample) int { return strings.Compare(string(a.ID), string(b.ID)) }) {
+	if !slices.IsSortedFunc(samples, metric.Compare) {
 		t.Error("samples are not sorted")
 	}
+	given := map[metric.ID]bool{}
 	for _, s := range samples {
-		row, ok := rows[s.ID]
+		given[s.ID] = true
+		row, ok := metric.Lookup(s.ID)
 		if !ok {
-			t.Errorf("%s has no row", s.ID)
-			continue
+			t.Errorf("%s is not in the catalogue", s.ID)
 		}
 		var names []string
 		for _, l := range s.Labels {
@@ -526,6 +525,11 @@ func TestSamplesAreInTheCatalogueRows(t *testing.T) {
 		}
 		if !slices.Equal(names, row.Labels) {
 			t.Errorf("%s has labels %v, its row %v", s.ID, names, row.Labels)
+		}
+	}
+	for _, m := range metric.Catalog() {
+		if strings.HasPrefix(string(m.ID), "belfry_guard_") && !given[m.ID] {
+			t.Errorf("%s is in the catalogue and nobody gives it", m.ID)
 		}
 	}
 }
