@@ -7,7 +7,7 @@ import (
 
 // Settings of a guard. The zero value of a field means its default.
 type Settings struct {
-	Policy     Policy        // default Delete; may change at run time
+	Policy     Policy        // default Reject; may change at run time
 	Threshold  float64       // percent of the disk in use at which the policy acts; default 95, above 0, at most 100; may change at run time
 	Hysteresis float64       // points below Threshold where a refusal ends; default 5, below Threshold
 	Share      float64       // share of the broker's message data that one deletion frees; default 0.10, above 0, at most 1
@@ -35,7 +35,7 @@ const probeShare = 10
 
 func (s Settings) filled() Settings {
 	if s.Policy == "" {
-		s.Policy = Delete
+		s.Policy = Reject
 	}
 	if s.Threshold == 0 {
 		s.Threshold = defaultThreshold
