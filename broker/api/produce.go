@@ -202,8 +202,8 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 		NoZstd:        req.Version < 7,
 		LogAppendTime: s.String("message.timestamp.type") == "LogAppendTime",
 		Now:           now.UnixMilli(),
-		MaxBefore:     s.Int("message.timestamp.before.max.ms"),
-		MaxAfter:      s.Int("message.timestamp.after.max.ms"),
+		MaxBefore:     max(1, s.Int("message.timestamp.before.max.ms")),
+		MaxAfter:      max(1, s.Int("message.timestamp.after.max.ms")), // 0 would be: no limit
 	})
 	if err != nil {
 		return nil, none, err
@@ -213,6 +213,9 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	}
 	if info.First.Transactional() {
 		return nil, none, refuse(kerr.InvalidTxnState, "transactions are not served: the batch is marked transactional")
+	}
+	if b, err = recode(b, s.String("compression.type")); err != nil {
+		return nil, none, err
 	}
 	return b, info, nil
 }
