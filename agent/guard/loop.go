@@ -231,7 +231,7 @@ func (g *Guard) act(ctx context.Context, percent float64) {
 func (g *Guard) finish(a act) {
 	at := time.Now()
 	g.acting, g.now.Deleting = false, false
-	g.machine.Acted(a.freed, at)
+	g.machine.Acted(a.freed, a.err != nil, at)
 	first := !g.now.Exhausted
 	g.now.Exhausted = g.machine.Exhausted()
 	g.now.lastAct = at
@@ -244,11 +244,12 @@ func (g *Guard) finish(a act) {
 	}
 	if a.freed > 0 || a.err != nil || first { // a disk that others filled is told once, not every check
 		e := Event{Kind: Deleted, Bytes: a.freed, Percent: a.percent, Text: fmt.Sprintf("deleted the oldest %d bytes of message data", a.freed)}
-		if a.freed == 0 {
-			e.Text = "nothing is left to delete, and the disk is above the threshold"
-		}
-		if a.err != nil {
+		switch {
+		case a.err != nil:
 			e.Err = a.err.Error()
+			e.Text = fmt.Sprintf("deleted the oldest %d bytes of message data, then could not go on", a.freed)
+		case a.freed == 0:
+			e.Text = "nothing is left to delete, and the disk is above the threshold"
 		}
 		g.event(e)
 	}
@@ -281,7 +282,7 @@ func (g *Guard) reconfigure() Decision {
 
 // pause is the time to the next look.
 func (g *Guard) pause() time.Duration {
-	if g.refuse || g.now.ProbeFailed || g.now.Exhausted {
+	if g.refuse || g.now.ProbeFailed || g.machine.Idle() {
 		return g.settings.Interval
 	}
 	until, filling := g.forecast()
