@@ -27,7 +27,7 @@ const (
 )
 
 // floorInterval is the shortest pause between two looks. A look that takes long stretches it (see probeShare).
-const floorInterval = 100 * time.Millisecond
+const floorInterval = 20 * time.Millisecond
 
 // probeShare bounds the share of time spent looking: a look that took 50 ms is followed by a pause of at least 500 ms.
 // Why: with a logical volume size a look may mean walking the data directories.
