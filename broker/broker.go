@@ -193,6 +193,15 @@ func (b *Broker) RefuseProduce(reason string) {
 	}
 }
 
+// RefusedProduce gives how many produce requests the brake has refused since the
+// node became ready.
+func (b *Broker) RefusedProduce() int64 {
+	if r := b.running(); r != nil && r.api != nil {
+		return r.api.RefusedProduce()
+	}
+	return 0
+}
+
 // errStopped is what the agent's wishes meet while nothing runs.
 var errStopped = errors.New("the broker is not running")
 

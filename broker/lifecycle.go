@@ -106,6 +106,9 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	if err := r.quorum.WaitLeading(ctx); err != nil {
 		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
 	}
+	if err := b.fixVersion(ctx, r.quorum); err != nil {
+		return err
+	}
 	b.step("registering")
 	if err := b.register(ctx, r); err != nil {
 		return err

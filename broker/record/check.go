@@ -118,23 +118,23 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	for i := int32(0); i < h.Count; i++ {
 		f, err := w.record()
 		if err != nil {
-			return 0, false, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)
+			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)}
 		}
 		if f.delta != int64(i) {
-			return 0, false, fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)
+			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)}
 		}
 		if f.nullKey {
 			nullKey = true
 			if l.NoNullKeys {
-				return 0, false, fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)
+				return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)}
 			}
 		}
 		ts := h.FirstTimestamp + f.timestamp
 		if (ts < h.FirstTimestamp) != (f.timestamp < 0) {
-			return 0, false, fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)
+			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)}
 		}
 		if err := l.judgeTime(ts); err != nil {
-			return 0, false, err
+			return 0, false, &RecordError{i, err}
 		}
 		top = max(top, ts)
 	}
@@ -150,10 +150,11 @@ func (l *Limits) judgeTime(ts int64) error {
 		return nil
 	}
 	// Why unsigned: the difference of two int64 may need 64 bits.
-	late := ts > l.Now && l.MaxAfter > 0 && uint64(ts)-uint64(l.Now) > uint64(l.MaxAfter)
-	early := ts < l.Now && l.MaxBefore > 0 && uint64(l.Now)-uint64(ts) > uint64(l.MaxBefore)
-	if late || early {
-		return fmt.Errorf("cannot take timestamp %d at %d: %w", ts, l.Now, ErrTimestamp)
+	if ahead := uint64(ts) - uint64(l.Now); ts > l.Now && l.MaxAfter > 0 && ahead > uint64(l.MaxAfter) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms ahead of the broker's clock, the limit message.timestamp.after.max.ms is %d; set the producer's clock right or raise the limit: %w", ts, ahead, l.MaxAfter, ErrTimestamp)
+	}
+	if behind := uint64(l.Now) - uint64(ts); ts < l.Now && l.MaxBefore > 0 && behind > uint64(l.MaxBefore) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms behind the broker's clock, the limit message.timestamp.before.max.ms is %d; send newer messages or raise the limit: %w", ts, behind, l.MaxBefore, ErrTimestamp)
 	}
 	return nil
 }

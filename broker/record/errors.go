@@ -11,3 +11,15 @@ var (
 	ErrCodec     = errors.New("compression type is not supported") // UNSUPPORTED_COMPRESSION_TYPE
 	ErrTimestamp = errors.New("timestamp is out of bounds")        // INVALID_TIMESTAMP
 )
+
+// RecordError says which record a batch was refused for.
+type RecordError struct {
+	Index int32 // within the batch
+	Err   error
+}
+
+// Error implements error.
+func (e *RecordError) Error() string { return e.Err.Error() }
+
+// Unwrap implements errors.Unwrap.
+func (e *RecordError) Unwrap() error { return e.Err }
