@@ -120,22 +120,11 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 		if err != nil {
 			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)}
 		}
-		if f.delta != int64(i) {
-			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)}
-		}
-		if f.nullKey {
-			nullKey = true
-			if l.NoNullKeys {
-				return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)}
-			}
-		}
 		ts := h.FirstTimestamp + f.timestamp
-		if (ts < h.FirstTimestamp) != (f.timestamp < 0) {
-			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)}
+		if err := h.judgeRecord(int64(i), f, ts, l); err != nil {
+			return 0, false, &RecordError{Index: i, Err: err}
 		}
-		if err := l.judgeTime(ts); err != nil {
-			return 0, false, &RecordError{i, err}
-		}
+		nullKey = nullKey || f.nullKey
 		top = max(top, ts)
 	}
 	end, err := w.end()
@@ -143,6 +132,19 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 		err = fmt.Errorf("cannot take batch with more than the %d records it says: %w", h.Count, ErrInvalid)
 	}
 	return top, nullKey, err
+}
+
+// judgeRecord checks the record with number i and timestamp ts.
+func (h *Header) judgeRecord(i int64, f fields, ts int64, l *Limits) error {
+	switch {
+	case f.delta != i:
+		return fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)
+	case f.nullKey && l.NoNullKeys:
+		return fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)
+	case (ts < h.FirstTimestamp) != (f.timestamp < 0):
+		return fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)
+	}
+	return l.judgeTime(ts)
 }
 
 func (l *Limits) judgeTime(ts int64) error {
