@@ -204,7 +204,7 @@ func (b *Broker) FreeOldest(ctx context.Context, bytes int64) (freed int64, err 
 	if r == nil || r.store == nil {
 		return 0, errStopped
 	}
-	return 0, nil
+	return r.store.FreeOldest(ctx, bytes)
 }
 
 // Dirs gives the state of the log directories; nil while they are not open.

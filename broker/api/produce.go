@@ -189,7 +189,7 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	if len(b) == 0 {
 		return nil, none, refuse(kerr.InvalidRecord, "the partition has no records in the request")
 	}
-	b, err := modern(b, req.Version, now)
+	b, err := modern(b, req.Version)
 	if err != nil {
 		return nil, none, err
 	}
