@@ -163,7 +163,7 @@ func (d *demo) listen(ctx context.Context) error {
 			next = d.story.hear(byWebhook, fromWebhook(m.Text)...)
 		case m := <-d.mailbox.Messages():
 			d.print(byMail, "to %s: %s", strings.Join(m.To, ", "), line(m.Subject, 130))
-			next = d.story.hear(byMail, fromText(m.Subject+"\n"+m.Text)...)
+			next = d.story.hear(byMail, fromText(m.Subject)...)
 		case m := <-d.sms.Messages():
 			d.print(bySMS, "to %s: %s", strings.Join(m.To, ", "), line(m.Text, 140))
 			next = d.story.hear(bySMS, fromText(m.Text)...)

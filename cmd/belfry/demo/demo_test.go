@@ -55,11 +55,14 @@ func TestNotices(t *testing.T) {
 	if fromWebhook("nonsense") != nil || describeWebhook("nonsense") != "nonsense" {
 		t.Error("a body that is none has alarms")
 	}
-	if got := fromText("[RESOLVED] broker_disk_usage (critical)"); !slices.Equal(got, []notice{{diskAlarm, true}}) {
-		t.Errorf("mail: %v", got)
-	}
-	if got := fromText("firing: guard_active"); !slices.Equal(got, []notice{{rule: guardAlarm}}) {
-		t.Errorf("SMS: %v", got)
+	for text, want := range map[string][]notice{
+		"[OK] broker_disk_usage: broker 0, value 63.1 %":                       {{diskAlarm, true}},
+		"[CRITICAL] guard_active: broker 0, value 1; [OK] broker_cpu_usage: b": {{rule: guardAlarm}, {"broker_cpu_usage", true}},
+		"[2 ALARM, 0 OK] something":                                            nil,
+	} {
+		if got := fromText(text); !slices.Equal(got, want) {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package demo
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -48,14 +49,14 @@ func describeWebhook(body string) string {
 	return strings.Join(parts, "; ")
 }
 
-// fromText finds the story's alarms in a text for people.
+// head is how a message for people begins, a mail's subject as well as an SMS: "[OK] rule: object" or "[CRITICAL] rule: …".
+var head = regexp.MustCompile(`\[([A-Z]+)\] ([a-zA-Z0-9_-]+):`)
+
+// fromText finds the alarms in a text for people.
 func fromText(text string) []notice {
-	resolved := strings.Contains(strings.ToLower(text), "resolved")
 	var all []notice
-	for _, rule := range []string{diskAlarm, guardAlarm} {
-		if strings.Contains(text, rule) {
-			all = append(all, notice{rule, resolved})
-		}
+	for _, m := range head.FindAllStringSubmatch(text, -1) {
+		all = append(all, notice{rule: m[2], resolved: m[1] == "OK"})
 	}
 	return all
 }

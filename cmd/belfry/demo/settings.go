@@ -8,10 +8,7 @@ import (
 
 // settings are the node's: everything quick and small, and the three receivers.
 func (d *demo) settings(dir, hook, mailHost, gateway string) (map[string]string, error) {
-	routes, gateways := filepath.Join(dir, "alertmanager.yml"), filepath.Join(dir, "sms.yml")
-	if err := os.WriteFile(routes, fmt.Appendf(nil, routesFile, mailHost, hook), 0o600); err != nil {
-		return nil, fmt.Errorf("cannot write routes: %w", err)
-	}
+	gateways := filepath.Join(dir, "sms.yml")
 	if err := os.WriteFile(gateways, fmt.Appendf(nil, gatewaysFile, gateway), 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write SMS gateways: %w", err)
 	}
@@ -23,33 +20,14 @@ func (d *demo) settings(dir, hook, mailHost, gateway string) (map[string]string,
 		"agent.period":                    "1s",
 		"offsets.topic.num.partitions":    "1",
 		"log.retention.check.interval.ms": "1000",
-		"notify.config":                   routes,
+		"notify.webhook.url":              hook,
+		"notify.email.to":                 "ops@demo.example",
+		"notify.email.from":               "belfry@demo.example",
+		"notify.email.smarthost":          mailHost,
+		"notify.email.require_tls":        "false",
 		"notify.sms.config":               gateways,
 	}, nil
 }
-
-// routesFile is Alertmanager's own configuration, with short waits: three receivers that all get every alarm.
-const routesFile = `global:
-  smtp_smarthost: %q
-  smtp_from: belfry@demo.example
-  smtp_require_tls: false
-route:
-  receiver: hook
-  group_by: [alertname, kafka_broker]
-  group_wait: 0s
-  group_interval: 1s
-  repeat_interval: 1h
-  routes:
-    - {receiver: hook, continue: true}
-    - {receiver: mail, continue: true}
-    - {receiver: phone}
-receivers:
-  - name: hook
-    webhook_configs: [{url: %q}]
-  - name: mail
-    email_configs: [{to: ops@demo.example, send_resolved: true}]
-  - name: phone
-`
 
 const gatewaysFile = `receivers:
   - name: phone
