@@ -1,7 +1,27 @@
-// Package metadata is the cluster as pure data.
+// Package metadata is the cluster as pure data: which topics, partitions,
+// settings and brokers there are, and nothing that acts on them.
+//
+// A Record says one thing that happened. Records come in batches; a batch is
+// committed as a whole by the room above (quorum) and folded into the Image
+// before it, which gives the next Image. An Image never changes: readers hold
+// one as long as they like, without a lock, and compare two with Diff. Images
+// share all structure that a batch did not touch, so folding costs as much as
+// the batch is long, not as much as the cluster is large.
+//
+// Invariants: folding is a pure function of image, index and records; a batch
+// that does not fit is refused as a whole and leaves no trace; folding the
+// records of Snapshot into the empty image gives the same image again.
+//
+// It is not: the order of batches (quorum), the decision which records to write
+// (controller), or what a broker does about a change (replica, group, ...).
+//
+// The road in: DecodeBatch → Image.Fold. The road out: Image's look-ups, Diff,
+// WriteSnapshot. FORMAT.md describes the bytes.
 package metadata
 
 import (
+	"strconv"
+
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -12,39 +32,41 @@ type BrokerID int32
 // NoBroker stands where no broker is.
 const NoBroker BrokerID = -1
 
-// Image is the whole cluster's state after one committed record; immutable.
-type Image struct{}
+// Kinds of Resource.
+// Source: Kafka protocol, ConfigResource.Type.
+const (
+	TopicResource         int8 = 2
+	BrokerResource        int8 = 4 // the empty name is the default of every broker
+	BrokerLoggerResource  int8 = 8
+	ClientMetricsResource int8 = 16
+	GroupResource         int8 = 32
+)
 
-// Index is the raft index the image stands at.
-func (i *Image) Index() uint64 { panic("BUG: unbuilt") }
-
-// ClusterID is the instance ID.
-func (i *Image) ClusterID() string { panic("BUG: unbuilt") }
-
-// Topic gives a topic by name, nil if there is none. ByID likewise.
-func (i *Image) Topic(name string) *Topic     { panic("BUG: unbuilt") }
-func (i *Image) TopicByID(id topic.ID) *Topic { panic("BUG: unbuilt") }
-
-// Topics gives all topics in name order. The slice is shared: read only.
-func (i *Image) Topics() []*Topic { panic("BUG: unbuilt") }
-
-// Partitions counts partitions over all topics (replicas not counted; internal topics not counted).
-func (i *Image) Partitions() int { panic("BUG: unbuilt") }
-
-// Brokers gives all registered brokers in ID order.
-func (i *Image) Brokers() []*Broker         { panic("BUG: unbuilt") }
-func (i *Image) Broker(id BrokerID) *Broker { panic("BUG: unbuilt") }
-
-// Config gives the dynamic settings of one resource (only those set). Read only; nil if none.
-func (i *Image) Config(r Resource) map[string]string { panic("BUG: unbuilt") }
-
-// Features gives finalized feature levels.
-func (i *Image) Features() map[string]int16 { panic("BUG: unbuilt") }
-
-// Resource names what a dynamic setting belongs to. Kinds are Kafka's: 2 topic, 4 broker ("" = every broker), 8 broker logger, 16 client metrics, 32 group.
+// Resource names what a dynamic setting belongs to. Kinds are Kafka's.
 type Resource struct {
 	Kind int8
 	Name string
+}
+
+// String gives the resource as errors print it: `topic "a"`.
+func (r Resource) String() string {
+	kind := "resource kind " + strconv.Itoa(int(r.Kind))
+	switch r.Kind {
+	case TopicResource:
+		kind = "topic"
+	case BrokerResource:
+		if r.Name == "" {
+			return "every broker"
+		}
+		kind = "broker"
+	case BrokerLoggerResource:
+		kind = "broker logger"
+	case ClientMetricsResource:
+		kind = "client metrics"
+	case GroupResource:
+		kind = "group"
+	}
+	return kind + " " + strconv.Quote(r.Name)
 }
 
 // Topic is one topic; immutable.
@@ -52,22 +74,22 @@ type Topic struct {
 	Name       string
 	ID         topic.ID
 	Partitions []Partition // index = partition number
-	Created    int64       // ms
+	Created    int64       // ms since 1970
 }
 
 // Partition is one partition's place and leadership.
 type Partition struct {
 	Leader           BrokerID
 	LeaderEpoch      record.Epoch
-	PartitionEpoch   int32
+	PartitionEpoch   int32      // +1 with every change of this struct
 	Replicas         []BrokerID // first = preferred leader
 	ISR              []BrokerID
-	ELR              []BrokerID
-	Adding, Removing []BrokerID
-	Dirs             []topic.ID // directory UUID per replica, zero = not said
+	ELR              []BrokerID // eligible leader replicas (KIP-966)
+	Adding, Removing []BrokerID // a running reassignment's
+	Dirs             []topic.ID // directory UUID per replica, zero = not said; empty = none said
 }
 
-// Broker is one registered broker.
+// Broker is one registered broker; immutable.
 type Broker struct {
 	ID          BrokerID
 	Epoch       int64 // raft index of its registration

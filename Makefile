@@ -1,0 +1,61 @@
+# `make help` lists the targets. Everything the tests need beside Go is installed by `make deps`.
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+CACHE ?= $(HOME)/.cache/belfry
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/belfry
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/belfry ./cmd/belfry
+
+.PHONY: run
+run: build ## build, start a node with its agent, print where everything is
+	./bin/belfry server
+
+.PHONY: demo
+demo: build ## a node with load that fills its disk: alarms and the guard at work, in about a minute
+	./bin/belfry demo
+
+.PHONY: deps
+deps: ## install what the tests need beside Go: kcat, Prometheus, Java, Maven, Python (Debian), Kafka's tools, confluent-kafka
+	./cmd/belfry/compat/deps.sh '$(CACHE)'
+
+.PHONY: lint
+lint: ## gofmt and vet
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
+	go vet ./...
+
+.PHONY: test
+test: deps lint ## everything CI runs
+	BELFRY_CACHE='$(CACHE)' go test -race -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: compat
+compat: deps ## every client and tool against a node, long form
+	BELFRY_CACHE='$(CACHE)' BELFRY_LONG=1 go test -count 1 -timeout 60m -v ./cmd/belfry/compat
+
+.PHONY: chaos
+chaos: deps ## kill -9 under load, full disks: the long form
+	BELFRY_CACHE='$(CACHE)' BELFRY_LONG=1 go test -count 1 -timeout 120m -v ./cmd/belfry/crash
+
+.PHONY: fuzz
+fuzz: ## every fuzzer for FUZZTIME
+	@set -e; for pkg in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+.PHONY: bench
+bench: build ## throughput, latency, memory and start time against a null broker
+	./bin/belfry bench
+
+.PHONY: generate
+generate: ## write dashboards and rule files again
+	go generate ./...

@@ -1,0 +1,119 @@
+package metric
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestCatalogGolden fails when a metric's name, unit, range or label changes by accident: dashboards and rules of users hang on them.
+func TestCatalogGolden(t *testing.T) {
+	var b strings.Builder
+	for _, m := range Catalog() {
+		kind := "gauge"
+		switch {
+		case m.Counter:
+			kind = "counter"
+		case m.Histogram:
+			kind = "histogram"
+		}
+		limit := "-"
+		if m.Max > 0 {
+			limit = fmt.Sprintf("%.0f..%.0f", m.Min, m.Max)
+		}
+		if m.Grows {
+			limit += "+"
+		}
+		where := "snapshot"
+		if m.Live {
+			where = "live"
+		}
+		fmt.Fprintf(&b, "%s|%s|%s|%s|%s|%s|%s|%s\n", m.Group, m.ID, kind, m.Unit, limit, strings.Join(m.Labels, ","), where, m.Help)
+	}
+	const file = "testdata/catalog.golden"
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != b.String() {
+		t.Errorf("the catalogue differs from %s (run with -update and look at the change):\n%s", file, b.String())
+	}
+}
+
+func TestCatalogIsWellFormed(t *testing.T) {
+	seen := map[ID]bool{}
+	own := false
+	for _, m := range Catalog() {
+		if seen[m.ID] {
+			t.Errorf("%s is there twice", m.ID)
+		}
+		seen[m.ID] = true
+		if own && m.Group != GroupOwn {
+			t.Errorf("%s is documented but comes after our own metrics", m.ID)
+		}
+		own = m.Group == GroupOwn
+		if !slices.IsSorted(m.Labels) {
+			t.Errorf("%s has labels out of order: %v", m.ID, m.Labels)
+		}
+		if m.Help == "" || m.Unit == "" || !strings.HasSuffix(m.Help, ".") {
+			t.Errorf("%s lacks help or unit", m.ID)
+		}
+		if own {
+			if !strings.HasPrefix(string(m.ID), "belfry_") {
+				t.Errorf("%s lacks our prefix", m.ID)
+			}
+			if m.Counter != strings.HasSuffix(string(m.ID), "_total") {
+				t.Errorf("%s: counters, and only they, end in _total", m.ID)
+			}
+		}
+		if got, ok := Lookup(m.ID); !ok || got.ID != m.ID {
+			t.Errorf("cannot look up %s", m.ID)
+		}
+	}
+	if _, ok := Lookup("nothing"); ok {
+		t.Error("found a metric that is not there")
+	}
+}
+
+func TestSnapshotOf(t *testing.T) {
+	a := Sample{ID: "a", Value: 1}
+	b1 := Sample{ID: "b", Labels: Labels(LabelTopic, "t", LabelGroup, "g"), Value: 2}
+	b2 := Sample{ID: "b", Labels: Labels(LabelTopic, "u", LabelGroup, "g"), Value: 3}
+	again := Sample{ID: "b", Labels: Labels(LabelGroup, "g", LabelTopic, "t"), Value: 9}
+	samples, dropped := Arrange([]Sample{b2, b1, a, again})
+	if dropped != 1 || len(samples) != 3 {
+		t.Fatalf("got %d samples and %d dropped, want 3 and 1", len(samples), dropped)
+	}
+	s := &Snapshot{Samples: samples}
+	for _, c := range []struct {
+		id   ID
+		want []float64
+	}{{"a", []float64{1}}, {"b", []float64{2, 3}}, {"", nil}, {"aa", nil}, {"c", nil}} {
+		var got []float64
+		for _, x := range s.Of(c.id) {
+			got = append(got, x.Value)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("Of(%q) = %v, want %v", c.id, got, c.want)
+		}
+	}
+	if got := s.Of("b")[0].Label(LabelGroup); got != "g" {
+		t.Errorf("label = %q, want g", got)
+	}
+	if got := s.Of("b")[0].Label("none"); got != "" {
+		t.Errorf("label = %q, want none", got)
+	}
+	if extended := append(s.Of("a"), Sample{ID: "z"}); len(extended) != 2 || s.Samples[1].ID != "b" {
+		t.Error("appending to what Of gave wrote into the snapshot")
+	}
+}

@@ -1,0 +1,186 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/controller"
+	"github.com/belfry-mq/belfry/broker/group"
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/storage"
+	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// Replicas finds the partitions that this broker holds.
+type Replicas interface {
+	Partition(topic.Partition) (*replica.Partition, error)
+}
+
+// Controller changes the cluster. Each method returns after the change is
+// committed and visible to this node's rooms, or with *controller.Refusal.
+type Controller interface {
+	CreateTopics(ctx context.Context, ts []controller.NewTopic, validateOnly bool) []controller.Created
+	DeleteTopics(ctx context.Context, ids []topic.ID) []error
+	CreatePartitions(ctx context.Context, gs []controller.Growth, validateOnly bool) []error
+	AlterConfigs(ctx context.Context, as []controller.Alter, validateOnly bool) []error
+	ProducerIDs(ctx context.Context) (first int64, n int, err error)
+}
+
+// Groups coordinates consumer groups; a reply func is called once, from any goroutine.
+type Groups interface {
+	JoinGroup(group.Client, *kmsg.JoinGroupRequest, func(*kmsg.JoinGroupResponse))
+	SyncGroup(group.Client, *kmsg.SyncGroupRequest, func(*kmsg.SyncGroupResponse))
+	Heartbeat(*kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse
+	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
+	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
+	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
+	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
+	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
+	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
+	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
+}
+
+// Disks shows the log directories and what lies in them.
+type Disks interface {
+	Dirs() []storage.Dir
+	Logs() []*storage.Log
+}
+
+// Options of an API; all are required but Version.
+type Options struct {
+	Node       metadata.BrokerID
+	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
+	File       *config.Values
+	Settings   func() *config.Values  // the broker's effective settings of now
+	Image      func() *metadata.Image // the newest published image
+	Controller Controller
+	Replicas   Replicas
+	Groups     Groups
+	Disks      Disks
+	Logger     *slog.Logger
+	Now        func() time.Time
+}
+
+// API is a wire.Handler. It owns the fetches that wait; Close ends them.
+type API struct {
+	node       metadata.BrokerID
+	file       *config.Values
+	settings   func() *config.Values
+	image      func() *metadata.Image
+	controller Controller
+	replicas   Replicas
+	groups     Groups
+	disks      Disks
+	log        *slog.Logger
+	now        func() time.Time
+
+	table     table
+	sessions  *fetchSessions
+	producers producerIDs
+	brake     atomic.Pointer[string]
+	refused   atomic.Int64 // produce requests
+
+	closing context.Context // ends at Close: waiting fetches answer with what there is
+	close   context.CancelFunc
+	waiting sync.WaitGroup
+}
+
+var _ wire.Handler = (*API)(nil)
+
+// New makes an API; it starts nothing.
+//
+// Errors: the instance version is unknown.
+func New(o Options) (*API, error) {
+	t, err := newTable(o.Version)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &API{
+		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller,
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
+		table: t, sessions: newFetchSessions(o.Now),
+		closing: ctx, close: cancel,
+	}, nil
+}
+
+// Close lets every waiting fetch answer at once with what there is, and waits
+// for it. Requests that come later do not wait at all.
+func (a *API) Close() {
+	a.close()
+	a.waiting.Wait()
+}
+
+// Versions tells which versions of an API are served; wire asks before it decodes.
+func (a *API) Versions(key int16) (min, max int16, ok bool) {
+	row, ok := a.table[key]
+	return 0, row.max, ok
+}
+
+// RefuseProduce makes every client produce fail with KAFKA_STORAGE_ERROR and the
+// reason as text; an empty reason takes produce again. Fetches, group work and
+// management go on.
+func (a *API) RefuseProduce(reason string) {
+	if reason == "" {
+		a.brake.Store(nil)
+		return
+	}
+	a.brake.Store(&reason)
+}
+
+// RefusedProduce gives how many produce requests the brake has refused, wholly or in part.
+func (a *API) RefusedProduce() int64 { return a.refused.Load() }
+
+// Serve dispatches one request of a connection; see wire.Handler.
+func (a *API) Serve(r *wire.Request) {
+	row, ok := a.table[r.Key]
+	if !ok || r.Version < 0 || r.Version > row.max {
+		r.Drop(fmt.Errorf("cannot serve API key %d version %d: not in the table of served versions", r.Key, r.Version))
+		return
+	}
+	row.handle(a, r)
+}
+
+// client says who asks, as the coordinators and tools show it.
+func client(r *wire.Request) group.Client {
+	c := group.Client{}
+	if r.ClientID != nil {
+		c.ID = *r.ClientID
+	}
+	if r.Session != nil && r.Session.Remote != nil {
+		host, _, err := net.SplitHostPort(r.Session.Remote.String())
+		if err != nil {
+			host = r.Session.Remote.String()
+		}
+		c.Host = "/" + host
+	}
+	return c
+}
+
+// endpoint gives the address of a broker as the asking client reaches it: that
+// of the listener it came in by.
+func endpoint(b *metadata.Broker, r *wire.Request) (metadata.Endpoint, bool) {
+	for _, e := range b.Endpoints {
+		if e.Listener == r.Session.Listener {
+			return e, true
+		}
+	}
+	return metadata.Endpoint{}, false
+}
+
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

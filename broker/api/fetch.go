@@ -1,0 +1,312 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/storage"
+	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// fetch answers Fetch 0–17: reads at once if there is enough, else waits in a
+// goroutine of its own until there is, the client's time is over, the connection is
+// gone or the broker stops (long poll). At least one whole batch is returned even if
+// it is larger than every limit (KIP-74). Sessions (KIP-227) are in fetch_session.go,
+// the bytes of the answer in fetch_response.go.
+func (a *API) fetch(r *wire.Request) {
+	req := r.Body.(*kmsg.FetchRequest)
+	f := &fetchCall{api: a, r: r, req: req}
+	if err := f.open(); err != nil {
+		code, _ := a.answer("Fetch", err)
+		r.Answer(fetchError(req.Version, code))
+		return
+	}
+	f.read()
+	if f.enough() || f.wait() <= 0 {
+		f.send()
+		return
+	}
+	f.release()
+	a.waiting.Go(func() { f.park() })
+}
+
+// wanted is one partition that a fetch asks for.
+type wanted struct {
+	name        topic.Partition
+	id          topic.ID // zero: the request named the topic
+	epoch       record.Epoch
+	offset      record.Offset
+	lastFetched record.Epoch
+	max         int
+	unknown     bool // the request's topic ID is not known
+}
+
+// result is what became of one partition.
+type result struct {
+	want      wanted
+	code      int16
+	part      *replica.Partition
+	got       replica.Fetched
+	held      bool   // got.Slice is to be released
+	old       []byte // the records in an old format, instead of the slice's
+	diverged  bool
+	endEpoch  record.Epoch // where the log parts from the client's, if diverged
+	endOffset record.Offset
+}
+
+// fetchCall is one request on its way.
+type fetchCall struct {
+	api     *API
+	r       *wire.Request
+	req     *kmsg.FetchRequest
+	session *fetchSession // nil: none
+	id      int32         // the session's ID, 0 for none
+	full    bool          // every partition is in the answer, changed or not
+	wants   []wanted
+	results []result
+	bytes   int
+	urgent  bool // something must be told now: an error, a divergence
+}
+
+// wait gives how long the client would wait.
+func (f *fetchCall) wait() time.Duration {
+	return time.Duration(f.req.MaxWaitMillis) * time.Millisecond
+}
+
+// enough tells whether to answer now.
+func (f *fetchCall) enough() bool {
+	return len(f.wants) == 0 || f.urgent || f.bytes >= int(f.req.MinBytes)
+}
+
+// park waits until there is enough or no reason to wait on, and answers.
+func (f *fetchCall) park() {
+	wake := make(chan struct{}, 1)
+	stop := f.watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default: // one is waiting already
+		}
+	})
+	defer stop()
+	timer := time.NewTimer(f.wait())
+	defer timer.Stop()
+	for {
+		// Why first: what came between the first read and the watch woke nobody.
+		if f.ready() {
+			f.read()
+			if f.enough() {
+				f.send()
+				return
+			}
+			f.release()
+		}
+		select {
+		case <-wake:
+			continue
+		case <-timer.C:
+		case <-f.api.closing.Done():
+		case <-f.r.Context().Done():
+		}
+		f.read()
+		f.send()
+		return
+	}
+}
+
+// watch has wake called whenever one of the partitions moved.
+func (f *fetchCall) watch(wake func()) (stop func()) {
+	var stops []func()
+	for i := range f.wants {
+		if part, err := f.api.replicas.Partition(f.wants[i].name); err == nil {
+			stops = append(stops, part.Watch(wake))
+		}
+	}
+	return func() {
+		for _, s := range stops {
+			s()
+		}
+	}
+}
+
+// ready tells, without reading, whether a read is worth trying.
+func (f *fetchCall) ready() bool {
+	committed := f.req.IsolationLevel == 1
+	need := max(1, int(f.req.MinBytes))
+	for i := range f.wants {
+		w := &f.wants[i]
+		part, err := f.api.replicas.Partition(w.name)
+		if err != nil || part.CheckLeader(w.epoch) != nil || w.offset < part.LogStart() {
+			return true
+		}
+		if need -= part.Readable(w.offset, min(w.max, need), committed); need <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// read reads every partition within the limits.
+func (f *fetchCall) read() {
+	f.results, f.bytes, f.urgent = make([]result, 0, len(f.wants)), 0, false
+	left := min(f.maxBytes(), int(f.api.settings().Int("fetch.max.bytes")))
+	for _, w := range f.wants {
+		// Why for all before version 3: these clients do not turn the order of their
+		// partitions, one large batch would starve behind others for ever.
+		minOne := f.bytes == 0 || f.req.Version < 3
+		res := f.api.readOne(w, min(w.max, max(0, left)), minOne, f.req)
+		if res.code != 0 || res.diverged {
+			f.urgent = true
+		}
+		n := res.got.Slice.Len()
+		f.bytes += n
+		left -= n
+		f.results = append(f.results, res)
+	}
+}
+
+func (f *fetchCall) maxBytes() int {
+	if f.req.Version < 3 {
+		return math.MaxInt32
+	}
+	return int(max(0, f.req.MaxBytes))
+}
+
+// readOne reads one partition.
+func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) result {
+	res := result{want: w, got: replica.Fetched{HighWatermark: -1, LastStable: -1, LogStart: -1}}
+	if w.unknown {
+		res.code = kerr.UnknownTopicID.Code
+		return res
+	}
+	part, err := a.replicas.Partition(w.name)
+	if err == nil {
+		res.part = part
+		err = a.checkFetch(w, part, req)
+	}
+	if err == nil && w.lastFetched >= 0 {
+		res.endEpoch, res.endOffset, res.diverged, err = diverging(part, w)
+	}
+	if err == nil && res.diverged {
+		res.got.HighWatermark, res.got.LastStable, res.got.LogStart = part.HighWatermark(), part.LastStable(), part.LogStart()
+		return res
+	}
+	if err == nil {
+		var got replica.Fetched
+		got, err = part.Read(w.offset, limit, minOne, req.IsolationLevel == 1)
+		if err == nil || errors.Is(err, storage.ErrOffsetOutOfRange) {
+			res.got = got
+		}
+		res.held = err == nil
+		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
+			err = record.ErrCodec
+		}
+		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
+			err = res.downgrade(req.Version)
+		}
+	}
+	if err != nil {
+		res.drop()
+		res.code, _ = a.answer("Fetch", err)
+	}
+	return res
+}
+
+func (a *API) checkFetch(w wanted, part *replica.Partition, req *kmsg.FetchRequest) error {
+	if !w.id.IsZero() && w.id != part.TopicID() {
+		return refuse(kerr.InconsistentTopicID, "the topic was made again under another ID")
+	}
+	if replicaOf(req) >= 0 {
+		// There are no followers yet, and nobody else may count as one.
+		return refuse(kerr.ReplicaNotAvailable, "the fetching broker holds no replica of the partition")
+	}
+	return part.CheckLeader(w.epoch)
+}
+
+// replicaOf gives the broker that fetches; negative for clients.
+func replicaOf(req *kmsg.FetchRequest) int32 {
+	if req.Version >= 15 {
+		return req.ReplicaState.ID
+	}
+	return req.ReplicaID
+}
+
+// diverging tells where the log parts from what the client read last (rule R2, KIP-595).
+func diverging(part *replica.Partition, w wanted) (record.Epoch, record.Offset, bool, error) {
+	epoch, end := part.Log().EndOf(w.lastFetched)
+	if epoch < 0 {
+		return -1, -1, false, storage.ErrOffsetOutOfRange
+	}
+	return epoch, end, epoch < w.lastFetched || end < w.offset, nil
+}
+
+// hasZstd tells whether a batch is compressed with zstd, which clients before
+// Fetch 10 cannot read (KIP-110).
+func hasZstd(s storage.Slice) bool {
+	var head [record.HeaderSize]byte
+	for at := 0; at+record.HeaderSize <= s.Len(); {
+		if _, err := s.ReadAt(head[:], int64(at)); err != nil {
+			return false
+		}
+		h, err := record.ReadHeader(head[:])
+		if err != nil {
+			return false
+		}
+		if h.Codec() == record.Zstd {
+			return true
+		}
+		at += h.Size()
+	}
+	return false
+}
+
+// drop gives the slice back.
+func (res *result) drop() {
+	if res.held {
+		res.got.Slice.Release()
+		res.held, res.got.Slice = false, storage.Slice{}
+	}
+}
+
+// release gives back what was read and will not be sent.
+func (f *fetchCall) release() {
+	for i := range f.results {
+		f.results[i].drop()
+	}
+	f.results = nil
+}
+
+// send answers with what was read.
+func (f *fetchCall) send() {
+	if context.Cause(f.r.Context()) != nil {
+		f.release()
+		f.r.AnswerNothing()
+		return
+	}
+	shown := f.results
+	if f.session != nil {
+		shown = f.session.settle(f.results, f.full)
+	}
+	var code first
+	w := fetchWriter{version: f.req.Version, api: f.api, r: f.r}
+	for i := range shown {
+		res := &shown[i]
+		code.see(res.code)
+		if res.part != nil && replicaOf(f.req) < 0 {
+			counts := res.part.Stats()
+			counts.FetchRequests.Add(1)
+			counts.BytesOut.Add(res.got.Slice.Len())
+			if res.code != 0 {
+				counts.FailedFetch.Add(1)
+			}
+		}
+	}
+	f.r.Answer(wire.Pieces(w.body(f.id, shown), int16(code)))
+}

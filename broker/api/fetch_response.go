@@ -1,0 +1,245 @@
+package api
+
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// fetchWriter writes a Fetch response by hand: the bytes between records come from
+// memory, the records themselves straight from their files.
+// Source: Kafka protocol, FetchResponse 0–17.
+type fetchWriter struct {
+	version int16
+	api     *API
+	r       *wire.Request
+	b       []byte // written and not yet cut off as a piece
+	pieces  []wire.Piece
+}
+
+// fetchError is a response that carries an error of the whole request.
+func fetchError(version, code int16) wire.Response {
+	w := fetchWriter{version: version}
+	w.head(0, code)
+	w.arrayLen(0)
+	w.tags()
+	w.cut()
+	return wire.Pieces(w.pieces, code)
+}
+
+// body writes the whole response; what the results hold goes over to the pieces.
+func (w *fetchWriter) body(session int32, results []result) []wire.Piece {
+	w.b = make([]byte, 0, 64+96*len(results))
+	w.head(session, 0)
+	groups := byTopic(results)
+	w.arrayLen(len(groups))
+	for _, g := range groups {
+		if w.version >= 13 {
+			id := g[0].want.id
+			w.b = append(w.b, id[:]...)
+		} else {
+			w.str(g[0].want.name.Topic)
+		}
+		w.arrayLen(len(g))
+		for _, res := range g {
+			w.partition(res)
+		}
+		w.tags()
+	}
+	w.brokers(results)
+	w.cut()
+	return w.pieces
+}
+
+// byTopic puts the results of a topic together, topics in the order of their first one.
+func byTopic(results []result) [][]*result {
+	var out [][]*result
+	at := map[trackedKey]int{}
+	for i := range results {
+		k := keyOf(results[i].want)
+		k.partition = 0
+		n, ok := at[k]
+		if !ok {
+			n = len(out)
+			at[k] = n
+			out = append(out, nil)
+		}
+		out[n] = append(out[n], &results[i])
+	}
+	return out
+}
+
+func (w *fetchWriter) head(session int32, code int16) {
+	if w.version >= 1 {
+		w.int32(0) // throttle time
+	}
+	if w.version >= 7 {
+		w.int16(code)
+		w.int32(session)
+	}
+}
+
+func (w *fetchWriter) partition(res *result) {
+	w.int32(res.want.name.Partition)
+	w.int16(res.code)
+	w.int64(int64(res.got.HighWatermark))
+	if w.version >= 4 {
+		w.int64(int64(res.got.LastStable))
+	}
+	if w.version >= 5 {
+		w.int64(int64(res.got.LogStart))
+	}
+	if w.version >= 4 {
+		w.arrayLen(0) // aborted transactions: there are no transactions
+	}
+	if w.version >= 11 {
+		w.int32(int32(metadata.NoBroker)) // preferred read replica: this one
+	}
+	w.records(res)
+	w.partitionTags(res)
+}
+
+// records writes the length and hands the bytes over to a piece. No records are
+// empty records, never null: old clients fall over null.
+func (w *fetchWriter) records(res *result) {
+	if res.old != nil {
+		w.bytesLen(len(res.old))
+		w.b = append(w.b, res.old...)
+		res.drop()
+		return
+	}
+	s := res.got.Slice
+	w.bytesLen(s.Len())
+	if s.Len() == 0 {
+		res.drop()
+		return
+	}
+	w.cut()
+	file, at := s.File()
+	w.pieces = append(w.pieces, wire.Piece{File: file, Pos: at, Len: s.Len(), ReadAt: s.ReadAt, Release: s.Release})
+	res.held = false
+}
+
+func (w *fetchWriter) partitionTags(res *result) {
+	if w.version < 12 {
+		return
+	}
+	lead := res.part != nil && (res.code == kerr.NotLeaderForPartition.Code || res.code == kerr.FencedLeaderEpoch.Code)
+	var n byte
+	if res.diverged {
+		n++
+	}
+	if lead {
+		n++
+	}
+	w.b = append(w.b, n)
+	if res.diverged {
+		w.b = append(w.b, 0, 4+8+1)
+		w.int32(int32(res.endEpoch))
+		w.int64(int64(res.endOffset))
+		w.b = append(w.b, 0)
+	}
+	if lead {
+		leader, epoch := res.part.Leader()
+		w.b = append(w.b, 1, 4+4+1)
+		w.int32(int32(leader))
+		w.int32(int32(epoch))
+		w.b = append(w.b, 0)
+	}
+}
+
+// brokers ends the response; since version 16 with the addresses of the leaders
+// that were named (KIP-951).
+func (w *fetchWriter) brokers(results []result) {
+	if w.version < 12 {
+		return
+	}
+	var list []byte
+	n := 0
+	if w.version >= 16 {
+		list, n = w.leaders(results)
+	}
+	if n == 0 {
+		w.b = append(w.b, 0)
+		return
+	}
+	w.b = append(w.b, 1, 0) // one tagged field, number 0
+	size := binary.AppendUvarint(nil, uint64(n+1))
+	w.b = binary.AppendUvarint(w.b, uint64(len(size)+len(list)))
+	w.b = append(append(w.b, size...), list...)
+}
+
+func (w *fetchWriter) leaders(results []result) (list []byte, n int) {
+	seen := map[metadata.BrokerID]bool{}
+	for i := range results {
+		res := &results[i]
+		if res.part == nil || res.code != kerr.NotLeaderForPartition.Code {
+			continue
+		}
+		id, _ := res.part.Leader()
+		b := w.api.image().Broker(id)
+		if b == nil || seen[id] {
+			continue
+		}
+		seen[id] = true
+		e, ok := endpoint(b, w.r)
+		if !ok {
+			continue
+		}
+		n++
+		one := fetchWriter{version: w.version}
+		one.int32(int32(id))
+		one.str(e.Host)
+		one.int32(e.Port)
+		if b.Rack == "" {
+			one.b = append(one.b, 0)
+		} else {
+			one.str(b.Rack)
+		}
+		one.tags()
+		list = append(list, one.b...)
+	}
+	return list, n
+}
+
+// cut makes a piece of what was written since the last one.
+func (w *fetchWriter) cut() {
+	if len(w.b) > 0 {
+		w.pieces = append(w.pieces, wire.Piece{Bytes: w.b})
+		w.b = w.b[len(w.b):]
+	}
+}
+
+func (w *fetchWriter) flexible() bool { return w.version >= 12 }
+func (w *fetchWriter) int16(v int16)  { w.b = binary.BigEndian.AppendUint16(w.b, uint16(v)) }
+func (w *fetchWriter) int32(v int32)  { w.b = binary.BigEndian.AppendUint32(w.b, uint32(v)) }
+func (w *fetchWriter) int64(v int64)  { w.b = binary.BigEndian.AppendUint64(w.b, uint64(v)) }
+
+func (w *fetchWriter) arrayLen(n int) {
+	if w.flexible() {
+		w.b = binary.AppendUvarint(w.b, uint64(n)+1)
+		return
+	}
+	w.int32(int32(n))
+}
+
+func (w *fetchWriter) bytesLen(n int) { w.arrayLen(n) }
+
+func (w *fetchWriter) str(s string) {
+	if w.flexible() {
+		w.b = binary.AppendUvarint(w.b, uint64(len(s))+1)
+	} else {
+		w.int16(int16(len(s)))
+	}
+	w.b = append(w.b, s...)
+}
+
+// tags ends a struct that has no tagged fields.
+func (w *fetchWriter) tags() {
+	if w.flexible() {
+		w.b = append(w.b, 0)
+	}
+}

@@ -1,0 +1,166 @@
+package api
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/controller"
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// What everybody may do while there is no access control; KIP-430's bit fields
+// (1 << operation number). Source: Kafka, AclOperation.
+const (
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	groupOperations   = 1<<3 | 1<<6 | 1<<8
+)
+
+// metadata answers Metadata 0–12: brokers and topics, by name or (12) by ID. An
+// unknown name is created when the broker's auto.create.topics.enable and the
+// request (4+) both allow it.
+func (a *API) metadata(r *wire.Request) {
+	req := r.Body.(*kmsg.MetadataRequest)
+	resp := kmsg.NewPtrMetadataResponse()
+	all := req.Topics == nil || req.Version == 0 && len(req.Topics) == 0
+	create := a.settings().Bool("auto.create.topics.enable") && (req.Version < 4 || req.AllowAutoTopicCreation)
+	var code first
+	if all {
+		for _, t := range a.image().Topics() {
+			resp.Topics = append(resp.Topics, a.topicMetadata(t, req, r))
+		}
+	} else {
+		for _, want := range req.Topics {
+			t := a.wantedTopic(r.Context(), want, create, req, r)
+			code.see(t.ErrorCode)
+			resp.Topics = append(resp.Topics, t)
+		}
+	}
+	img := a.image()
+	for _, b := range img.Brokers() {
+		e, ok := endpoint(b, r)
+		if !ok || b.Fenced {
+			continue
+		}
+		m := kmsg.NewMetadataResponseBroker()
+		m.NodeID, m.Host, m.Port, m.Rack = int32(b.ID), e.Host, e.Port, text(b.Rack)
+		resp.Brokers = append(resp.Brokers, m)
+	}
+	id := img.ClusterID()
+	resp.ClusterID = &id
+	// Every broker takes management requests and forwards them; the asked one is as good as any.
+	resp.ControllerID = int32(a.node)
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
+	r.Answer(wire.Message(resp, int16(code)))
+}
+
+// wantedTopic describes one topic that the request names.
+func (a *API) wantedTopic(ctx context.Context, want kmsg.MetadataRequestTopic, create bool, req *kmsg.MetadataRequest, r *wire.Request) kmsg.MetadataResponseTopic {
+	fail := func(code *kerr.Error) kmsg.MetadataResponseTopic {
+		m := kmsg.NewMetadataResponseTopic()
+		m.Topic, m.TopicID, m.ErrorCode = want.Topic, want.TopicID, code.Code
+		if m.Topic == nil && req.Version < 12 {
+			m.Topic = new(string)
+		}
+		if want.Topic != nil {
+			m.IsInternal = topic.IsInternal(*want.Topic)
+		}
+		return m
+	}
+	if want.Topic == nil {
+		if topic.ID(want.TopicID).IsZero() {
+			return fail(kerr.InvalidRequest)
+		}
+		t := a.image().TopicByID(want.TopicID)
+		if t == nil {
+			return fail(kerr.UnknownTopicID)
+		}
+		return a.topicMetadata(t, req, r)
+	}
+	name := *want.Topic
+	if t := a.image().Topic(name); t != nil {
+		return a.topicMetadata(t, req, r)
+	}
+	if err := topic.CheckName(name); err != nil {
+		return fail(kerr.InvalidTopicException)
+	}
+	if !create {
+		return fail(kerr.UnknownTopicOrPartition)
+	}
+	if err := a.create(ctx, name); err != nil {
+		m := fail(kerr.UnknownTopicOrPartition)
+		m.ErrorCode, _ = a.answer("Metadata", err)
+		return m
+	}
+	t := a.image().Topic(name)
+	if t == nil { // made and deleted again in the meantime
+		return fail(kerr.UnknownTopicOrPartition)
+	}
+	return a.topicMetadata(t, req, r)
+}
+
+// create makes a topic with the instance's defaults, or as an internal one needs to be.
+// That another client was faster is no error.
+func (a *API) create(ctx context.Context, name string) error {
+	n := controller.NewTopic{Name: name, Partitions: -1, Replicas: -1}
+	if name == topic.ConsumerOffsets {
+		s := a.settings()
+		n.Partitions = int32(s.Int("offsets.topic.num.partitions"))
+		n.Replicas = int16(min(s.Int("offsets.topic.replication.factor"), int64(len(a.image().Brokers()))))
+		n.Configs = map[string]string{
+			"cleanup.policy":   "compact",
+			"compression.type": "producer",
+			"segment.bytes":    s.String("offsets.topic.segment.bytes"),
+		}
+	}
+	err := a.controller.CreateTopics(ctx, []controller.NewTopic{n}, false)[0].Err
+	if err != nil && codeOf(err) == kerr.TopicAlreadyExists.Code {
+		return nil
+	}
+	return err
+}
+
+// topicMetadata describes a topic that is there.
+func (a *API) topicMetadata(t *metadata.Topic, req *kmsg.MetadataRequest, r *wire.Request) kmsg.MetadataResponseTopic {
+	img := a.image()
+	m := kmsg.NewMetadataResponseTopic()
+	m.Topic, m.TopicID, m.IsInternal = &t.Name, t.ID, topic.IsInternal(t.Name)
+	if req.IncludeTopicAuthorizedOperations {
+		m.AuthorizedOperations = topicOperations
+	}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		mp := kmsg.NewMetadataResponseTopicPartition()
+		mp.Partition, mp.Leader, mp.LeaderEpoch = int32(i), int32(p.Leader), int32(p.LeaderEpoch)
+		mp.Replicas, mp.ISR = brokerIDs(p.Replicas), brokerIDs(p.ISR)
+		for _, id := range p.Replicas {
+			if b := img.Broker(id); b == nil || b.Fenced {
+				mp.OfflineReplicas = append(mp.OfflineReplicas, int32(id))
+			}
+		}
+		if leader := img.Broker(p.Leader); leader == nil {
+			mp.ErrorCode, mp.Leader = kerr.LeaderNotAvailable.Code, int32(metadata.NoBroker)
+		} else if _, ok := endpoint(leader, r); !ok {
+			mp.ErrorCode, mp.Leader = kerr.ListenerNotFound.Code, int32(metadata.NoBroker)
+			if req.Version == 0 {
+				mp.ErrorCode = kerr.LeaderNotAvailable.Code
+			}
+		}
+		m.Partitions = append(m.Partitions, mp)
+	}
+	return m
+}
+
+func brokerIDs(ids []metadata.BrokerID) []int32 {
+	out := make([]int32, len(ids))
+	for i, id := range ids {
+		out[i] = int32(id)
+	}
+	return out
+}

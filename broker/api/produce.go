@@ -1,0 +1,237 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// produce answers Produce 0–12. All partitions are appended to here, in the order
+// of the request, so that a connection's requests reach the logs in order; the
+// answer goes out when every partition may be acknowledged.
+func (a *API) produce(r *wire.Request) {
+	req := r.Body.(*kmsg.ProduceRequest)
+	c := &produceCall{api: a, r: r, req: req, resp: kmsg.NewPtrProduceResponse()}
+	partitions := 0
+	for _, t := range req.Topics {
+		rt := kmsg.NewProduceResponseTopic()
+		rt.Topic = t.Topic
+		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
+		partitions += len(t.Partitions)
+		c.resp.Topics = append(c.resp.Topics, rt)
+	}
+	c.left.Store(int32(partitions) + 1) // and this dispatch itself
+	now := a.now()
+	timeout := time.Duration(max(0, req.TimeoutMillis)) * time.Millisecond
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			c.partition(i, j, now, timeout)
+		}
+	}
+	if c.refused {
+		a.refused.Add(1)
+	}
+	c.release()
+}
+
+// produceCall is one request on its way. Each partition writes its own slot of the
+// response; the last one to release sends it.
+type produceCall struct {
+	api  *API
+	r    *wire.Request
+	req  *kmsg.ProduceRequest
+	resp *kmsg.ProduceResponse
+	left atomic.Int32
+
+	refused bool // the brake refused a part of it; the dispatch's alone
+}
+
+// partition appends one partition's records and arranges for its acknowledgement.
+func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) {
+	t, p := &c.req.Topics[i], &c.req.Topics[i].Partitions[j]
+	slot := &c.resp.Topics[i].Partitions[j]
+	slot.Default()
+	slot.Partition, slot.BaseOffset, slot.LogAppendTime, slot.LogStartOffset = p.Partition, -1, -1, -1
+	part, err := c.api.produceTo(t.Topic, p.Partition, c.req)
+	if err != nil {
+		c.fail(slot, part, err)
+		return
+	}
+	counts := part.Stats()
+	counts.ProduceRequests.Add(1)
+	if reason := c.api.brake.Load(); reason != nil {
+		counts.RejectedBytes.Add(len(p.Records))
+		c.refused = true
+		c.fail(slot, part, refuse(kerr.KafkaStorageError, *reason))
+		return
+	}
+	b, info, err := c.api.admit(part, p.Records, c.req, now)
+	if err != nil {
+		c.fail(slot, part, err)
+		return
+	}
+	got, err := part.Append(b, c.req.Acks, now)
+	if err != nil {
+		slot.LogStartOffset = int64(part.LogStart())
+		c.fail(slot, part, err)
+		return
+	}
+	if !got.Duplicate {
+		counts.BytesIn.Add(len(b))
+		counts.MessagesIn.Add(info.Records)
+	}
+	slot.BaseOffset, slot.LogStartOffset, slot.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
+	if c.req.Acks == 0 {
+		c.release()
+		return
+	}
+	part.Acked(got.Last+1, c.req.Acks, timeout, func(err error) {
+		if err != nil {
+			slot.BaseOffset, slot.LogAppendTime = -1, -1
+			c.fail(slot, part, err)
+			return
+		}
+		c.release()
+	})
+}
+
+// fail puts the error into a partition's slot and counts the partition as done.
+func (c *produceCall) fail(slot *kmsg.ProduceResponseTopicPartition, part *replica.Partition, err error) {
+	slot.ErrorCode, slot.ErrorMessage = c.api.answer("Produce", err)
+	if rec, ok := failedRecord(err); ok {
+		e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
+		e.RelativeOffset, e.ErrorMessage = rec, slot.ErrorMessage
+		slot.ErrorRecords = append(slot.ErrorRecords, e)
+	}
+	if part != nil {
+		part.Stats().FailedProduce.Add(1)
+		if slot.ErrorCode == kerr.NotLeaderForPartition.Code {
+			leader, epoch := part.Leader() // KIP-951
+			slot.CurrentLeader.LeaderID, slot.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
+		}
+	}
+	c.release()
+}
+
+// release is called once for each partition and once for the dispatch.
+func (c *produceCall) release() {
+	if c.left.Add(-1) > 0 {
+		return
+	}
+	var code first
+	for i := range c.resp.Topics {
+		for j := range c.resp.Topics[i].Partitions {
+			code.see(c.resp.Topics[i].Partitions[j].ErrorCode)
+		}
+	}
+	switch {
+	case c.req.Acks != 0:
+		c.leaders()
+		c.r.Answer(wire.Message(c.resp, int16(code)))
+	case code == 0:
+		c.r.AnswerNothing()
+	default:
+		// A client that wants no answer learns of an error only by losing the connection; it then asks for metadata.
+		c.r.Drop(fmt.Errorf("cannot produce with acks=0: %v", kerr.ErrorForCode(int16(code))))
+	}
+}
+
+// leaders tells the addresses of the leaders that the slots name (KIP-951).
+func (c *produceCall) leaders() {
+	if c.req.Version < 10 {
+		return
+	}
+	seen := map[int32]bool{}
+	for _, t := range c.resp.Topics {
+		for _, p := range t.Partitions {
+			id := p.CurrentLeader.LeaderID
+			if id < 0 || seen[id] || p.ErrorCode != kerr.NotLeaderForPartition.Code {
+				continue
+			}
+			seen[id] = true
+			if b := c.api.image().Broker(metadata.BrokerID(id)); b != nil {
+				if e, ok := endpoint(b, c.r); ok {
+					rb := kmsg.NewProduceResponseBroker()
+					rb.NodeID, rb.Host, rb.Port, rb.Rack = id, e.Host, e.Port, text(b.Rack)
+					c.resp.Brokers = append(c.resp.Brokers, rb)
+				}
+			}
+		}
+	}
+}
+
+// produceTo finds the partition and refuses what no batch can mend.
+func (a *API) produceTo(name string, partition int32, req *kmsg.ProduceRequest) (*replica.Partition, error) {
+	if req.Acks < -1 || req.Acks > 1 {
+		return nil, refuse(kerr.InvalidRequiredAcks, fmt.Sprintf("acks is %d; allowed are -1 (all in-sync replicas), 0 (no answer) and 1 (the leader)", req.Acks))
+	}
+	if req.TransactionID != nil {
+		return nil, refuse(kerr.InvalidTxnState, "transactions are not served: leave transactional.id out")
+	}
+	if topic.IsInternal(name) {
+		return nil, refuse(kerr.InvalidTopicException, fmt.Sprintf("topic %q is the broker's own: clients cannot produce to it", name))
+	}
+	part, err := a.replicas.Partition(topic.Partition{Topic: name, Partition: partition})
+	if err != nil {
+		return nil, err
+	}
+	return part, part.CheckLeader(-1)
+}
+
+// admit is the door for a partition's records: what comes back is one or more
+// checked batches of magic 2, ready to be appended.
+func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest, now time.Time) ([]byte, record.Info, error) {
+	none := record.Info{}
+	if len(b) == 0 {
+		return nil, none, refuse(kerr.InvalidRecord, "the partition has no records in the request")
+	}
+	b, err := modern(b, req.Version)
+	if err != nil {
+		return nil, none, err
+	}
+	s := part.Settings()
+	if err := checkSizes(b, s.Int("max.message.bytes")); err != nil {
+		return nil, none, err
+	}
+	info, err := record.Check(b, record.Limits{
+		NoNullKeys:    strings.Contains(s.String("cleanup.policy"), "compact"),
+		NoZstd:        req.Version < 7,
+		LogAppendTime: s.String("message.timestamp.type") == "LogAppendTime",
+		Now:           now.UnixMilli(),
+		MaxBefore:     max(1, s.Int("message.timestamp.before.max.ms")),
+		MaxAfter:      max(1, s.Int("message.timestamp.after.max.ms")), // 0 would be: no limit
+	})
+	if err != nil {
+		return nil, none, err
+	}
+	if info.Batches > 1 && req.Version >= 3 {
+		return nil, none, refuse(kerr.InvalidRecord, fmt.Sprintf("%d batches for one partition; since version 3 a produce request carries one", info.Batches))
+	}
+	if info.First.Transactional() {
+		return nil, none, refuse(kerr.InvalidTxnState, "transactions are not served: the batch is marked transactional")
+	}
+	if b, err = recode(b, s.String("compression.type")); err != nil {
+		return nil, none, err
+	}
+	return b, info, nil
+}
+
+// failedRecord gives the number of the record that a whole batch was refused for (KIP-467).
+func failedRecord(err error) (int32, bool) {
+	var one *record.RecordError
+	if errors.As(err, &one) {
+		return one.Index, true
+	}
+	return 0, false
+}

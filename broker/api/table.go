@@ -1,0 +1,83 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// row is one served API. The smallest version is 0 everywhere: old librdkafka
+// tests for single versions and silently stops compressing when one is missing.
+type row struct {
+	max    int16
+	handle func(*API, *wire.Request)
+}
+
+type table map[int16]row
+
+// served is the one list of APIs. What is not in it is not advertised.
+func served() table {
+	return table{
+		kmsg.Produce.Int16():                 {12, (*API).produce},
+		kmsg.Fetch.Int16():                   {17, (*API).fetch},
+		kmsg.ListOffsets.Int16():             {10, (*API).listOffsets},
+		kmsg.Metadata.Int16():                {12, (*API).metadata},
+		kmsg.OffsetCommit.Int16():            {9, (*API).offsetCommit},
+		kmsg.OffsetFetch.Int16():             {9, (*API).offsetFetch},
+		kmsg.FindCoordinator.Int16():         {6, (*API).findCoordinator},
+		kmsg.JoinGroup.Int16():               {9, (*API).joinGroup},
+		kmsg.Heartbeat.Int16():               {4, (*API).heartbeat},
+		kmsg.LeaveGroup.Int16():              {5, (*API).leaveGroup},
+		kmsg.SyncGroup.Int16():               {5, (*API).syncGroup},
+		kmsg.DescribeGroups.Int16():          {6, (*API).describeGroups},
+		kmsg.ListGroups.Int16():              {5, (*API).listGroups},
+		kmsg.ApiVersions.Int16():             {4, (*API).apiVersions},
+		kmsg.CreateTopics.Int16():            {7, (*API).createTopics},
+		kmsg.DeleteTopics.Int16():            {6, (*API).deleteTopics},
+		kmsg.DeleteRecords.Int16():           {2, (*API).deleteRecords},
+		kmsg.InitProducerID.Int16():          {5, (*API).initProducerID},
+		kmsg.OffsetForLeaderEpoch.Int16():    {4, (*API).offsetForLeaderEpoch},
+		kmsg.DescribeConfigs.Int16():         {4, (*API).describeConfigs},
+		kmsg.AlterConfigs.Int16():            {2, (*API).alterConfigs},
+		kmsg.DescribeLogDirs.Int16():         {4, (*API).describeLogDirs},
+		kmsg.CreatePartitions.Int16():        {3, (*API).createPartitions},
+		kmsg.DeleteGroups.Int16():            {2, (*API).deleteGroups},
+		kmsg.IncrementalAlterConfigs.Int16(): {1, (*API).incrementalAlterConfigs},
+		kmsg.OffsetDelete.Int16():            {0, (*API).offsetDelete},
+		kmsg.DescribeCluster.Int16():         {2, (*API).describeCluster},
+	}
+}
+
+// newTable gives what is served by an instance of a Kafka version: everything
+// up to the versions that this release of Kafka knew.
+func newTable(version string) (table, error) {
+	t := served()
+	caps, err := release(version)
+	if err != nil || caps == nil {
+		return t, err
+	}
+	for key, r := range t {
+		max, ok := caps.LookupMaxKeyVersion(key)
+		if !ok {
+			delete(t, key)
+			continue
+		}
+		r.max = min(r.max, max)
+		t[key] = r
+	}
+	return t, nil
+}
+
+// release finds the API versions of a Kafka release; nil is "no cap".
+func release(version string) (*kversion.Versions, error) {
+	if version == "" || version == "newest" {
+		return nil, nil
+	}
+	if v := kversion.FromString(version); v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("cannot cap the instance to Kafka version %q: no such release is known; use 1.1.0, 2.3.0, 2.7 or newest", version)
+}

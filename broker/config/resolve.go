@@ -1,0 +1,134 @@
+package config
+
+import (
+	"maps"
+	"strconv"
+)
+
+// Source of one effective value; Kafka's numbers in DescribeConfigs.
+type Source int8
+
+// The sources, nearest first.
+const (
+	FromTopic          Source = 1
+	FromDynamicBroker  Source = 2
+	FromDynamicDefault Source = 3
+	FromFile           Source = 4
+	FromDefault        Source = 5
+)
+
+// Effective is one resolved setting with all layers that have a value for it, nearest first.
+type Effective struct {
+	Setting  Setting
+	Value    string
+	Source   Source
+	Synonyms []Synonym
+}
+
+// Synonym is one layer's value under that layer's name.
+type Synonym struct {
+	Name   string
+	Value  string
+	Source Source
+}
+
+// Layers are all places that a setting may come from. Nil maps are empty.
+type Layers struct {
+	File           *Values
+	DynamicDefault map[string]string // of every broker
+	DynamicBroker  map[string]string // of this one
+	Topic          map[string]string
+}
+
+// Resolve gives every setting of a scope with its effective value. topicSet is nil for
+// the broker's own settings.
+func Resolve(scope Scope, file *Values, dynDefault, dynBroker, topicSet map[string]string) []Effective {
+	l := Layers{file, dynDefault, dynBroker, topicSet}
+	var out []Effective
+	for _, s := range table {
+		if s.Scope&scope != 0 {
+			out = append(out, l.Effective(s))
+		}
+	}
+	return out
+}
+
+// Effective resolves one row.
+func (l Layers) Effective(s Setting) Effective {
+	e := Effective{Setting: s, Source: FromDefault}
+	if s.Scope&Topic == 0 {
+		e.Synonyms = l.node(s.Name, 1)
+	} else {
+		if text, ok := l.Topic[s.Name]; ok {
+			e.Synonyms = append(e.Synonyms, Synonym{s.Name, text, FromTopic})
+		}
+		for _, f := range s.Follows {
+			e.Synonyms = append(e.Synonyms, l.node(f.Name, f.Factor)...)
+		}
+	}
+	if len(e.Synonyms) > 0 {
+		e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
+	}
+	return e
+}
+
+// node gives the layers of a node's setting; numbers are multiplied by factor.
+func (l Layers) node(name string, factor int64) []Synonym {
+	var out []Synonym
+	add := func(text string, from Source) {
+		if factor != 1 {
+			n, err := strconv.ParseInt(text, 10, 64)
+			checked(name, err)
+			text = strconv.FormatInt(n*factor, 10)
+		}
+		out = append(out, Synonym{name, text, from})
+	}
+	if text, ok := l.DynamicBroker[name]; ok {
+		add(text, FromDynamicBroker)
+	}
+	if text, ok := l.DynamicDefault[name]; ok {
+		add(text, FromDynamicDefault)
+	}
+	if text, ok := l.File.Set(name); ok {
+		add(text, FromFile)
+	}
+	if s, ok := Lookup(Node, name); ok && s.Default != "" {
+		add(s.Default, FromDefault)
+	}
+	return out
+}
+
+// flushAlwaysBelow is the number of replicas from which an acknowledgement out of the page
+// cache is safe: a topic with fewer is flushed before every answer unless the user says otherwise.
+const flushAlwaysBelow = 3
+
+// TopicValues gives one topic's effective settings under the topic-level names. A setting
+// that nobody gave and that has no default is the empty text, except that flush.messages
+// becomes 1 with fewer than three replicas.
+func TopicValues(file *Values, dynDefault, dynBroker, topicSet map[string]string, replicas int) *Values {
+	set := map[string]string{}
+	for _, e := range Resolve(Topic, file, dynDefault, dynBroker, topicSet) {
+		set[e.Setting.Name] = e.Value
+	}
+	if set["flush.messages"] == "" && replicas < flushAlwaysBelow {
+		set["flush.messages"] = "1"
+	}
+	return &Values{set: set, scope: Topic}
+}
+
+// NodeValues gives the broker's effective settings of now: the file's with the dynamic ones over it.
+// Texts that do not pass their check are left out: they came in under an older table.
+func NodeValues(file *Values, dynDefault, dynBroker map[string]string) *Values {
+	set := maps.Clone(file.set)
+	if set == nil {
+		set = map[string]string{}
+	}
+	for _, layer := range []map[string]string{dynDefault, dynBroker} {
+		for name, text := range layer {
+			if s, ok := Lookup(Node, name); ok && s.Check(text) == nil {
+				set[name] = text
+			}
+		}
+	}
+	return &Values{set: set, scope: Node | Agent}
+}

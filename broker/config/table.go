@@ -1,0 +1,152 @@
+package config
+
+import (
+	"math"
+	"sort"
+)
+
+const (
+	unlimited = math.MaxInt64
+	maxInt    = math.MaxInt32
+	// largestMessage is the most that message.max.bytes may be.
+	// Source: product specification, "Configuration parameters".
+	largestMessage = 10_485_760
+)
+
+// table is every setting; the order here is by subject, Table's is by name.
+// Source of names and meanings: Apache Kafka's broker and topic configuration; of limits and
+// defaults where they differ: the product specification.
+var table = sorted(identity, network, logs, logTopics, groups, capacity, agentRows)
+
+var identity = []Setting{
+	{Name: "node.id", Scope: Node, Kind: Int, Default: "0", Min: 0, Max: maxInt, Help: "This broker's ID; fixed when the data directory is first used."},
+	{Name: "broker.rack", Scope: Node, Kind: String, Help: "Rack or availability zone of this broker, for replica placement."},
+	{Name: "version", Scope: Node, Kind: String, Default: "newest", Values: []string{"newest", "1.1.0", "2.3.0", "2.7"}, Help: "Kafka version of the instance: caps the API versions that clients are offered; cannot be changed once the data directory is formatted."},
+	{Name: "instance.flavor", Scope: Node | Agent, Kind: String, Default: "custom", Values: flavorNames(), Help: "Size class of the brokers; sets the partition and connection limits. custom takes them from the settings."},
+	{Name: "instance.partition.limit", Scope: Node | Agent, Kind: Long, Default: "0", Min: 0, Max: unlimited, Help: "Most partitions in the instance, replicas not counted; 0 = the flavor's limit per broker times brokers, unlimited for custom."},
+	{Name: "log.dirs", Scope: Node, Kind: List, Default: "./belfry-data", Help: "Directories that hold the message data, separated by commas; the first one also holds the metadata log."},
+	{Name: "num.partitions", Scope: Node, Kind: Int, Default: "3", Min: 1, Max: 100, Help: "Partitions of a topic that is created without a number."},
+	{Name: "default.replication.factor", Scope: Node, Kind: Int, Default: "3", Min: 1, Max: 3, Help: "Replicas of a topic that is created without a number; fewer if there are fewer brokers."},
+	{Name: "auto.create.topics.enable", Scope: Node, Kind: Bool, Default: "false", Dynamic: true, Help: "Whether an unknown topic that is produced to or consumed from is created."},
+	{Name: "delete.topic.enable", Scope: Node, Kind: Bool, Default: "true", Help: "Whether topics can be deleted."},
+}
+
+var network = []Setting{
+	{Name: "listeners", Scope: Node, Kind: List, Default: "PLAINTEXT://127.0.0.1:9092", Help: "Where Kafka clients connect: NAME://HOST:PORT, separated by commas. Only PLAINTEXT and PUBLIC (both plaintext) are served yet; beyond loopback only if an address here says so."},
+	{Name: "advertised.listeners", Scope: Node, Kind: List, Help: "Addresses told to clients, in the form of listeners; empty = those of listeners."},
+	{Name: "max.connections", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Dynamic: true, Help: "Most connections of clients at a time; the flavor's limit applies if it is smaller."},
+	{Name: "max.connections.per.ip", Scope: Node, Kind: Int, Default: "1000", Min: 100, Max: 20_000, Dynamic: true, Help: "Most connections from one address at a time; one more is closed at once."},
+	{Name: "connections.max.idle.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "600000", Min: 5_000, Max: 600_000, Help: "A connection without traffic for this long is closed."},
+	{Name: "socket.request.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "104857600", Min: 1 << 20, Max: maxInt, Help: "Largest request frame; a larger one closes the connection. All requests but Produce are limited to 1 MiB."},
+	{Name: "queued.max.request.bytes", Scope: Node, Kind: Long, Unit: "bytes", Default: "268435456", Min: 16 << 20, Max: unlimited, Help: "Memory for requests being read and served; when it is used up, connections are read later."},
+	{Name: "fetch.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "57671680", Min: 1024, Max: maxInt, Help: "Most bytes of records in one fetch response, except that one batch is always returned."},
+	{Name: "max.incremental.fetch.session.cache.slots", Scope: Node, Kind: Int, Default: "1000", Min: 0, Max: 1_000_000, Help: "Most incremental fetch sessions kept."},
+}
+
+var logs = []Setting{
+	{Name: "log.retention.hours", Scope: Node, Kind: Int, Unit: "hours", Default: "72", Min: 1, Max: 168, Dynamic: true, Help: "How long messages are kept, unless the topic says otherwise."},
+	{Name: "log.retention.minutes", Scope: Node, Kind: Int, Unit: "minutes", Min: 1, Max: maxInt, Dynamic: true, Help: "The same in minutes; goes before log.retention.hours."},
+	{Name: "log.retention.ms", Scope: Node, Kind: Long, Unit: "ms", Min: -1, Max: unlimited, Dynamic: true, Help: "The same in milliseconds; goes before both; -1 = for ever."},
+	{Name: "log.retention.bytes", Scope: Node, Kind: Long, Unit: "bytes", Default: "-1", Min: -1, Max: unlimited, Dynamic: true, Help: "Bytes kept in a partition; -1 = no limit."},
+	{Name: "log.retention.check.interval.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "300000", Min: 100, Max: unlimited, Help: "How often retention is looked at."},
+	{Name: "log.segment.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "1073741824", Min: 1 << 10, Max: maxInt, Dynamic: true, Help: "A segment file is closed at this size."},
+	{Name: "log.roll.hours", Scope: Node, Kind: Int, Unit: "hours", Default: "168", Min: 1, Max: maxInt, Help: "A segment file is closed at this age."},
+	{Name: "log.roll.ms", Scope: Node, Kind: Long, Unit: "ms", Min: 1, Max: unlimited, Dynamic: true, Help: "The same in milliseconds; goes before log.roll.hours."},
+	{Name: "log.roll.jitter.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "0", Min: 0, Max: unlimited, Dynamic: true, Help: "At most this much is taken off the age at random, so that not all segments close at once."},
+	{Name: "log.index.size.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "10485760", Min: 4096, Max: maxInt, Dynamic: true, Help: "Largest offset index of a segment; a full one closes the segment."},
+	{Name: "log.index.interval.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "4096", Min: 0, Max: maxInt, Dynamic: true, Help: "Bytes of messages between two entries of an index."},
+	{Name: "log.flush.interval.messages", Scope: Node, Kind: Long, Min: 1, Max: unlimited, Dynamic: true, Help: "Messages after which a partition is flushed to disk; 1 = before every answer. Not set: 1 for topics with fewer than 3 replicas, else left to the operating system."},
+	{Name: "log.flush.interval.ms", Scope: Node, Kind: Long, Unit: "ms", Min: 1, Max: unlimited, Dynamic: true, Help: "Longest time that a message stays unflushed; not set = no limit."},
+	{Name: "log.flush.offset.checkpoint.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "60000", Min: 100, Max: maxInt, Help: "How often recovery points and log starts are written down."},
+	{Name: "log.preallocate", Scope: Node, Kind: Bool, Default: "false", Dynamic: true, Help: "Whether a segment file's space is taken from the file system when it is created."},
+	{Name: "log.segment.delete.delay.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "60000", Min: 0, Max: unlimited, Dynamic: true, Help: "How long a deleted segment file stays on disk under another name."},
+	{Name: "log.cleanup.policy", Scope: Node, Kind: List, Default: "delete", Values: []string{"delete", "compact"}, Dynamic: true, Help: "What is done with old segments: delete, compact or both."},
+	{Name: "log.cleaner.min.cleanable.ratio", Scope: Node, Kind: Double, Default: "0.5", Min: 0, Max: 1, Dynamic: true, Help: "Share of uncompacted bytes at which a log is compacted."},
+	{Name: "log.cleaner.delete.retention.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "86400000", Min: 0, Max: unlimited, Dynamic: true, Help: "How long tombstones stay in a compacted log."},
+	{Name: "log.cleaner.min.compaction.lag.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "0", Min: 0, Max: unlimited, Dynamic: true, Help: "Shortest time that a message stays uncompacted."},
+	{Name: "log.cleaner.max.compaction.lag.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "9223372036854775807", Min: 1, Max: unlimited, Dynamic: true, Help: "Longest time that a message stays uncompacted."},
+	{Name: "log.cleaner.backoff.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "15000", Min: 10, Max: unlimited, Help: "How long the cleaner rests when there is nothing to compact."},
+	{Name: "log.message.timestamp.type", Scope: Node, Kind: String, Default: "CreateTime", Values: []string{"CreateTime", "LogAppendTime"}, Dynamic: true, Help: "Whose clock a message's time comes from."},
+	{Name: "log.message.timestamp.before.max.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "9223372036854775807", Min: 0, Max: unlimited, Dynamic: true, Help: "A message whose time is further in the past is refused."},
+	{Name: "log.message.timestamp.after.max.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "3600000", Min: 0, Max: unlimited, Dynamic: true, Help: "A message whose time is further in the future is refused."},
+	{Name: "message.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "10485760", Min: 0, Max: largestMessage, Dynamic: true, Help: "Largest record batch, as sent."},
+	{Name: "compression.type", Scope: Node, Kind: String, Default: "producer", Values: codecs, Dynamic: true, Help: "Codec that messages are stored with; producer = as sent."},
+	{Name: "min.insync.replicas", Scope: Node, Kind: Int, Default: "1", Min: 1, Max: 3, Dynamic: true, Help: "In-sync replicas that a produce with acks=all needs."},
+	{Name: "unclean.leader.election.enable", Scope: Node, Kind: Bool, Default: "false", Dynamic: true, Help: "Whether a replica that is not in sync may lead, losing messages, when no other is left."},
+	{Name: "producer.id.expiration.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "86400000", Min: 1, Max: maxInt, Help: "A producer's sequence state is forgotten when it was silent for this long."},
+	{Name: "storage.reserve.bytes", Scope: Node, Kind: Size, Unit: "bytes", Default: "16MB", Min: 0, Max: 1 << 40, Help: "Space held back in each log directory, so that a full disk stops neither start-up nor offset commits."},
+}
+
+var codecs = []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}
+
+var logTopics = []Setting{
+	topicRow("retention.ms", Long, "ms", -1, unlimited, "How long messages are kept; -1 = for ever.", Link{"log.retention.ms", 1}, Link{"log.retention.minutes", 60_000}, Link{"log.retention.hours", 3_600_000}),
+	topicRow("retention.bytes", Long, "bytes", -1, unlimited, "Bytes kept in a partition; -1 = no limit.", Link{"log.retention.bytes", 1}),
+	topicRow("segment.bytes", Int, "bytes", 1<<10, maxInt, "A segment file is closed at this size.", Link{"log.segment.bytes", 1}),
+	topicRow("segment.ms", Long, "ms", 1, unlimited, "A segment file is closed at this age.", Link{"log.roll.ms", 1}, Link{"log.roll.hours", 3_600_000}),
+	topicRow("segment.jitter.ms", Long, "ms", 0, unlimited, "At most this much is taken off segment.ms at random.", Link{"log.roll.jitter.ms", 1}),
+	topicRow("segment.index.bytes", Int, "bytes", 4096, maxInt, "Largest offset index of a segment.", Link{"log.index.size.max.bytes", 1}),
+	topicRow("index.interval.bytes", Int, "bytes", 0, maxInt, "Bytes of messages between two entries of an index.", Link{"log.index.interval.bytes", 1}),
+	topicRow("flush.messages", Long, "", 1, unlimited, "Messages after which a partition is flushed to disk; 1 = before every answer. Not set: 1 with fewer than 3 replicas, else left to the operating system.", Link{"log.flush.interval.messages", 1}),
+	topicRow("flush.ms", Long, "ms", 1, unlimited, "Longest time that a message stays unflushed.", Link{"log.flush.interval.ms", 1}),
+	topicRow("max.message.bytes", Int, "bytes", 0, largestMessage, "Largest record batch, as sent.", Link{"message.max.bytes", 1}),
+	topicRow("min.insync.replicas", Int, "", 1, 3, "In-sync replicas that a produce with acks=all needs.", Link{"min.insync.replicas", 1}),
+	topicRow("min.cleanable.dirty.ratio", Double, "", 0, 1, "Share of uncompacted bytes at which the log is compacted.", Link{"log.cleaner.min.cleanable.ratio", 1}),
+	topicRow("min.compaction.lag.ms", Long, "ms", 0, unlimited, "Shortest time that a message stays uncompacted.", Link{"log.cleaner.min.compaction.lag.ms", 1}),
+	topicRow("max.compaction.lag.ms", Long, "ms", 1, unlimited, "Longest time that a message stays uncompacted.", Link{"log.cleaner.max.compaction.lag.ms", 1}),
+	topicRow("delete.retention.ms", Long, "ms", 0, unlimited, "How long tombstones stay in a compacted log.", Link{"log.cleaner.delete.retention.ms", 1}),
+	topicRow("file.delete.delay.ms", Long, "ms", 0, unlimited, "How long a deleted segment file stays on disk under another name.", Link{"log.segment.delete.delay.ms", 1}),
+	topicRow("preallocate", Bool, "", 0, 0, "Whether a segment file's space is taken when it is created.", Link{"log.preallocate", 1}),
+	topicRow("message.timestamp.before.max.ms", Long, "ms", 0, unlimited, "A message whose time is further in the past is refused.", Link{"log.message.timestamp.before.max.ms", 1}),
+	topicRow("message.timestamp.after.max.ms", Long, "ms", 0, unlimited, "A message whose time is further in the future is refused.", Link{"log.message.timestamp.after.max.ms", 1}),
+	topicRow("unclean.leader.election.enable", Bool, "", 0, 0, "Whether a replica that is not in sync may lead, losing messages, when no other is left.", Link{"unclean.leader.election.enable", 1}),
+	withValues(topicRow("cleanup.policy", List, "", 0, 0, "What is done with old segments: delete, compact or both.", Link{"log.cleanup.policy", 1}), "delete", "compact"),
+	withValues(topicRow("compression.type", String, "", 0, 0, "Codec that messages are stored with; producer = as sent.", Link{"compression.type", 1}), codecs...),
+	withValues(topicRow("message.timestamp.type", String, "", 0, 0, "Whose clock a message's time comes from.", Link{"log.message.timestamp.type", 1}), "CreateTime", "LogAppendTime"),
+}
+
+var groups = []Setting{
+	{Name: "offsets.topic.num.partitions", Scope: Node, Kind: Int, Default: "50", Min: 1, Max: 1000, Help: "Partitions of __consumer_offsets when it is created."},
+	{Name: "offsets.topic.replication.factor", Scope: Node, Kind: Short, Default: "3", Min: 1, Max: 32, Help: "Replicas of __consumer_offsets when it is created; fewer if there are fewer brokers."},
+	{Name: "offsets.topic.segment.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "104857600", Min: 1 << 10, Max: maxInt, Help: "Segment size of __consumer_offsets."},
+	{Name: "offsets.retention.minutes", Scope: Node, Kind: Int, Unit: "minutes", Default: "20160", Min: 1, Max: maxInt, Help: "How long the offsets of a group without members are kept."},
+	{Name: "offsets.retention.check.interval.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "600000", Min: 1, Max: unlimited, Help: "How often offsets are looked at for expiry."},
+	{Name: "offsets.commit.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "5000", Min: 1, Max: maxInt, Help: "How long an offset commit waits to be stored before it is answered with an error."},
+	{Name: "offset.metadata.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "4096", Min: 0, Max: 1 << 20, Help: "Largest metadata text that comes with a committed offset."},
+	{Name: "group.min.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "6000", Min: 6_000, Max: 300_000, Help: "Shortest session time-out a member may ask for."},
+	{Name: "group.max.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1800000", Min: 6_000, Max: 1_800_000, Help: "Longest session time-out a member may ask for."},
+	{Name: "group.initial.rebalance.delay.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "3000", Min: 0, Max: maxInt, Help: "How long a new group waits for more members before its first rebalance."},
+	{Name: "group.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one group."},
+}
+
+func topicRow(name string, k Kind, unit string, low, high float64, help string, follows ...Link) Setting {
+	return Setting{Name: name, Scope: Topic, Kind: k, Unit: unit, Min: low, Max: high, Dynamic: true, Follows: follows, Help: help}
+}
+
+func withValues(s Setting, values ...string) Setting {
+	s.Values = values
+	return s
+}
+
+func sorted(parts ...[]Setting) []Setting {
+	var all []Setting
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// Table gives all settings sorted by name. Read only.
+func Table() []Setting { return table }
+
+// Lookup finds one row of a scope.
+func Lookup(scope Scope, name string) (Setting, bool) {
+	i := sort.Search(len(table), func(i int) bool { return table[i].Name >= name })
+	for ; i < len(table) && table[i].Name == name; i++ {
+		if table[i].Scope&scope != 0 {
+			return table[i], true
+		}
+	}
+	return Setting{}, false
+}

@@ -1,0 +1,296 @@
+package quorum
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	walsegment "github.com/hashicorp/raft-wal/segment"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
+)
+
+// DirName is what a broker calls this room's directory in its data directory.
+const DirName = "__cluster_metadata"
+
+// Names within Options.Dir.
+const (
+	lockName      = "lock"
+	stateName     = "state"
+	logName       = "log"
+	snapshotsName = "snapshots"
+)
+
+// Errors of Propose and Run; compare with errors.Is.
+var (
+	// ErrDiskFull: the batch was not written because there is no room. Nothing
+	// happened; it can be proposed again when there is.
+	ErrDiskFull = errors.New("the disk of the metadata log is full")
+	// ErrFailed: the disk failed or holds damage; this node takes no changes
+	// until it is restarted. Whether the batch survives is not known.
+	ErrFailed = errors.New("the metadata log has failed")
+	// ErrClosed: the node is shutting down. Whether the batch survives is not known.
+	ErrClosed = errors.New("the metadata log is closed")
+	// ErrRefused: the batch does not fit the image it met. Nothing happened.
+	ErrRefused = errors.New("the change does not fit the cluster's present state")
+	// ErrNoLeader: no voter leads, or leadership was lost on the way; then whether
+	// the batch survives is not known.
+	ErrNoLeader = errors.New("no voter leads the metadata log")
+	// ErrTooLarge: the batch is longer than a log entry may be.
+	ErrTooLarge = errors.New("the change is too large for one metadata batch")
+)
+
+// NotLeaderError says that another node takes changes.
+type NotLeaderError struct{ Leader metadata.BrokerID }
+
+// Error implements error.
+func (e *NotLeaderError) Error() string {
+	return fmt.Sprintf("node %d leads the metadata log, not this one", e.Leader)
+}
+
+// Transport carries raft's messages between nodes.
+type Transport = raft.Transport
+
+// Voter is one of the nodes that decide.
+type Voter struct {
+	Node    metadata.BrokerID
+	Address string // what Transport understands
+}
+
+// Options of a Quorum.
+type Options struct {
+	Dir       string            // this room's own directory; made if it is not there
+	Node      metadata.BrokerID // this node
+	ClusterID string            // given to a new cluster; an old one must have the same. Empty: take what is there, else a new one
+	Logger    *slog.Logger
+	Now       func() time.Time // nil: time.Now
+
+	// Voters of a new cluster, this node among them; an old one knows its own.
+	// Empty: this node alone.
+	Voters []Voter
+	// Transport between the voters. Nil: in memory, for one voter.
+	Transport Transport
+	// Heartbeat is how long a follower waits for its leader before it stands for
+	// election. 0: 20 ms for one voter (it waits for nobody), 1 s for more.
+	Heartbeat time.Duration
+	// SnapshotEvery is how many entries are written from one snapshot to the next. 0: 4096.
+	SnapshotEvery uint64
+	// SnapshotCheck is how often that is looked at. 0: 30 s.
+	SnapshotCheck time.Duration
+}
+
+// Defaults of Options.
+const (
+	loneHeartbeat        = 20 * time.Millisecond
+	clusterHeartbeat     = time.Second
+	defaultSnapshotEvery = 4096
+	defaultSnapshotCheck = 30 * time.Second
+)
+
+func (o *Options) complete() error {
+	if o.Dir == "" || o.Logger == nil || o.Node < 0 {
+		return fmt.Errorf("cannot open metadata: directory %q, node %d and a logger must be given", o.Dir, o.Node)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if len(o.Voters) == 0 {
+		o.Voters = []Voter{{o.Node, strconv.Itoa(int(o.Node))}}
+	}
+	address := ""
+	for _, v := range o.Voters {
+		if v.Node == o.Node {
+			address = v.Address
+		}
+	}
+	if o.Transport == nil {
+		if len(o.Voters) > 1 {
+			return fmt.Errorf("cannot open metadata in %q: %d voters need a transport", o.Dir, len(o.Voters))
+		}
+		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(address))
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = clusterHeartbeat
+		if len(o.Voters) == 1 {
+			o.Heartbeat = loneHeartbeat
+		}
+	}
+	if o.SnapshotEvery == 0 {
+		o.SnapshotEvery = defaultSnapshotEvery
+	}
+	if o.SnapshotCheck == 0 {
+		o.SnapshotCheck = defaultSnapshotCheck
+	}
+	return nil
+}
+
+func serverID(n metadata.BrokerID) raft.ServerID { return raft.ServerID(strconv.Itoa(int(n))) }
+
+// Quorum is this node's part in the order of metadata.
+type Quorum struct {
+	o       Options
+	lock    *os.File
+	state   *state
+	files   *files
+	wal     *wal.WAL
+	store   *store
+	snaps   *snapshots
+	machine *machine
+
+	img      atomic.Pointer[metadata.Image]
+	caughtUp chan struct{} // closed after the first image was published
+	failed   chan struct{} // closed at the first failure
+	failure  atomic.Pointer[error]
+	done     chan struct{} // closed when Run returns
+	calls    sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		raft    *raft.Raft    // nil before Run and after it
+		running bool          // Run was called
+		leading bool          // and has applied everything before its term
+		term    uint64        // counts leadership changes seen
+		changed chan struct{} // closed and replaced when leading changes
+		subs    []func(old, new *metadata.Image)
+	}
+}
+
+// Open reads and checks what is on disk and starts a new cluster if nothing is.
+// It starts nothing. Close must be called.
+//
+// Errors: the directory is in use, damaged, of another node or cluster, or
+// written by a newer program; the text names file and remedy.
+func Open(o Options) (*Quorum, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
+	q.mu.changed = make(chan struct{})
+	if err := q.open(); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
+	return q, nil
+}
+
+func (q *Quorum) open() (err error) {
+	dir := q.o.Dir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot create metadata directory: %w", err)
+	}
+	if q.lock, err = lockDir(filepath.Join(dir, lockName)); err != nil {
+		return err
+	}
+	if err := checkNew(dir); err != nil {
+		return err
+	}
+	if q.state, err = openState(filepath.Join(dir, stateName)); err != nil {
+		return err
+	}
+	if q.files, err = openFiles(filepath.Join(dir, logName), q.o.Logger); err != nil {
+		return err
+	}
+	if q.snaps, err = openSnapshots(filepath.Join(dir, snapshotsName), q.o.Logger); err != nil {
+		return err
+	}
+	q.wal, err = wal.Open(q.files.dir,
+		wal.WithMetaStore(q.state),
+		wal.WithSegmentFiler(walsegment.NewFiler(q.files.dir, q.files)),
+		wal.WithSegmentSize(segmentLimit),
+		wal.WithLogger(newBridge(q.o.Logger)))
+	if err != nil {
+		return fmt.Errorf("cannot open the metadata log in %q: %w; %s", q.files.dir, err, remedy)
+	}
+	q.store = &store{wal: q.wal, state: q.state, fail: q.fail, closing: make(chan struct{})}
+	f, err := inspect(dir, q.snaps, q.wal, q.state)
+	if err != nil {
+		return err
+	}
+	if err := f.checkIdentity(&q.o); err != nil {
+		return err
+	}
+	if err := f.bootstrap(&q.o, q.store); err != nil {
+		return err
+	}
+	q.machine = &machine{quorum: q, image: f.image, newest: f.image}
+	q.machine.folded.Store(f.snapshotIndex())
+	q.img.Store(metadata.Empty())
+	return nil
+}
+
+// Close gives the files back. Requires: Run has returned or was never called.
+func (q *Quorum) Close() error {
+	var errs []error
+	switch {
+	case q.wal != nil:
+		errs = append(errs, q.wal.Close(), q.state.Close())
+	case q.state != nil:
+		errs = append(errs, q.state.Close())
+	}
+	if q.lock != nil {
+		errs = append(errs, q.lock.Close())
+	}
+	q.wal, q.state, q.lock = nil, nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot close metadata in %q: %w", q.o.Dir, err)
+	}
+	return nil
+}
+
+// Image is the newest image that every subscriber has seen; the empty one until
+// this node has caught up.
+func (q *Quorum) Image() *metadata.Image { return q.img.Load() }
+
+// CaughtUp is closed when this node has applied all that was committed when it
+// first led, or first heard a leader; every subscriber has seen that image then.
+func (q *Quorum) CaughtUp() <-chan struct{} { return q.caughtUp }
+
+// Subscribe has f called with every new image, in commit order, one at a time.
+// Several commits may come as one step. The first call comes when this node has
+// caught up: from the empty image to the newest one. Requires: Run was not
+// called yet; f does not call Propose.
+func (q *Quorum) Subscribe(f func(old, new *metadata.Image)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.running {
+		panic("BUG: Subscribe after Run")
+	}
+	q.mu.subs = append(q.mu.subs, f)
+}
+
+// publish shows an image to every subscriber and then to everybody.
+func (q *Quorum) publish(old, new *metadata.Image) {
+	q.mu.Lock()
+	subs := q.mu.subs
+	q.mu.Unlock()
+	for _, f := range subs {
+		f(old, new)
+	}
+	q.img.Store(new)
+}
+
+// Failed is closed when the disk or the log failed; Run then returns the error.
+func (q *Quorum) Failed() <-chan struct{} { return q.failed }
+
+// fail notes the first failure.
+func (q *Quorum) fail(err error) {
+	err = fmt.Errorf("%w: %w; free or replace the disk of %q and restart this node", ErrFailed, err, q.o.Dir)
+	if q.failure.CompareAndSwap(nil, &err) {
+		q.o.Logger.Error("the metadata log has failed; this node takes no changes until it is restarted", "dir", q.o.Dir, "err", err)
+		close(q.failed)
+	}
+}
+
+func (q *Quorum) failedErr() error {
+	if err := q.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+// Run takes part in elections and applies the log until ctx ends; then it
+// returns nil. It is called once.
+//
+// Errors: ErrFailed with its cause, only after ctx ended: a node whose metadata
+// log failed goes on serving what it knows.
+func (q *Quorum) Run(ctx context.Context) error {
+	q.mu.Lock()
+	again := q.mu.running
+	q.mu.running = true
+	q.mu.Unlock()
+	if again {
+		panic("BUG: Run twice")
+	}
+	defer close(q.done)
+	notify := make(chan bool, 1)
+	r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
+	if err != nil {
+		return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, err)
+	}
+	q.mu.Lock()
+	q.mu.raft = r
+	q.mu.Unlock()
+
+	var watch sync.WaitGroup
+	stop := make(chan struct{})
+	watch.Go(func() { q.watch(r, notify, stop) })
+	<-ctx.Done()
+
+	q.setLeading(false)
+	q.mu.Lock()
+	q.mu.raft = nil
+	q.mu.Unlock()
+	// Invariant: the transport is shut before store lets a held call go, so that
+	// no vote leaves this node that its disk does not remember.
+	if t, ok := q.o.Transport.(raft.WithClose); ok {
+		err = t.Close()
+	}
+	close(q.store.closing)
+	err = errors.Join(err, r.Shutdown().Error())
+	close(stop)
+	watch.Wait()
+	q.calls.Wait()
+	return errors.Join(q.failedErr(), err)
+}
+
+func (q *Quorum) config(notify chan<- bool) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = serverID(q.o.Node)
+	c.HeartbeatTimeout = q.o.Heartbeat
+	c.ElectionTimeout = q.o.Heartbeat
+	c.LeaderLeaseTimeout = q.o.Heartbeat / 2
+	c.NotifyCh = notify
+	c.BatchApplyCh = true
+	c.SnapshotInterval = q.o.SnapshotCheck
+	c.SnapshotThreshold = q.o.SnapshotEvery
+	// Why three times: the log reaches back behind the older of both snapshots,
+	// which so can stand in for the newer one.
+	c.TrailingLogs = 3 * q.o.SnapshotEvery
+	c.NoSnapshotRestoreOnStart = true // Open did
+	c.NoLegacyTelemetry = true
+	c.Logger = newBridge(q.o.Logger)
+	return c
+}
+
+// watch follows this node's leadership. A leader leads for Propose only after
+// it applied everything that was committed before its term.
+func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
+	var barriers sync.WaitGroup
+	defer barriers.Wait()
+	look := time.NewTicker(q.o.Heartbeat)
+	defer look.Stop()
+	caughtUp := q.caughtUp
+	for {
+		select {
+		case <-stop:
+			return
+		case <-caughtUp:
+			look.Stop()
+			caughtUp = nil
+		case <-look.C:
+			if q.followed(r) {
+				q.machine.catchUp()
+			}
+		case leads := <-notify:
+			term := q.setLeading(false)
+			if !leads {
+				q.o.Logger.Info("this node no longer leads the metadata log")
+				continue
+			}
+			// Why not here: raft waits for this loop while it changes its mind.
+			barriers.Go(func() {
+				if err := q.takeOver(r); err != nil {
+					q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
+					return
+				}
+				if q.lead(term) {
+					q.o.Logger.Info("this node leads the metadata log", "index", q.Image().Index())
+				}
+			})
+		}
+	}
+}
+
+// followed tells whether a follower has applied what its leader told it to be
+// committed. Why not raft's applied index: it counts what the state machine was
+// given, not what it did.
+func (q *Quorum) followed(r *raft.Raft) bool {
+	told := r.CommitIndex()
+	if told == 0 || q.Leader() == metadata.NoBroker || r.State() != raft.Follower || r.AppliedIndex() < told {
+		return false
+	}
+	for index := told; index > q.machine.folded.Load(); index-- {
+		var entry raft.Log
+		if err := q.store.GetLog(index, &entry); err != nil {
+			return true // a snapshot holds it, and raft waits for that to be restored
+		}
+		if entry.Type == raft.LogCommand {
+			return false
+		}
+	}
+	return true
+}
+
+// takeOver applies everything before this node's term, and names a new cluster.
+func (q *Quorum) takeOver(r *raft.Raft) error {
+	if err := r.Barrier(0).Error(); err != nil {
+		return err
+	}
+	q.machine.catchUp()
+	if q.Image().ClusterID() != "" {
+		return nil
+	}
+	id := q.o.ClusterID
+	if id == "" {
+		id = topic.NewID().String()
+	}
+	named := &metadata.ClusterNamed{ID: id, Created: q.o.Now().UnixMilli()}
+	return r.Apply(metadata.AppendBatch(nil, []metadata.Record{named}), 0).Error()
+}
+
+// setLeading notes a change of leadership and gives its number.
+func (q *Quorum) setLeading(leading bool) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mu.term++
+	if q.mu.leading != leading {
+		q.mu.leading = leading
+		close(q.mu.changed)
+		q.mu.changed = make(chan struct{})
+	}
+	return q.mu.term
+}
+
+// lead makes this node leading if leadership did not change since term.
+func (q *Quorum) lead(term uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.term != term || q.mu.leading {
+		return false
+	}
+	q.mu.leading = true
+	close(q.mu.changed)
+	q.mu.changed = make(chan struct{})
+	return true
+}
+
+// Leading tells whether this node takes changes. The channel is closed when that
+// may have changed.
+func (q *Quorum) Leading() (leads bool, changed <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.leading, q.mu.changed
+}
+
+// WaitLeading blocks until this node leads and has applied the whole log.
+//
+// Errors: ctx's; ErrFailed; ErrClosed when Run has returned.
+func (q *Quorum) WaitLeading(ctx context.Context) error {
+	for {
+		leads, changed := q.Leading()
+		if leads {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.failed:
+			return q.failedErr()
+		case <-q.done:
+			return ErrClosed
+		}
+	}
+}
+
+// Leader is the node that takes changes, as far as this node knows; NoBroker if
+// it knows none.
+func (q *Quorum) Leader() metadata.BrokerID {
+	q.mu.Lock()
+	r := q.mu.raft
+	q.mu.Unlock()
+	if r == nil {
+		return metadata.NoBroker
+	}
+	_, id := r.LeaderWithID()
+	n, err := strconv.Atoi(string(id))
+	if err != nil {
+		return metadata.NoBroker
+	}
+	return metadata.BrokerID(n)
+}

@@ -1,0 +1,166 @@
+package quorum
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+// store is raft's log and stable store. The library takes some disk errors as
+// answers and panics on others; the process must survive both. So the first
+// error is kept, told to the Quorum, and a call that would make the library
+// panic waits until the Quorum closes.
+//
+// Invariant: after the first error nothing is written any more (R19).
+type store struct {
+	wal   *wal.WAL
+	state *state
+	fail  func(error) // tells the Quorum; called once
+
+	// closing is closed when raft may no longer reach anybody: an answer given
+	// after that has no effect outside this process's last moments.
+	closing chan struct{}
+
+	mu struct {
+		sync.Mutex
+		err error
+	}
+}
+
+var (
+	_ raft.LogStore          = (*store)(nil)
+	_ raft.StableStore       = (*store)(nil)
+	_ raft.MonotonicLogStore = (*store)(nil)
+)
+
+// failed gives the first error.
+func (s *store) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.err
+}
+
+// keep keeps the first error and tells it.
+func (s *store) keep(err error) error {
+	s.mu.Lock()
+	first := s.mu.err == nil
+	if first {
+		s.mu.err = err
+	}
+	s.mu.Unlock()
+	if first {
+		s.fail(err)
+	}
+	return err
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (s *store) IsMonotonic() bool { return s.wal.IsMonotonic() }
+
+// FirstIndex implements raft.LogStore.
+func (s *store) FirstIndex() (uint64, error) { return s.wal.FirstIndex() }
+
+// LastIndex implements raft.LogStore.
+func (s *store) LastIndex() (uint64, error) { return s.wal.LastIndex() }
+
+// GetLog implements raft.LogStore. An entry that is not there is an answer; one
+// that cannot be read is trouble.
+func (s *store) GetLog(index uint64, log *raft.Log) error {
+	err := s.wal.GetLog(index, log)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, wal.ErrNotFound) {
+		return raft.ErrLogNotFound
+	}
+	s.keep(fmt.Errorf("cannot read entry %d of the metadata log in %q: %w", index, s.state.path, err))
+	<-s.closing
+	*log = raft.Log{Index: index, Type: raft.LogNoop}
+	return nil
+}
+
+// StoreLog implements raft.LogStore.
+func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore. Why in groups: one append must fit the
+// slack behind a segment's limit.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	for len(logs) > 0 {
+		n, size := 1, len(logs[0].Data)
+		for n < len(logs) && size+len(logs[n].Data) <= maxBatch {
+			size += len(logs[n].Data)
+			n++
+		}
+		if err := s.storeGroup(logs[:n]); err != nil {
+			return err
+		}
+		logs = logs[n:]
+	}
+	return nil
+}
+
+func (s *store) storeGroup(logs []*raft.Log) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	err := s.wal.StoreLogs(logs)
+	if err == nil {
+		err = s.state.setMark(logs[len(logs)-1].Index)
+	}
+	if err != nil {
+		return s.keep(fmt.Errorf("cannot append to the metadata log in %q: %w", s.state.path, err))
+	}
+	return nil
+}
+
+// DeleteRange implements raft.LogStore. Invariant: the mark goes back before the
+// log does.
+func (s *store) DeleteRange(first, last uint64) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	end, err := s.wal.LastIndex()
+	if err == nil && last >= end && s.state.marked() >= first {
+		err = s.state.setMark(first - 1)
+	}
+	if err == nil {
+		err = s.wal.DeleteRange(first, last)
+	}
+	if err != nil {
+		return s.keep(fmt.Errorf("cannot shorten the metadata log in %q: %w", s.state.path, err))
+	}
+	return nil
+}
+
+// Set implements raft.StableStore.
+func (s *store) Set(key, value []byte) error {
+	return s.hold(func() error { return s.wal.Set(key, value) })
+}
+
+// SetUint64 implements raft.StableStore.
+func (s *store) SetUint64(key []byte, value uint64) error {
+	return s.hold(func() error { return s.wal.SetUint64(key, value) })
+}
+
+// hold makes a change of term or vote. Why it waits after an error: the library
+// panics, and an answer would let it vote with a term it can forget.
+func (s *store) hold(change func() error) error {
+	err := s.failed()
+	if err == nil {
+		if err = change(); err == nil {
+			return nil
+		}
+		s.keep(err)
+	}
+	<-s.closing
+	return nil
+}
+
+// Get implements raft.StableStore.
+func (s *store) Get(key []byte) ([]byte, error) { return s.wal.Get(key) }
+
+// GetUint64 implements raft.StableStore.
+func (s *store) GetUint64(key []byte) (uint64, error) { return s.wal.GetUint64(key) }

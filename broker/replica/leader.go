@@ -1,0 +1,175 @@
+package replica
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage"
+)
+
+// Append takes checked, back-to-back batches into the log of the partition that this
+// broker leads; b is changed in place (offsets, epoch) and not kept. It does not wait: see
+// Acked.
+//
+// Errors: ErrNotLeader, ErrUnknownPartition; with acks -1 ErrNotEnoughReplicas while the
+// in-sync set is smaller than min.insync.replicas; what storage.Log.Append refuses.
+// Blocks: for the write into the page cache, and for a change of leadership under way.
+func (p *Partition) Append(b []byte, acks int16, now time.Time) (storage.Appended, error) {
+	return p.AppendIn(-1, b, acks, now)
+}
+
+// AppendIn is Append for a writer that knows the log up to the beginning of one leader
+// epoch, and must not write behind the back of the next one's (a journal).
+//
+// Errors: as Append; ErrFencedEpoch and ErrUnknownEpoch when the epoch is another one.
+func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Time) (storage.Appended, error) {
+	p.role.RLock()
+	defer p.role.RUnlock()
+
+	p.mu.Lock()
+	if err := p.checkLeaderLocked(in); err != nil {
+		p.mu.Unlock()
+		return storage.Appended{}, err
+	}
+	epoch, enough := p.mu.epoch, p.mu.lead.enough()
+	p.mu.Unlock()
+	if acks == -1 && !enough {
+		return storage.Appended{}, ErrNotEnoughReplicas
+	}
+	return p.log.Append(b, storage.Append{
+		Epoch: epoch, Assign: true,
+		LogAppendTime: p.settings.Load().logAppendTime,
+		Now:           now.UnixMilli(),
+	})
+}
+
+// Acked calls done exactly once, perhaps before it returns, when the records below end may
+// be acknowledged: acks 0 at once; acks 1 when this replica's log holds them as durably as
+// the topic asks for (on disk, with flush.messages=1: R17); acks -1 when the high watermark
+// has passed them (R4).
+//
+// Errors given to done: ErrTimeout, ErrNotLeader, ErrNotEnoughAfterAppend,
+// ErrUnknownPartition (deleted meanwhile), storage.ErrOffline. With any of them the records
+// may or may not survive. done must not block and must not append: it may run inside
+// somebody else's append.
+func (p *Partition) Acked(end record.Offset, acks int16, timeout time.Duration, done func(error)) {
+	if acks == 0 {
+		done(nil)
+		return
+	}
+	p.mu.Lock()
+	err := p.checkLeaderLocked(-1)
+	reached := record.Offset(-1)
+	heapOf := &p.mu.waitDisk
+	if err == nil && acks == 1 {
+		reached = p.log.Durable()
+	} else if err == nil {
+		reached, heapOf = p.HighWatermark(), &p.mu.waitHW
+	}
+	switch {
+	case err != nil || reached >= end:
+	case acks != 1 && !p.mu.lead.enough():
+		err = ErrNotEnoughAfterAppend
+	case timeout <= 0:
+		err = ErrTimeout
+	default:
+		w := &waiter{partition: p, end: end, deadline: p.now().Add(timeout), done: done}
+		heap.Push(heapOf, w)
+		p.deadlines.add(w)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	done(err)
+}
+
+// Fetched is one read.
+type Fetched struct {
+	Slice                               storage.Slice // Len 0: nothing; Release always
+	HighWatermark, LastStable, LogStart record.Offset
+}
+
+// Read reads for a consumer: whole batches below the high watermark, or below the last
+// stable offset with committed; nothing, not an error, when from lies between that and the
+// log's end.
+//
+// Errors: storage.ErrOffsetOutOfRange and the refusals of CheckLeader; the marks in Fetched
+// are right also with ErrOffsetOutOfRange.
+func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (Fetched, error) {
+	if err := p.CheckLeader(-1); err != nil {
+		return Fetched{}, err
+	}
+	limit := p.limit(committed)
+	f := Fetched{HighWatermark: p.HighWatermark(), LastStable: p.LastStable(), LogStart: p.LogStart()}
+	if from < f.LogStart || from > p.End() {
+		return f, storage.ErrOffsetOutOfRange
+	}
+	if from >= limit {
+		return f, nil
+	}
+	var err error
+	f.Slice, err = p.log.Read(from, max, limit, minOne)
+	return f, err
+}
+
+// Readable gives how many bytes a read from there could give, up to max, without reading
+// them; an offset that cannot be read counts as max, so that its reader looks and is told.
+func (p *Partition) Readable(from record.Offset, max int, committed bool) int {
+	f, err := p.Read(from, max, true, committed)
+	if err != nil {
+		return max
+	}
+	if f.Slice.Len() == 0 {
+		return 0
+	}
+	defer f.Slice.Release()
+	return min(f.Slice.Len(), max)
+}
+
+// Latest is what ListOffsets calls latest: the high watermark, or the last stable offset
+// with committed, and the leader epoch.
+//
+// Errors: ErrOffsetNotAvailable until everything older than this epoch is committed (R5);
+// the refusals of CheckLeader.
+func (p *Partition) Latest(committed bool) (record.Offset, record.Epoch, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkLeaderLocked(-1); err != nil {
+		return -1, -1, err
+	}
+	if !p.mu.lead.settled() {
+		return -1, -1, ErrOffsetNotAvailable
+	}
+	return p.limit(committed), p.mu.epoch, nil
+}
+
+// DeleteBefore is DeleteRecords: everything below o is gone for good; -1 means the high
+// watermark. done gets the new low watermark, the smallest log start of all replicas.
+//
+// Errors given to done: storage.ErrOffsetOutOfRange above the high watermark; the refusals
+// of CheckLeader; storage's.
+func (p *Partition) DeleteBefore(o record.Offset, done func(record.Offset, error)) {
+	if err := p.CheckLeader(-1); err != nil {
+		done(-1, err)
+		return
+	}
+	hw := p.HighWatermark()
+	if o == -1 {
+		o = hw
+	}
+	if o < 0 || o > hw {
+		done(-1, storage.ErrOffsetOutOfRange)
+		return
+	}
+	start, err := p.log.DeleteBefore(o)
+	if err != nil {
+		done(-1, err)
+		return
+	}
+	p.mu.Lock()
+	wake := p.mu.watchers.all()
+	p.mu.Unlock()
+	wakeAll(wake)
+	done(start, nil)
+}
