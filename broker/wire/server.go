@@ -60,10 +60,9 @@ type Server struct {
 
 	mu struct {
 		sync.Mutex
-		conns    map[*conn]struct{}
-		perIP    map[string]int
-		nextID   uint64
-		draining bool
+		conns  map[*conn]struct{}
+		perIP  map[string]int
+		nextID uint64
 	}
 }
 
@@ -165,7 +164,6 @@ var errShutdown = errors.New("server shuts down")
 func (s *Server) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.draining = true
 	for c := range s.mu.conns {
 		c.drain()
 	}
