@@ -118,7 +118,7 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	for i := int32(0); i < h.Count; i++ {
 		f, err := w.record()
 		if err != nil {
-			return 0, false, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)
+			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)}
 		}
 		ts := h.FirstTimestamp + f.timestamp
 		if err := h.judgeRecord(int64(i), f, ts, l); err != nil {
@@ -152,10 +152,11 @@ func (l *Limits) judgeTime(ts int64) error {
 		return nil
 	}
 	// Why unsigned: the difference of two int64 may need 64 bits.
-	late := ts > l.Now && l.MaxAfter > 0 && uint64(ts)-uint64(l.Now) > uint64(l.MaxAfter)
-	early := ts < l.Now && l.MaxBefore > 0 && uint64(l.Now)-uint64(ts) > uint64(l.MaxBefore)
-	if late || early {
-		return fmt.Errorf("cannot take timestamp %d at %d: %w", ts, l.Now, ErrTimestamp)
+	if ahead := uint64(ts) - uint64(l.Now); ts > l.Now && l.MaxAfter > 0 && ahead > uint64(l.MaxAfter) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms ahead of the broker's clock, the limit message.timestamp.after.max.ms is %d; set the producer's clock right or raise the limit: %w", ts, ahead, l.MaxAfter, ErrTimestamp)
+	}
+	if behind := uint64(l.Now) - uint64(ts); ts < l.Now && l.MaxBefore > 0 && behind > uint64(l.MaxBefore) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms behind the broker's clock, the limit message.timestamp.before.max.ms is %d; send newer messages or raise the limit: %w", ts, behind, l.MaxBefore, ErrTimestamp)
 	}
 	return nil
 }
