@@ -28,13 +28,38 @@ type handlerFunc func(*wire.Request)
 func (f handlerFunc) Serve(r *wire.Request) { f(r) }
 
 func allVersions(key int16) (int16, int16, bool) {
-	if key == 4 {
-		return 0, 0, false
-	}
-	if r := kmsg.RequestForKey(key); r != nil {
-		return 0, r.MaxVersion(), true
+	switch key {
+	case 0, 1, 3, 12, 18, 19, 42:
+		return 0, kmsg.RequestForKey(key).MaxVersion(), true
 	}
 	return 0, 0, false
+}
+
+func TestNewRefuses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	good := wire.Options{Listeners: []wire.Listener{{Net: l}}, Handler: handlerFunc(echo), Versions: allVersions}
+	if _, err := wire.New(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*wire.Options){
+		"no listener":      func(o *wire.Options) { o.Listeners = nil },
+		"no socket":        func(o *wire.Options) { o.Listeners = []wire.Listener{{}} },
+		"no handler":       func(o *wire.Options) { o.Handler = nil },
+		"no versions":      func(o *wire.Options) { o.Versions = nil },
+		"negative limit":   func(o *wire.Options) { o.MaxInFlight = -1 },
+		"unknown key":      func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 0, key == 4 } },
+		"version too high": func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 99, key == 18 } },
+	} {
+		o := good
+		change(&o)
+		if _, err := wire.New(o); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
 }
 
 // start runs a server on loopback until the test ends and gives its address.
