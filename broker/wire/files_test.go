@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -45,22 +46,56 @@ func TestFiles(t *testing.T) {
 			want = append(want, content[p[0]:p[0]+p[1]]...)
 		}
 	}
+	converse := func(c *client) {
+		c.send(encode(heartbeat("g", 4), 9), encode(heartbeat("g", 0), 10))
+		if id, body := c.answer(); id != 9 || body[0] != 0 || !bytes.Equal(body[1:], want) {
+			t.Error("flexible answer is damaged")
+		}
+		if id, body := c.answer(); id != 10 || !bytes.Equal(body, want) {
+			t.Error("answer is damaged")
+		}
+	}
 	addr := start(t, wire.Options{Handler: handlerFunc(serve)})
+	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	startOn(t, pipes, wire.Options{Handler: handlerFunc(serve)})
 	var wg sync.WaitGroup
 	for range 3 {
 		c := dial(t, addr)
-		wg.Go(func() {
-			c.send(encode(heartbeat("g", 4), 9), encode(heartbeat("g", 0), 10))
-			if id, body := c.answer(); id != 9 || body[0] != 0 || !bytes.Equal(body[1:], want) {
-				t.Error("flexible answer is damaged")
-			}
-			if id, body := c.answer(); id != 10 || !bytes.Equal(body, want) {
-				t.Error("answer is damaged")
-			}
-		})
+		wg.Go(func() { converse(c) })
 	}
+	wg.Go(func() { converse(pipes.dial(t)) }) // no sendfile there
 	wg.Wait()
-	settled(t, func() bool { return released.Load() == int32(3*2*(1+2*len(parts))) })
+	settled(t, func() bool { return released.Load() == int32(4*2*(1+2*len(parts))) })
+}
+
+// pipeListener is a listener inside the process.
+type pipeListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (l *pipeListener) dial(t *testing.T) *client {
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = ours.Close() })
+	l.conns <- theirs
+	return &client{t: t, Conn: ours}
 }
 
 // TestShortFileClosesTheConnection: a frame that was promised larger cannot be mended.

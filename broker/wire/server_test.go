@@ -65,8 +65,7 @@ func TestNewRefuses(t *testing.T) {
 // start runs a server on loopback until the test ends and gives its address.
 func start(t testing.TB, o wire.Options) string {
 	t.Helper()
-	addr, stop := startStop(t, o)
-	t.Cleanup(stop)
+	addr, _ := startStop(t, o)
 	return addr
 }
 
@@ -76,6 +75,12 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l.Addr().String(), startOn(t, l, o)
+}
+
+// startOn runs a server on l until the test ends, or the function that it gives is called.
+func startOn(t testing.TB, l net.Listener, o wire.Options) (stop func()) {
+	t.Helper()
 	o.Listeners = []wire.Listener{{Name: "PLAINTEXT", Net: l}}
 	if o.Versions == nil {
 		o.Versions = allVersions
@@ -90,7 +95,7 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	return l.Addr().String(), sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -101,6 +106,8 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 			t.Error("Run does not return")
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // client speaks to a server byte by byte.
