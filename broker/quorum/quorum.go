@@ -150,7 +150,9 @@ type Quorum struct {
 	failed   chan struct{} // closed at the first failure
 	failure  atomic.Pointer[error]
 	done     chan struct{} // closed when Run returns
+	ended    chan struct{} // closed when raft is over
 	calls    sync.WaitGroup
+	watching sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -172,7 +174,7 @@ func Open(o Options) (*Quorum, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
+	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	q.mu.changed = make(chan struct{})
 	if err := q.open(); err != nil {
 		return nil, errors.Join(err, q.Close())

@@ -29,34 +29,60 @@ func (q *Quorum) Run(ctx context.Context) error {
 	}
 	defer close(q.done)
 	notify := make(chan bool, 1)
-	r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
-	if err != nil {
-		return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, err)
+	// Why aside: the library writes the term first, and store holds a write that fails.
+	started := make(chan launch, 1)
+	go func() {
+		r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
+		started <- launch{r, err}
+	}()
+	select {
+	case s := <-started:
+		if s.err != nil {
+			return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err)
+		}
+		q.serve(ctx, s.raft, notify)
+		err := errors.Join(q.letGo(), s.raft.Shutdown().Error())
+		close(q.ended)
+		q.watching.Wait()
+		q.calls.Wait()
+		return errors.Join(q.failedErr(), err)
+	case <-ctx.Done():
+		err := q.letGo()
+		if s := <-started; s.err == nil {
+			err = errors.Join(err, s.raft.Shutdown().Error())
+		}
+		return errors.Join(q.failedErr(), err)
 	}
+}
+
+// launch is what became of raft.NewRaft.
+type launch struct {
+	raft *raft.Raft
+	err  error
+}
+
+// serve takes proposals until ctx ends.
+func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.mu.Lock()
 	q.mu.raft = r
 	q.mu.Unlock()
-
-	var watch sync.WaitGroup
-	stop := make(chan struct{})
-	watch.Go(func() { q.watch(r, notify, stop) })
+	q.watching.Go(func() { q.watch(r, notify) })
 	<-ctx.Done()
-
 	q.setLeading(false)
 	q.mu.Lock()
 	q.mu.raft = nil
 	q.mu.Unlock()
-	// Invariant: the transport is shut before store lets a held call go, so that
-	// no vote leaves this node that its disk does not remember.
+}
+
+// letGo lets calls go that store holds. Invariant: the transport is shut before,
+// so that no vote leaves this node that its disk does not remember.
+func (q *Quorum) letGo() error {
+	var err error
 	if t, ok := q.o.Transport.(raft.WithClose); ok {
 		err = t.Close()
 	}
 	close(q.store.closing)
-	err = errors.Join(err, r.Shutdown().Error())
-	close(stop)
-	watch.Wait()
-	q.calls.Wait()
-	return errors.Join(q.failedErr(), err)
+	return err
 }
 
 func (q *Quorum) config(notify chan<- bool) *raft.Config {
@@ -80,7 +106,7 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 
 // watch follows this node's leadership. A leader leads for Propose only after
 // it applied everything that was committed before its term.
-func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
+func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 	var barriers sync.WaitGroup
 	defer barriers.Wait()
 	look := time.NewTicker(q.o.Heartbeat)
@@ -88,7 +114,7 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
 	caughtUp := q.caughtUp
 	for {
 		select {
-		case <-stop:
+		case <-q.ended:
 			return
 		case <-caughtUp:
 			look.Stop()

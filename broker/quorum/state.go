@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -314,15 +315,22 @@ func (s *state) SetStable(key, value []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.values == nil {
-		s.mu.values = make(map[string][]byte)
+	before, had := s.mu.values[string(key)]
+	if had == (value != nil) && bytes.Equal(before, value) {
+		return nil // raft writes its term again at every start
 	}
 	if value == nil {
 		delete(s.mu.values, string(key))
 	} else {
-		s.mu.values[string(key)] = append([]byte{}, value...)
+		s.mu.values[string(key)] = bytes.Clone(value)
 	}
-	return s.writeLocked()
+	err := s.writeLocked()
+	if err != nil && had {
+		s.mu.values[string(key)] = before
+	} else if err != nil {
+		delete(s.mu.values, string(key))
+	}
+	return err
 }
 
 // Close implements types.MetaStore.
