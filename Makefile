@@ -54,7 +54,7 @@ fuzz: ## every fuzzer for FUZZTIME
 
 .PHONY: bench
 bench: build ## throughput, latency, memory and start time against a null broker
-	go run ./cmd/belfry/bench -node ./bin/belfry
+	./bin/belfry bench
 
 .PHONY: generate
 generate: ## write dashboards and rule files again

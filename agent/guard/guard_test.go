@@ -28,7 +28,8 @@ type volume struct {
 	tasks    []string
 	hang     chan struct{} // not nil: Usage hangs until it is closed
 	stuck    chan struct{} // not nil: FreeOldest hangs until it or the context ends
-	fail     error
+	fail     error         // of Usage
+	broken   error         // of FreeOldest
 }
 
 func (v *volume) Usage() (int64, int64, float64, error) {
@@ -64,6 +65,9 @@ func (v *volume) FreeOldest(ctx context.Context, bytes int64) (int64, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.broken != nil {
+		return 0, v.broken
+	}
 	v.asked = append(v.asked, bytes)
 	freed := min(bytes, v.held)
 	v.held -= freed
@@ -201,6 +205,21 @@ func TestDeleteWithNothingLeft(t *testing.T) {
 				t.Error("produce still refused")
 			}
 			wantValue(t, g, exhaustedID, "", 0)
+		})
+	})
+}
+
+func TestDeletionThatFailsIsCountedAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &volume{used: 960, total: 1000, held: 500, broken: errors.New("input/output error")}
+		g := v.guard(t, Settings{Policy: Delete})
+		running(t, g, func() {
+			after(11 * time.Second)
+			wantValue(t, g, failuresID, "", 3)
+			wantValue(t, g, exhaustedID, "", 0)
+			if got := v.kinds(); !slices.Equal(got, []Kind{Deleted}) || v.events[0].Err == "" {
+				t.Errorf("events %v", v.events)
+			}
 		})
 	})
 }
@@ -501,24 +520,23 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 }
 
-func TestSamplesAreInTheCatalogueRows(t *testing.T) {
-	g := (&volume{used: 1, total: 10}).guard(t, Settings{})
+func TestSeriesAreTheCatalogues(t *testing.T) {
+	v := &volume{used: 1, total: 10}
+	g := v.guard(t, Settings{})
+	g.trend.Add(Reading{At: time.Now().Add(-time.Second)}) // so that there is a forecast
 	if err := g.Prime(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	rows := map[metric.ID]metric.Metric{}
-	for _, m := range Metrics() {
-		rows[m.ID] = m
-	}
 	samples := g.Samples()
-	if !slices.IsSortedFunc(samples, func(a, b metric.Sample) int { return strings.Compare(string(a.ID), string(b.ID)) }) {
+	if !slices.IsSortedFunc(samples, metric.Compare) {
 		t.Error("samples are not sorted")
 	}
+	given := map[metric.ID]bool{}
 	for _, s := range samples {
-		row, ok := rows[s.ID]
+		given[s.ID] = true
+		row, ok := metric.Lookup(s.ID)
 		if !ok {
-			t.Errorf("%s has no row", s.ID)
-			continue
+			t.Errorf("%s is not in the catalogue", s.ID)
 		}
 		var names []string
 		for _, l := range s.Labels {
@@ -526,6 +544,11 @@ func TestSamplesAreInTheCatalogueRows(t *testing.T) {
 		}
 		if !slices.Equal(names, row.Labels) {
 			t.Errorf("%s has labels %v, its row %v", s.ID, names, row.Labels)
+		}
+	}
+	for _, m := range metric.Catalog() {
+		if strings.HasPrefix(string(m.ID), "belfry_guard_") && !given[m.ID] {
+			t.Errorf("%s is in the catalogue and nobody gives it", m.ID)
 		}
 	}
 }

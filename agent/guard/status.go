@@ -47,31 +47,6 @@ const (
 	untoldID    metric.ID = "belfry_guard_untold_total"
 )
 
-// Metrics are the catalogue rows of the series above, sorted by ID.
-func Metrics() []metric.Metric {
-	row := func(id metric.ID, unit, help string) metric.Metric {
-		return metric.Metric{ID: id, Help: help, Unit: unit, Labels: []string{"kafka_broker"}, Group: "own"}
-	}
-	count := func(m metric.Metric) metric.Metric { m.Counter = true; return m }
-	policy := row(policyID, "bool", "1 for the capacity policy in force.")
-	policy.Labels = append(policy.Labels, "policy")
-	return []metric.Metric{
-		row(activeID, "bool", "1 while the data disk is past the capacity threshold or the capacity guard acts, and for two periods after."),
-		count(row(deletedID, "byte", "Bytes that the capacity guard deleted.")),
-		count(row(deletionsID, "count", "Times that the capacity guard deleted data.")),
-		row(usageID, "%", "Share of the data disk in use as the capacity guard saw it last."),
-		row(exhaustedID, "bool", "1 while the disk is past the capacity threshold and nothing is left to delete."),
-		count(row(failuresID, "count", "Times that the capacity guard could not read the disk or not delete.")),
-		row(forecastID, "s", "Time until the disk reaches the capacity threshold at the pace of the last minutes; absent while it does not fill."),
-		policy,
-		row(probeID, "bool", "1 while the disk usage cannot be read."),
-		count(row(rejectedID, "count", "Produce requests that the capacity guard refused.")),
-		row(rejectingID, "bool", "1 while the capacity guard refuses produce requests."),
-		row(thresholdID, "%", "Disk usage at which the capacity guard acts."),
-		count(row(untoldID, "count", "Capacity events that were dropped because whoever keeps them hangs.")),
-	}
-}
-
 // Samples gives the guard's series of this moment, sorted by ID, then labels. What is not known is absent.
 func (g *Guard) Samples() []metric.Sample {
 	s := g.Status()

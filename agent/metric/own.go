@@ -21,6 +21,7 @@ const (
 	CollectorSeconds          ID = "belfry_collector_duration_seconds"
 	OpenFilesUsage            ID = "belfry_open_files_usage"
 	PartRestarts              ID = "belfry_agent_restarts_total"
+	PartSkips                 ID = "belfry_agent_skipped_total"
 
 	Alarms     ID = "belfry_alarms"
 	AlarmState ID = "belfry_alarm_state"
@@ -65,28 +66,28 @@ func ownMetrics() []Metric {
 		{ID: CollectorSeconds, Help: "Time that the collector took in the last period.", Unit: "s", Labels: []string{LabelCollector, LabelBroker}},
 		{ID: OpenFilesUsage, Help: "Open file descriptors of the process against its limit.", Unit: "%", Max: 100, Labels: b},
 		{ID: PartRestarts, Help: "Times that a part of the agent failed and was started again.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
+		{ID: PartSkips, Help: "Snapshots that a part of the agent was too busy to take.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
 	}
 	rows = append(rows, guardMetrics(b)...)
 	return in(GroupOwn, append(rows, alarmMetrics(b)...))
 }
 
-// guardMetrics are the rows of the capacity guard, which is above this room and
-// gives the same ones: a test where both are known compares them.
+// guardMetrics are the rows of the capacity guard, whose own test compares them with what it gives.
 func guardMetrics(b []string) []Metric {
-	policy := []string{LabelBroker, LabelPolicy}
 	return []Metric{
-		{ID: "belfry_guard_acting", Help: "1 while the capacity policy acts, and for two periods after.", Unit: "bool", Max: 1, Labels: policy},
-		{ID: "belfry_guard_acts_total", Help: "Acts of the capacity policy: deletions, refusals begun.", Unit: "count", Counter: true, Labels: policy},
-		{ID: "belfry_guard_deleted_bytes_total", Help: "Message data deleted by the capacity policy.", Unit: "byte", Counter: true, Labels: b},
-		{ID: "belfry_guard_exhausted", Help: "1 while the disk is above the threshold and nothing is left to delete.", Unit: "bool", Max: 1, Labels: b},
-		{ID: "belfry_guard_forecast_seconds", Help: "Time until the disk reaches the capacity threshold at the present pace; absent while it does not fill.", Unit: "s", Labels: b},
-		{ID: "belfry_guard_policy", Help: "1 for the capacity policy in force.", Unit: "bool", Max: 1, Labels: policy},
+		{ID: "belfry_guard_active", Help: "1 while the data disk is past the capacity threshold or the capacity guard acts, and for two periods after.", Unit: "bool", Max: 1, Labels: b},
+		{ID: "belfry_guard_deleted_bytes_total", Help: "Bytes that the capacity guard deleted.", Unit: "byte", Counter: true, Labels: b},
+		{ID: "belfry_guard_deletions_total", Help: "Times that the capacity guard deleted data.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_disk_usage", Help: "Share of the data disk in use as the capacity guard saw it last.", Unit: "%", Max: 100, Labels: b},
+		{ID: "belfry_guard_exhausted", Help: "1 while the disk is past the capacity threshold and nothing is left to delete.", Unit: "bool", Max: 1, Labels: b},
+		{ID: "belfry_guard_failures_total", Help: "Times that the capacity guard could not read the disk or not delete.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_forecast_seconds", Help: "Time until the disk reaches the capacity threshold at the pace of the last minutes; absent while it does not fill.", Unit: "s", Labels: b},
+		{ID: "belfry_guard_policy", Help: "1 for the capacity policy in force.", Unit: "bool", Max: 1, Labels: []string{LabelBroker, LabelPolicy}},
 		{ID: "belfry_guard_probe_failed", Help: "1 while the disk usage cannot be read.", Unit: "bool", Max: 1, Labels: b},
-		{ID: "belfry_guard_probe_failures_total", Help: "Looks at the disk that failed or were not answered in time.", Unit: "count", Counter: true, Labels: b},
-		{ID: "belfry_guard_rejected_requests_total", Help: "Produce requests refused by the capacity policy.", Unit: "count", Counter: true, Labels: b},
-		{ID: "belfry_guard_threshold_percent", Help: "Disk usage at which the capacity policy acts.", Unit: "%", Max: 100, Labels: b},
-		{ID: "belfry_guard_untold_total", Help: "Capacity events dropped because their keeper hangs.", Unit: "count", Counter: true, Labels: b},
-		{ID: "belfry_guard_usage_percent", Help: "Disk usage as the capacity guard last read it.", Unit: "%", Max: 100, Labels: b},
+		{ID: "belfry_guard_rejected_requests_total", Help: "Produce requests that the capacity guard refused.", Unit: "count", Counter: true, Labels: b},
+		{ID: "belfry_guard_rejecting", Help: "1 while the capacity guard refuses produce requests.", Unit: "bool", Max: 1, Labels: b},
+		{ID: "belfry_guard_threshold", Help: "Disk usage at which the capacity guard acts.", Unit: "%", Max: 100, Labels: b},
+		{ID: "belfry_guard_untold_total", Help: "Capacity events that were dropped because whoever keeps them hangs.", Unit: "count", Counter: true, Labels: b},
 	}
 }
 

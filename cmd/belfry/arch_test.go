@@ -23,12 +23,12 @@ var rooms = map[string]int{
 	"broker/quorum": 4, "broker/replica": 4, "broker/journal": 5, "broker/group": 6,
 	"broker/api": 7, "broker": 8, "broker/brokertest": 9,
 
-	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1,
+	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1, "dashboards/promtest": 9,
 	"agent/audit": 1, "agent/task": 1, "agent/cluster": 1,
 	"agent/sampler": 1, "agent/guard": 1, "agent/alarm": 2, "exporters/prometheus": 1,
 	"agent/collect": 2, "agent/notify": 2, "agent": 4,
 
-	"cmd/belfry/nodetest": 9, "cmd/belfry/sink": 9, "cmd/belfry": 10, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11,
+	"cmd/belfry/nodetest": 9, "cmd/belfry/sink": 9, "cmd/belfry/bench": 9, "cmd/belfry": 10, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11,
 }
 
 // walls are libraries that only some rooms may import. Tests may import the Kafka client.

@@ -1,0 +1,162 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// be is the byte order of everything but varints.
+var be = binary.BigEndian
+
+const (
+	sizeBytes     = 4       // of a frame, before it
+	headBytes     = 8       // of a request header that every version has: key, version, correlation ID
+	minFrame      = 10      // headBytes and the length of a client ID
+	maxPlainFrame = 1 << 20 // bytes of a frame that is not a Produce
+	keyProduce    = 0
+	keyVersions   = 18
+)
+
+// maxGrowth is how many times its own size a request may take when decoded. Why: honest requests stay below ten,
+// arrays of empty structs reach 232; growthFloor is for small ones.
+const (
+	maxGrowth   = 32
+	growthFloor = 64 << 10
+)
+
+var (
+	errUnserved = errors.New("API or version is not served")
+	errGrowth   = errors.New("request would take too much memory")
+)
+
+// limitOf gives the largest frame of a request, in bytes.
+func (s *Server) limitOf(key int16) int {
+	if key == keyProduce {
+		return s.o.MaxRequestBytes
+	}
+	return min(s.o.MaxRequestBytes, maxPlainFrame)
+}
+
+// head reads what stands at the start of every frame and finds the shape of the rest.
+func (s *Server) head(b []byte, r *Request) (*shape, error) {
+	r.Key, r.Version, r.Correlation = int16(be.Uint16(b)), int16(be.Uint16(b[2:])), int32(be.Uint32(b[4:]))
+	sh := s.shapes[r.Key]
+	first, last, ok := s.o.Versions(r.Key)
+	if sh == nil || !ok {
+		return nil, fmt.Errorf("cannot take request with key %d version %d: %w", r.Key, r.Version, errUnserved)
+	}
+	if r.Version >= first && r.Version <= min(last, sh.max) {
+		r.flexible = r.Version >= sh.flexible
+		return sh, nil
+	}
+	if r.Key != keyVersions {
+		return nil, fmt.Errorf("cannot take request %s version %d: %w", sh.name, r.Version, errUnserved)
+	}
+	r.Version, r.Unsupported = 0, true
+	return sh, nil
+}
+
+// header reads the rest of the request header from w.
+func (r *Request) header(w *walker) {
+	// Why by hand: a client ID is never compact, not even in a flexible header.
+	if len(w.b) < 2 {
+		w.fail(errShort)
+		return
+	}
+	n := int(int16(be.Uint16(w.b)))
+	w.b = w.b[2:]
+	if n < -1 || n > len(w.b) {
+		w.fail(errLength)
+		return
+	}
+	if n >= 0 {
+		id := string(w.b[:n])
+		r.ClientID, w.b = &id, w.b[n:]
+	}
+	if w.flexible {
+		w.tags(&structure{})
+	}
+}
+
+// parse checks the frame b and tells what decoding it will cost. The body is decoded by decode.
+func (r *Request) parse(sh *shape, b []byte) (body []byte, cost int64, err error) {
+	w := walker{b: b[headBytes:], flexible: r.flexible}
+	r.header(&w)
+	r.Body = kmsg.RequestForKey(r.Key)
+	r.Body.SetVersion(r.Version)
+	if r.Unsupported {
+		// Why no error: the header of a version that we do not know may look otherwise; only the answer matters.
+		return nil, 0, nil
+	}
+	if w.err != nil {
+		return nil, 0, fmt.Errorf("cannot read header of request %s version %d: %w", sh.name, r.Version, w.err)
+	}
+	cost, rest, err := sh.walk(w.b, r.Version)
+	if err != nil {
+		return nil, 0, err
+	}
+	if cost > maxGrowth*int64(len(b))+growthFloor {
+		return nil, 0, fmt.Errorf("cannot decode request %s version %d: %d bytes of %d: %w", sh.name, r.Version, cost, len(b), errGrowth)
+	}
+	return w.b[:len(w.b)-len(rest)], cost, nil
+}
+
+// decode reads a walked body.
+func (r *Request) decode(body []byte) error {
+	if r.Unsupported {
+		return nil
+	}
+	if err := r.Body.ReadFrom(body); err != nil {
+		return fmt.Errorf("cannot decode request with key %d version %d: %w", r.Key, r.Version, err)
+	}
+	return nil
+}
+
+// Frames are pooled by powers of two between these sizes; larger ones are rare and left to the garbage collector.
+const (
+	minFrameBits = 14
+	maxFrameBits = 22
+)
+
+// framePool holds the frames of Produce requests. Why only theirs: handlers keep parts of other requests (group
+// metadata, names), and those frames are small.
+type framePool struct {
+	classes [maxFrameBits - minFrameBits + 1]sync.Pool
+}
+
+// frame is memory for one request.
+type frame struct {
+	b     []byte
+	class int // -1: not pooled
+}
+
+// sizeOf gives the bytes that a frame of n bytes takes.
+func (*framePool) sizeOf(n int) (size, class int) {
+	class = max(bits.Len(uint(n-1)), minFrameBits) - minFrameBits
+	if class > maxFrameBits-minFrameBits {
+		return n, -1
+	}
+	return 1 << (class + minFrameBits), class
+}
+
+func (p *framePool) take(n int) *frame {
+	size, class := p.sizeOf(n)
+	if class >= 0 {
+		if f, ok := p.classes[class].Get().(*frame); ok {
+			f.b = f.b[:n]
+			return f
+		}
+	}
+	return &frame{b: make([]byte, n, size), class: class}
+}
+
+func (p *framePool) put(f *frame) {
+	if f.class >= 0 {
+		p.classes[f.class].Put(f)
+	}
+}

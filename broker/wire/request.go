@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Handler takes requests of one connection in order, from one goroutine a connection. It may block only as long as
+// the connection may stand still. A panic in it ends the connection, not the process.
+type Handler interface{ Serve(*Request) }
+
+// Request is one decoded request. Exactly one of Answer, AnswerNothing, Drop must be called, from any goroutine.
+type Request struct {
+	Key, Version int16
+	Correlation  int32
+	ClientID     *string
+	// Body is the request as kmsg decodes it. Its strings are its own; its byte slices alias the frame, which for
+	// Produce is used again after the answer: what is to stay must be copied.
+	Body kmsg.Request
+	Size int // bytes of the frame
+	// Unsupported says that the client asked for ApiVersions in a version that is not served. Version is 0 then and
+	// Body empty; the answer must be error 35 with what is served.
+	Unsupported bool
+	Received    time.Time
+	Session     *Session
+
+	conn     *conn
+	flexible bool
+	frame    *frame
+	grants   [2]grant     // memory for the frame, and for what was decoded from it
+	served   atomic.Int64 // ns from Received until Serve returned or the answer was there
+
+	// guarded by conn.mu
+	done      bool
+	abandoned bool // the handler panicked
+	response  Response
+	sent      int // bytes of the answer; the writer's
+}
+
+// grant is memory taken from a part of the budget.
+type grant struct {
+	part part
+	n    int64
+}
+
+// Context ends when the connection is gone: nobody waits for the answer any more.
+func (r *Request) Context() context.Context { return r.conn.ctx }
+
+// Answer sends resp once all requests before this one are answered. It does not block.
+func (r *Request) Answer(resp Response) { r.finish(resp) }
+
+// AnswerNothing ends a request that has no answer (acks=0).
+func (r *Request) AnswerNothing() { r.finish(Response{kind: responseNothing}) }
+
+// Drop closes the connection after the answers before it.
+func (r *Request) Drop(err error) {
+	if err == nil {
+		err = errors.New("request dropped")
+	}
+	r.finish(Response{kind: responseDrop, err: err})
+}
+
+func (r *Request) finish(resp Response) {
+	r.markServed()
+	sent, owner := r.conn.answered(r, resp)
+	if !sent {
+		resp.release()
+	}
+	if owner {
+		r.free()
+	}
+}
+
+// markServed notes the end of the work on the request: the first of answer and return of Serve.
+func (r *Request) markServed() {
+	r.served.CompareAndSwap(0, max(1, int64(time.Since(r.Received))))
+}
+
+// free gives the frame and the memory back. It is called once: by whoever ends the request.
+func (r *Request) free() {
+	for i, g := range r.grants {
+		if g.n > 0 {
+			g.part.put(g.n)
+		}
+		r.grants[i] = grant{}
+	}
+	if r.frame != nil {
+		r.conn.server.frames.put(r.frame)
+		r.frame = nil
+	}
+}

@@ -1,0 +1,42 @@
+package wire
+
+import (
+	"log/slog"
+	"net"
+)
+
+// Session is one connection.
+type Session struct {
+	ID       uint64
+	Remote   net.Addr
+	Listener string
+	Public   bool
+	// Software and its version are what the client says of itself in ApiVersions (KIP-511), "" before and where it
+	// breaks the rules for such names. They are set before that request is handed over and may be read in Serve only.
+	Software, SoftwareVersion string
+}
+
+// LogValue is what a log line says of a connection.
+func (s *Session) LogValue() slog.Value {
+	return slog.GroupValue(slog.Uint64("id", s.ID), slog.String("listener", s.Listener), slog.Any("remote", s.Remote))
+}
+
+const maxSoftwareName = 255
+
+// softwareName gives name if KIP-511 allows it: letters, digits, inside also '-' and '.'.
+func softwareName(name string) string {
+	if len(name) > maxSoftwareName {
+		return ""
+	}
+	for i, c := range []byte(name) {
+		inner := i > 0 && i < len(name)-1
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', inner && (c == '-' || c == '.'):
+		default:
+			return ""
+		}
+	}
+	return name
+}
+
+var _ slog.LogValuer = (*Session)(nil)

@@ -1,0 +1,168 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/stats"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// null is a broker that stores nothing: it decodes requests, checks every batch as a node does,
+// and answers. Fetches get the same batch again and again, with fitting offsets.
+type null struct {
+	addr       *net.TCPAddr
+	partitions int
+	batch      []byte // of batchRecords records
+}
+
+const batchRecords = 1000
+
+// RunNull serves the null broker on addr until ctx ends.
+func RunNull(ctx context.Context, addr string, partitions int, log *slog.Logger) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %q: %w", addr, err)
+	}
+	b := record.NewBuilder(record.None)
+	for range batchRecords {
+		b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: text(1000)})
+	}
+	batch, err := b.Build()
+	if err != nil {
+		return err
+	}
+	n := &null{addr: l.Addr().(*net.TCPAddr), partitions: partitions, batch: batch}
+	s, err := wire.New(wire.Options{
+		Listeners: []wire.Listener{{Name: "PLAINTEXT", Net: l}}, Handler: n, Versions: nullVersions, Stats: stats.New(), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+func nullVersions(key int16) (low, high int16, ok bool) {
+	high, ok = map[int16]int16{0: 9, 1: 4, 2: 4, 3: 9, 18: 3, 19: 5, 22: 2}[key]
+	return 0, high, ok
+}
+
+// Serve answers one request.
+func (n *null) Serve(r *wire.Request) {
+	switch q := r.Body.(type) {
+	case *kmsg.ApiVersionsRequest:
+		r.Answer(wire.Message(n.versions(), 0))
+	case *kmsg.MetadataRequest:
+		r.Answer(wire.Message(n.metadata(), 0))
+	case *kmsg.CreateTopicsRequest:
+		resp := kmsg.NewPtrCreateTopicsResponse()
+		for _, t := range q.Topics {
+			rt := kmsg.NewCreateTopicsResponseTopic()
+			rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Topic, int32(n.partitions), 1
+			resp.Topics = append(resp.Topics, rt)
+		}
+		r.Answer(wire.Message(resp, 0))
+	case *kmsg.InitProducerIDRequest:
+		resp := kmsg.NewPtrInitProducerIDResponse()
+		resp.ProducerID, resp.ProducerEpoch = 1, 0
+		r.Answer(wire.Message(resp, 0))
+	case *kmsg.ListOffsetsRequest:
+		r.Answer(wire.Message(listOffsets(q), 0))
+	case *kmsg.ProduceRequest:
+		r.Answer(wire.Message(n.produce(q), 0))
+	case *kmsg.FetchRequest:
+		r.Answer(wire.Message(n.fetch(q), 0))
+	default:
+		r.Drop(fmt.Errorf("the null broker does not serve API %d", r.Key))
+	}
+}
+
+func (n *null) versions() *kmsg.ApiVersionsResponse {
+	resp := kmsg.NewPtrApiVersionsResponse()
+	for key := range int16(32) {
+		if low, high, ok := nullVersions(key); ok {
+			resp.ApiKeys = append(resp.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MinVersion: low, MaxVersion: high})
+		}
+	}
+	return resp
+}
+
+func (n *null) metadata() *kmsg.MetadataResponse {
+	resp := kmsg.NewPtrMetadataResponse()
+	b := kmsg.NewMetadataResponseBroker()
+	b.Host, b.Port = n.addr.IP.String(), int32(n.addr.Port)
+	resp.Brokers = append(resp.Brokers, b)
+	t := kmsg.NewMetadataResponseTopic()
+	t.Topic = kmsg.StringPtr(topicName)
+	for p := range n.partitions {
+		rp := kmsg.NewMetadataResponseTopicPartition()
+		rp.Partition, rp.Replicas, rp.ISR = int32(p), []int32{0}, []int32{0}
+		t.Partitions = append(t.Partitions, rp)
+	}
+	resp.Topics = append(resp.Topics, t)
+	return resp
+}
+
+func listOffsets(q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
+	resp := kmsg.NewPtrListOffsetsResponse()
+	for _, t := range q.Topics {
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.Partition, rp.Offset = p.Partition, 0
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+func (n *null) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
+	resp := kmsg.NewPtrProduceResponse()
+	for _, t := range q.Topics {
+		rt := kmsg.NewProduceResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewProduceResponseTopicPartition()
+			rp.Partition = p.Partition
+			if _, err := record.Check(p.Records, record.Limits{}); err != nil {
+				rp.ErrorCode = 2 // CORRUPT_MESSAGE
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+func (n *null) fetch(q *kmsg.FetchRequest) *kmsg.FetchResponse {
+	resp := kmsg.NewPtrFetchResponse()
+	left := int(q.MaxBytes)
+	for _, t := range q.Topics {
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewFetchResponseTopicPartition()
+			rp.Partition, rp.HighWatermark, rp.LastStableOffset = p.Partition, 1<<40, 1<<40
+			base := p.FetchOffset / batchRecords * batchRecords
+			for room := min(left, int(p.PartitionMaxBytes)); room >= len(n.batch); room -= len(n.batch) {
+				b := bytes.Clone(n.batch)
+				record.SetBase(b, record.Offset(base), 0)
+				rp.RecordBatches = append(rp.RecordBatches, b...)
+				left -= len(b)
+				base += batchRecords
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
