@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,6 +105,36 @@ func TestSegmentsFollowEachOther(t *testing.T) {
 		t.Errorf("killed: %+v", d)
 	}
 	killed.mustStop()
+	n.mustStop()
+}
+
+// TestGreatEntriesAreSnapshotEarlier: the log does not keep thousands of great entries.
+func TestGreatEntriesAreSnapshotEarlier(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, options(t, dir))
+	value := strings.Repeat("z", 1000<<10)
+	res := metadata.Resource{Kind: metadata.BrokerResource}
+	propose := func(megabytes int) {
+		for i := range megabytes {
+			n.propose(&metadata.ConfigSet{Resource: res, Name: "k", Value: fmt.Sprint(i, value)})
+		}
+	}
+	propose(20)
+	eventually(t, "a snapshot", func() bool { return len(snapshotFiles(t, dir)) == 1 })
+	propose(20)
+	eventually(t, "a second snapshot", func() bool { return len(snapshotFiles(t, dir)) == 2 })
+	propose(20)
+	eventually(t, "a shorter log", func() bool {
+		first, err := n.wal.FirstIndex()
+		return err == nil && first > 15
+	})
+	want := n.Image()
+	n.mustStop()
+	flip(t, snapshotFiles(t, dir)[0], 100)
+	n = start(t, options(t, dir)) // from the older one
+	if d := metadata.Diff(want, n.Image()); !d.Empty() {
+		t.Errorf("after a restart: %d settings differ", len(d.Configs))
+	}
 	n.mustStop()
 }
 

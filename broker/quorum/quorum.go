@@ -210,7 +210,7 @@ func (q *Quorum) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot open the metadata log in %q: %w; %s", q.files.dir, err, remedy)
 	}
-	q.store = &store{wal: q.wal, state: q.state, fail: q.fail, closing: make(chan struct{})}
+	q.store = &store{wal: q.wal, state: q.state, snaps: q.snaps, fail: q.fail, bulk: newBulk(), closing: make(chan struct{})}
 	f, err := inspect(dir, q.snaps, q.wal, q.state)
 	if err != nil {
 		return err

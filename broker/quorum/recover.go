@@ -134,8 +134,7 @@ func (f *found) chooseSnapshot(snaps *snapshots) error {
 			cause, f.first, f.last, at, remedy)
 	}
 	for _, id := range damaged {
-		var index, term uint64
-		if n, err := fmt.Sscanf(id, "%d-%d", &index, &term); n != 2 || err != nil || index > f.last {
+		if index, _, err := parseID(id); err != nil || index > f.last {
 			return fmt.Errorf("%w\nthe log ends at entry %d, before that snapshot; %s", cause, f.last, remedy)
 		}
 	}

@@ -95,10 +95,8 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c.BatchApplyCh = true
 	c.SnapshotInterval = q.o.SnapshotCheck
 	c.SnapshotThreshold = q.o.SnapshotEvery
-	// Why three times: the log reaches back behind the older of both snapshots,
-	// which so can stand in for the newer one.
-	c.TrailingLogs = 3 * q.o.SnapshotEvery
-	c.NoSnapshotRestoreOnStart = true // Open did
+	c.TrailingLogs = q.o.SnapshotEvery // for followers that were away
+	c.NoSnapshotRestoreOnStart = true  // Open did
 	c.NoLegacyTelemetry = true
 	c.Logger = newBridge(q.o.Logger)
 	return c
@@ -107,8 +105,8 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 // watch follows this node's leadership. A leader leads for Propose only after
 // it applied everything that was committed before its term.
 func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
-	var barriers sync.WaitGroup
-	defer barriers.Wait()
+	var aside sync.WaitGroup // what raft must not wait for
+	defer aside.Wait()
 	look := time.NewTicker(q.o.Heartbeat)
 	defer look.Stop()
 	caughtUp := q.caughtUp
@@ -123,14 +121,20 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 			if q.followed(r) {
 				q.machine.catchUp()
 			}
+		case <-q.store.bulk.much:
+			aside.Go(func() {
+				if err := q.shrink(r); err != nil && !errors.Is(err, ErrClosed) {
+					q.o.Logger.Warn("cannot shorten the metadata log now", "err", err)
+				}
+			})
 		case leads := <-notify:
 			term := q.setLeading(false)
 			if !leads {
 				q.o.Logger.Info("this node no longer leads the metadata log")
 				continue
 			}
-			// Why not here: raft waits for this loop while it changes its mind.
-			barriers.Go(func() {
+			// Why aside: raft waits for this loop while it changes its mind.
+			aside.Go(func() {
 				if err := q.takeOver(r); err != nil {
 					q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
 					return
