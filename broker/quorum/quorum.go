@@ -184,8 +184,8 @@ func Open(o Options) (*Quorum, error) {
 
 func (q *Quorum) open() (err error) {
 	dir := q.o.Dir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("cannot create metadata directory: %w", err)
+	if err := makeDir(dir); err != nil {
+		return err
 	}
 	if q.lock, err = lockDir(filepath.Join(dir, lockName)); err != nil {
 		return err

@@ -50,8 +50,8 @@ type snapshotFile interface {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func openSnapshots(dir string, logger *slog.Logger) (*snapshots, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot create metadata snapshots: %w", err)
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	if err != nil {

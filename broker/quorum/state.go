@@ -107,6 +107,30 @@ func makeState(path string) error {
 	return err
 }
 
+// makeDir makes a directory, and those above it, so that they outlive a power cut (R18).
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	above := filepath.Dir(dir)
+	if above != dir {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil {
+		err = syncDir(above)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot create metadata directory %q: %w", dir, err)
+	}
+	return nil
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -343,13 +367,18 @@ func (s *state) marked() uint64 {
 	return s.mu.mark
 }
 
-// setMark notes that the log is durable up to index. Why without a sync: a mark
-// that is too low after a power cut only notices less; the page cache keeps it
-// over a killed process.
+// setMark notes that the log is durable up to index. Why only a mark that goes
+// back is synced: one that is too low after a power cut only notices less, and
+// the page cache keeps it over a killed process; one that is too high would
+// refuse a good log.
 func (s *state) setMark(index uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.file.WriteAt(encodeMark(index), stateMark); err != nil {
+	_, err := s.file.WriteAt(encodeMark(index), stateMark)
+	if err == nil && index < s.mu.mark {
+		err = s.file.Sync()
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write metadata state %q: %w", s.path, err)
 	}
 	s.mu.mark = index
