@@ -24,6 +24,11 @@ func (b *bulk) add(n int) {
 	if b.bytes.Add(int64(n)) < snapshotBytes {
 		return
 	}
+	b.snapshot()
+}
+
+// snapshot asks for a snapshot.
+func (b *bulk) snapshot() {
 	b.bytes.Store(0)
 	select {
 	case b.much <- struct{}{}:

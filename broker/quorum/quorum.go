@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -145,6 +146,8 @@ type Quorum struct {
 	snaps   *snapshots
 	machine *machine
 
+	fresh    bool      // Open made a new cluster
+	began    time.Time // Run did
 	img      atomic.Pointer[metadata.Image]
 	caughtUp chan struct{} // closed after the first image was published
 	failed   chan struct{} // closed at the first failure
@@ -207,6 +210,9 @@ func (q *Quorum) open() (err error) {
 		wal.WithSegmentFiler(walsegment.NewFiler(q.files.dir, q.files)),
 		wal.WithSegmentSize(segmentLimit),
 		wal.WithLogger(newBridge(q.o.Logger)))
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("cannot open the metadata log in %q: %w: %w; free some space and start again", q.files.dir, ErrDiskFull, err)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot open the metadata log in %q: %w; %s", q.files.dir, err, remedy)
 	}
@@ -218,6 +224,7 @@ func (q *Quorum) open() (err error) {
 	if err := f.checkIdentity(&q.o); err != nil {
 		return err
 	}
+	q.fresh = f.last == 0 && f.snapshot == nil
 	if err := f.bootstrap(&q.o, q.store); err != nil {
 		return err
 	}
@@ -245,6 +252,10 @@ func (q *Quorum) Close() error {
 	}
 	return nil
 }
+
+// Fresh tells that the directory was empty and Open began a new cluster in it. A
+// broker that finds message logs beside it must refuse: its metadata is lost.
+func (q *Quorum) Fresh() bool { return q.fresh }
 
 // Image is the newest image that every subscriber has seen; the empty one until
 // this node has caught up.

@@ -14,6 +14,9 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
+// longReplay is how long a start may take before a snapshot is made to shorten the next one.
+const longReplay = 500 * time.Millisecond
+
 // Run takes part in elections and applies the log until ctx ends; then it
 // returns nil. It is called once.
 //
@@ -28,6 +31,7 @@ func (q *Quorum) Run(ctx context.Context) error {
 		panic("BUG: Run twice")
 	}
 	defer close(q.done)
+	q.began = time.Now()
 	notify := make(chan bool, 1)
 	// Why aside: the library writes the term first, and store holds a write that fails.
 	started := make(chan launch, 1)
@@ -173,6 +177,9 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 		return err
 	}
 	q.machine.catchUp()
+	if time.Since(q.began) > longReplay {
+		q.store.bulk.snapshot()
+	}
 	if q.Image().ClusterID() != "" {
 		return nil
 	}
