@@ -80,7 +80,9 @@ func TestNothingOfTheFrameIsKept(t *testing.T) {
 	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: word(3, 8), Metadata: frame[8:9]}}
 	instance := word(9, 10)
 	join.InstanceID = &instance
-	st.do(func(s *shard) { s.join(Client{ID: word(1, 2), Host: word(2, 3)}, join, func(*kmsg.JoinGroupResponse) {}) })
+	st.do(func(s *shard) {
+		s.join(Client{ID: word(1, 2), Host: word(2, 3)}, join, func(*kmsg.JoinGroupResponse) {})
+	})
 	sync := kmsg.NewPtrSyncGroupRequest()
 	sync.Group, sync.MemberID, sync.Generation = "g", "a-1", 1
 	for id := range st.shard.groups["g"].members {
