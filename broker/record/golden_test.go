@@ -93,3 +93,23 @@ func TestWritesLikeJava(t *testing.T) {
 		}
 	}
 }
+
+// TestReadsLibrdkafka reads batches of librdkafka 2.0.2; its snappy has no framing.
+func TestReadsLibrdkafka(t *testing.T) {
+	for _, c := range codecs[1:] {
+		b := golden(t, fmt.Sprintf("librdkafka-%s.bin", c))
+		info, err := record.Check(b, record.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", c, err)
+		}
+		if info.Records != 20 || info.First.Codec() != c {
+			t.Errorf("%s: %+v", c, info)
+		}
+		for i, r := range each(t, b) {
+			want := strings.Repeat(fmt.Sprintf("value %d ", i), i*10+1)
+			if r.Key != nil || string(r.Value) != want || len(r.Headers) != 1 || string(r.Headers[0].Key) != "h" || string(r.Headers[0].Value) != "1" {
+				t.Errorf("%s: record %d is %+v", c, i, r)
+			}
+		}
+	}
+}
