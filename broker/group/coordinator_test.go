@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,7 +118,7 @@ type world struct {
 	t *testing.T
 	*Coordinator
 	logs   []*memoryLog
-	opened error
+	opened atomic.Pointer[error] // what opening a partition gives instead of its log
 	topics map[string]*metadata.Topic
 	stop   func()
 }
@@ -141,7 +142,12 @@ func newWorld(t *testing.T, n int) *world {
 	w.Coordinator = newCoordinator(Options{
 		Node: 1, Settings: func() *config.Values { return values },
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
-	}, func(p int32) (journal.Log, error) { return w.logs[p], w.opened })
+	}, func(p int32) (journal.Log, error) {
+		if err := w.opened.Load(); err != nil {
+			return nil, *err
+		}
+		return w.logs[p], nil
+	})
 	w.run()
 	return w
 }
@@ -274,7 +280,7 @@ func TestLeadershipMovesAway(t *testing.T) {
 		}
 		join(func(*kmsg.JoinGroupResponse) {})
 		join(func(resp *kmsg.JoinGroupResponse) { joined = resp.ErrorCode })
-		w.logs[0].held = true
+		w.logs[0].change(func() { w.logs[0].held = true })
 		commit := kmsg.NewPtrOffsetCommitRequest()
 		commit.Group, commit.Generation = "other", -1
 		commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{}}}}
@@ -283,7 +289,7 @@ func TestLeadershipMovesAway(t *testing.T) {
 		if joined != -100 || committed != -100 {
 			t.Fatalf("answered early: join %d, commit %d", joined, committed)
 		}
-		w.logs[0].epoch = 1
+		w.logs[0].change(func() { w.logs[0].epoch = 1 })
 		w.publish(func(o *metadata.Topic) { o.Partitions[0].LeaderEpoch = 1 })
 		if joined != notCoordinator || committed != notCoordinator {
 			t.Errorf("join is answered %s, commit %s", named(joined), named(committed))
@@ -377,11 +383,12 @@ func TestTopicDeleted(t *testing.T) {
 func TestLoadIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.opened = errors.New("not yet")
+		notYet := errors.New("not yet")
+		w.opened.Store(&notYet)
 		w.publish(nil)
 		w.want("g", -1, loadInProgress)
-		w.opened = nil
-		w.logs[0].broken = errors.New("disk is slow")
+		w.logs[0].change(func() { w.logs[0].broken = errors.New("disk is slow") })
+		w.opened.Store(nil)
 		time.Sleep(retryLoad + time.Second)
 		synctest.Wait()
 		w.want("g", -1, loadInProgress)
