@@ -119,7 +119,9 @@ func TestRoad(t *testing.T) {
 			Broker: "7", Statistics: broker, Host: true, DataDirs: []string{dir},
 			History: made("history"), Guard: made("guard"), Alarm: made("alarm"),
 			Exporters: []Part{last.part()},
-			Sources:   []Source{{Name: "rules", Samples: func() []metric.Sample { return []metric.Sample{{ID: metric.RuleReloadFailures, Labels: metric.Labels(metric.LabelBroker, "7")}} }}},
+			Sources: []Source{{Name: "rules", Samples: func() []metric.Sample {
+				return []metric.Sample{{ID: metric.RuleReloadFailures, Labels: metric.Labels(metric.LabelBroker, "7")}}
+			}}},
 		}, 2*time.Minute+time.Second)
 		if !slices.Equal(order[:4], []string{"history", "guard", "alarm", "exporter"}) {
 			t.Errorf("receivers came in order %v", order)
