@@ -79,11 +79,12 @@ type Controller struct {
 	quorum Quorum
 	rnd    *rand.Rand
 	turn   chan struct{} // holds one token: whose turn it is to decide
+	id     func() topic.ID
 }
 
 // New wires a Controller; it starts nothing.
 func New(o Options, q Quorum) *Controller {
-	c := &Controller{o: o, quorum: q, rnd: rand.New(rand.NewPCG(o.Seed, 0)), turn: make(chan struct{}, 1)}
+	c := &Controller{o: o, quorum: q, rnd: rand.New(rand.NewPCG(o.Seed, 0)), turn: make(chan struct{}, 1), id: topic.NewID}
 	c.turn <- struct{}{}
 	return c
 }
@@ -114,7 +115,7 @@ func (c *Controller) begin(ctx context.Context) (d *decision, end func(), err er
 		file: c.o.Settings,
 		now:  c.o.Now().UnixMilli(),
 		rnd:  c.rnd,
-		id:   topic.NewID,
+		id:   c.id,
 	}
 	return d, func() { c.turn <- struct{}{} }, nil
 }

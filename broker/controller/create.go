@@ -183,9 +183,12 @@ func (d *decision) placeTopic(t NewTopic) ([][]metadata.BrokerID, error) {
 // place lets the placement choose.
 func (d *decision) place(name string, partitions, replicas int) ([][]metadata.BrokerID, error) {
 	brokers := d.img.Brokers()
+	if len(brokers) == 0 {
+		return nil, refuse(codeInvalidReplicationFactor, "topic %q cannot be placed: no broker is registered yet; try again", name)
+	}
 	if replicas > len(brokers) {
 		return nil, refuse(codeInvalidReplicationFactor,
-			"topic %q cannot have %d replicas: there are %d brokers; ask for %d or fewer, or add brokers", name, replicas, len(brokers), len(brokers))
+			"topic %q cannot have %d replicas: the number of brokers is %d; ask for that many or fewer, or add brokers", name, replicas, len(brokers))
 	}
 	spots := make([]Spot, len(brokers))
 	live := 0
@@ -274,7 +277,7 @@ func (d *decision) checkLimit(name string, more int) error {
 		how = fmt.Sprintf("flavor %s: %d per broker, %d brokers", flavor.Name, flavor.PartitionsPerBroker, brokers)
 	}
 	return refuse(codePolicyViolation,
-		"topic %q needs %d more partitions; the instance has %d and its limit is %d (%s); delete topics, ask for %d or fewer, or raise the limit",
+		"topic %q needs %d more partitions; the instance has %d and its limit is %d (%s), so %d are left; ask for fewer, delete topics, or raise the limit",
 		name, more, have, limit, how, max(0, limit-int64(have)))
 }
 

@@ -66,8 +66,8 @@ type Log interface {
 	Committed() record.Offset
 	// Read gives whole batches below Committed from the one that holds that offset on, about max bytes.
 	Read(from record.Offset, max int) ([]byte, error)
-	// Append writes one batch with acks=all and gives the offset after it.
-	Append(batch []byte) (record.Offset, error)
+	// Append writes one batch with acks=all, in that leader epoch or not at all, and gives the offset after it.
+	Append(e record.Epoch, batch []byte) (record.Offset, error)
 	// Watch calls wake after Committed, leadership or state changed. wake does not block.
 	Watch(wake func()) (unwatch func())
 }
@@ -243,7 +243,7 @@ func (j *Journal) load(ctx context.Context) error {
 		}
 		at = next
 	}
-	j.logger.Info("journal loaded", "end", int64(end), "records", records, "took", j.now().Sub(began))
+	j.logger.Debug("journal loaded", "end", int64(end), "records", records, "took", j.now().Sub(began))
 	return nil
 }
 
@@ -324,7 +324,7 @@ func (j *Journal) appendBatch(entries []Entry, size int) {
 		panic("BUG: " + err.Error())
 	}
 	j.builder.Header.Base = 0
-	end, err := j.log.Append(batch)
+	end, err := j.log.Append(j.epoch, batch)
 	if err != nil {
 		j.answered(size, len(entries))
 		for _, e := range entries {

@@ -73,9 +73,13 @@ func (l *memoryLog) Read(from record.Offset, max int) (out []byte, err error) {
 	return out, nil
 }
 
-func (l *memoryLog) Append(b []byte) (end record.Offset, err error) {
+func (l *memoryLog) Append(e record.Epoch, b []byte) (end record.Offset, err error) {
 	l.locked(func() {
 		if err = l.refuse; err != nil {
+			return
+		}
+		if e != l.epoch {
+			err = errFenced
 			return
 		}
 		record.SetBase(b, l.end, l.epoch)
@@ -186,7 +190,7 @@ func filled(t *testing.T, batches ...[]string) *memoryLog {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Append(batch); err != nil {
+		if _, err := l.Append(0, batch); err != nil {
 			t.Fatal(err)
 		}
 	}

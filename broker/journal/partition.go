@@ -39,8 +39,8 @@ func (l partitionLog) Read(from record.Offset, max int) ([]byte, error) {
 	return b, nil
 }
 
-func (l partitionLog) Append(batch []byte) (record.Offset, error) {
-	a, err := l.p.Append(batch, -1, l.now())
+func (l partitionLog) Append(e record.Epoch, batch []byte) (record.Offset, error) {
+	a, err := l.p.AppendIn(e, batch, -1, l.now())
 	return a.Last + 1, err
 }
 

@@ -167,12 +167,15 @@ func (s *segment) aged(now int64, c *LogConfig) bool {
 
 // rollLocked closes the active segment and starts a new one at End. The closed one is
 // made durable, and its indexes written, by the flush that it queues.
-func (l *Log) rollLocked() (*segment, error) {
+func (l *Log) rollLocked() (*segment, error) { return l.rollFromLocked(l.conf.Load().Internal) }
+
+// rollFromLocked is rollLocked, with must from the reserve on a full disk.
+func (l *Log) rollFromLocked(must bool) (*segment, error) {
 	old := l.active()
 	s := newSegment(l.dir.disk, l.folder, l.End())
 	create := s.create
 	var err error
-	if l.conf.Load().Internal {
+	if must {
 		err = l.dir.must(0, create)
 	} else {
 		err = create()

@@ -29,7 +29,7 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, news: make(chan struct{}, 1)}
+	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now)}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
 	s.mu.byKey, s.mu.byName = map[key]*Log{}, map[topic.Partition]*Log{}
 	if err := s.openAll(); err != nil {

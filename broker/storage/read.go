@@ -164,3 +164,23 @@ func (s *segment) boundary(f io.ReaderAt, first *record.Header, pos, max, bytes 
 		s.hint.Store(pack(int64(h.Last()+1-s.base), end))
 	}
 }
+
+// Bytes gives how many bytes of whole batches lie from the batch that holds `from` up
+// to limit, over all segments, but not more than max. It reads a few headers at most.
+// Errors: none are told, what cannot be looked at counts as nothing: Read will say why.
+func (l *Log) Bytes(from, limit record.Offset, max int) int {
+	limit = min(limit, l.End())
+	if l.ready() != nil || from < l.Start() || from >= limit {
+		return 0
+	}
+	total := int64(0)
+	v := *l.view.Load()
+	for i := find(v, from); i < len(v) && total < int64(max) && v[i].base < limit; i++ {
+		slice, err := l.readSegment(v[i], from, int64(max)-total, v[i].size.Load(), limit, true)
+		if err == nil {
+			total += int64(slice.Len())
+			slice.Release()
+		}
+	}
+	return int(min(total, int64(max)))
+}

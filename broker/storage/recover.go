@@ -122,6 +122,10 @@ func (r *recovery) readEpochs() error {
 
 // segments loads or scans each segment in order.
 func (r *recovery) segments(bases []record.Offset) error {
+	bases, err := r.finishDeletion(bases)
+	if err != nil {
+		return err
+	}
 	for i, base := range bases {
 		s := newSegment(r.l.dir.disk, r.l.folder, base)
 		last := i == len(bases)-1
@@ -148,6 +152,21 @@ func (r *recovery) segments(bases []record.Offset) error {
 	return nil
 }
 
+// finishDeletion removes what lies wholly below the log start: a crash came between
+// the checkpoint and the removal.
+func (r *recovery) finishDeletion(bases []record.Offset) ([]record.Offset, error) {
+	for len(bases) > 1 && bases[1] <= r.found.start {
+		if err := r.drop(bases[:1]); err != nil {
+			return nil, err
+		}
+		if err := r.l.dir.disk.Sync(r.l.folder); err != nil {
+			return nil, err
+		}
+		bases = bases[1:]
+	}
+	return bases, nil
+}
+
 // segment opens one; whole is false if it was cut.
 func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err error) {
 	info, err := s.dir.Stat(s.name(logSuffix))
@@ -161,12 +180,8 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 		}
 		r.l.env.logger.Warn("index does not fit its segment and is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
 	}
-	point := r.found.recovery
-	if trusted {
-		point = 1<<63 - 1
-	}
 	r.scanned = r.scanned || !trusted
-	return r.scan(s, info, point)
+	return r.scan(s, info, trusted)
 }
 
 // load trusts a segment and its indexes, and reads only what lies behind the last index entry of the last one.
@@ -194,9 +209,9 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 	s.synced.Store(info.Size)
 	s.maxTime.Store(ts)
 	s.maxRel.Store(rel)
-	s.keepTime.Store(min(ts, info.Modified.UnixMilli()))
+	s.keepTime.Store(keepTime(ts, info.Modified.UnixMilli()))
 	if info.Size > 0 {
-		s.firstTime.Store(max(1, min(ts, info.Modified.UnixMilli())))
+		s.firstTime.Store(max(1, keepTime(ts, info.Modified.UnixMilli())))
 	}
 	if !last {
 		s.sealed.Store(true)
@@ -223,7 +238,7 @@ func (r *recovery) tail(s *segment, from int64, info disk.Info) error {
 	next := s.base
 	s.unindexed = 0
 	if first, _, err := firstBatch(h, info.Size); err == nil {
-		s.firstTime.Store(max(1, min(first.MaxTimestamp, info.Modified.UnixMilli())))
+		s.firstTime.Store(max(1, keepTime(first.MaxTimestamp, info.Modified.UnixMilli())))
 	}
 	for {
 		b, at, err := c.next()
@@ -255,8 +270,9 @@ func firstBatch(f io.ReaderAt, size int64) (record.Header, int64, error) {
 	return c.next()
 }
 
-// scan checks every byte of a segment and rebuilds its indexes. Bad bytes below point are damage, others are cut off.
-func (r *recovery) scan(s *segment, info disk.Info, point record.Offset) (whole bool, err error) {
+// scan checks every byte of a segment and rebuilds its indexes. Bad bytes below the
+// recovery point, or in a trusted segment, are damage, others are cut off.
+func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, err error) {
 	s.index.clear()
 	s.times.clear()
 	h, err := s.take()
@@ -276,7 +292,7 @@ func (r *recovery) scan(s *segment, info disk.Info, point record.Offset) (whole 
 			if !errors.As(err, new(errDamaged)) {
 				return false, err
 			}
-			if c.next < point {
+			if trusted || c.next < r.found.recovery {
 				return false, fmt.Errorf("segment %d, position %d: %w: %w", s.base, at, errDamage, err)
 			}
 			r.cutBytes += info.Size - at
@@ -286,7 +302,9 @@ func (r *recovery) scan(s *segment, info disk.Info, point record.Offset) (whole 
 			break
 		}
 		s.note(&b, at, info.Modified.UnixMilli(), interval)
-		r.epochs = r.noteEpoch(&b)
+		if (!trusted || r.rebuild) && b.Last() >= r.found.start {
+			r.epochs = r.noteEpoch(&b)
+		}
 		r.next, r.epoch = c.next, c.epoch
 	}
 	s.size.Store(c.pos)
@@ -298,11 +316,17 @@ func (r *recovery) scan(s *segment, info disk.Info, point record.Offset) (whole 
 	return c.pos == info.Size, nil
 }
 
+// noteEpoch gives the cache in line with a batch that was checked. Where they differ
+// the file is older than the log, from before a truncation, and the batch is right.
 func (r *recovery) noteEpoch(b *record.Header) epochs {
-	if b.LeaderEpoch > r.epochs.last() {
-		return r.epochs.begin(b.LeaderEpoch, b.Base)
+	if r.epochs.at(b.Base) == b.LeaderEpoch {
+		return r.epochs
 	}
-	return r.epochs
+	c := r.epochs.cutEnd(b.Base)
+	for len(c) > 0 && c.last() >= b.LeaderEpoch {
+		c = c[:len(c)-1]
+	}
+	return c.begin(b.LeaderEpoch, b.Base)
 }
 
 // discard removes segments behind one that was cut.
@@ -322,7 +346,9 @@ func (r *recovery) drop(bases []record.Offset) error {
 		if err != nil {
 			return err
 		}
-		r.cutBytes += info.Size
+		if bases[i] >= r.found.start {
+			r.cutBytes += info.Size
+		}
 		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
 			if err := r.l.dir.remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
 				return err

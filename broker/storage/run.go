@@ -22,6 +22,7 @@ func (s *Store) Run(ctx context.Context) error {
 		wait.Go(func() { s.env.flushes.work(ctx) })
 	}
 	wait.Go(func() { every(ctx, s.o.Checkpoint, s.checkpointAll) })
+	wait.Go(func() { every(ctx, s.o.RetentionCheck, s.retainAll) })
 	wait.Go(func() { every(ctx, time.Second, s.tidy) })
 	for s.announce() {
 		select {

@@ -116,9 +116,7 @@ func (s *segment) note(h *record.Header, pos, now int64, interval int) {
 		s.maxTime.Store(h.MaxTimestamp)
 		s.maxRel.Store(rel)
 	}
-	if keep := min(h.MaxTimestamp, now); keep > s.keepTime.Load() {
-		s.keepTime.Store(keep)
-	}
+	s.keepTime.Store(max(s.keepTime.Load(), keepTime(h.MaxTimestamp, now)))
 	if s.unindexed > int64(interval) {
 		e := putOffset(int32(rel), int32(pos))
 		s.index.add(e[:])
@@ -126,6 +124,15 @@ func (s *segment) note(h *record.Header, pos, now int64, interval int) {
 		s.unindexed = 0
 	}
 	s.unindexed += int64(h.Size())
+}
+
+// keepTime gives the time by which retention judges what has timestamp ts and was
+// appended at now, ms. Why not ts alone: a wrong producer clock would keep it for ever (R24).
+func keepTime(ts, now int64) int64 {
+	if ts < 0 {
+		return now
+	}
+	return min(ts, now)
 }
 
 // noteTime adds the largest timestamp so far to the time index if it is news.

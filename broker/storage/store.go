@@ -24,6 +24,7 @@ type Store struct {
 	lost    bool          // a directory could not be opened: which logs it holds is not known
 	news    chan struct{} // capacity 1: a directory failed
 	trash   trash
+	clock   *retentionClock
 
 	mu struct {
 		sync.RWMutex

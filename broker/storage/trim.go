@@ -115,9 +115,20 @@ func (l *Log) Truncate(to record.Offset) error {
 		l.mu.Unlock()
 		return nil
 	}
-	whole := to < (*l.view.Load())[0].base
+	v := *l.view.Load()
 	l.mu.Unlock()
-	return l.cutChore(to, whole)
+	if to < v[0].base {
+		return l.cutChore(to, true)
+	}
+	// Why: the whole batch goes, and the recovery point must be where it begins.
+	err := l.eachHeader(v[find(v, to)], to, func(b *record.Header, _ int64) bool {
+		to = min(to, b.Base)
+		return false
+	})
+	if err != nil {
+		return l.readTrouble(err)
+	}
+	return l.cutChore(to, false)
 }
 
 // Reset makes the log an empty one that begins at `to`: for a follower whose leader no
@@ -146,13 +157,23 @@ func (l *Log) cutChore(to record.Offset, whole bool) error {
 	l.chores.Unlock()
 	err := l.env.checkpoint(l.dir, true)
 	l.chores.Lock()
+	if err != nil {
+		err = fmt.Errorf("cannot truncate log %q to %d: %w", l.name, to, err)
+	} else if err = l.cutNow(to, whole); err == nil {
+		err = l.saveEpochsChore()
+	}
+	l.mu.Lock()
+	l.mu.floor = math.MaxInt64
+	l.mu.Unlock()
+	return err
+}
+
+// cutNow cuts, once a crash is harmless.
+func (l *Log) cutNow(to record.Offset, whole bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer func() { l.mu.floor = math.MaxInt64 }()
+	err := l.readyLocked()
 	if err != nil {
-		return fmt.Errorf("cannot truncate log %q to %d: %w", l.name, to, err)
-	}
-	if err := l.readyLocked(); err != nil {
 		return err
 	}
 	if whole {
