@@ -414,3 +414,31 @@ func TestProcess(t *testing.T) {
 		t.Errorf("what cannot be read gives %v, %v", v, err)
 	}
 }
+
+// FuzzKernelFiles: no text of the kernel's makes the parsers panic or run away.
+func FuzzKernelFiles(f *testing.F) {
+	f.Add(diskstats, "22 1 8:1 / /a\\040b rw - overlay overlay rw,upperdir=/a\\040b\n", "0::/x\n")
+	f.Add("", "1 2 3 4 \\04 - x y", "4:memory:/../..\n")
+	f.Fuzz(func(t *testing.T, stats, mounts, group string) {
+		parseDiskstats(stats)
+		d := devices{root: t.TempDir()}
+		all := parseMountinfo(mounts)
+		if len(all) > strings.Count(mounts, "\n")+1 {
+			t.Errorf("%d mounts of %d lines", len(all), strings.Count(mounts, "\n"))
+		}
+		d.device("/a/b", all, maxLayers)
+		unescape(mounts)
+		g := cgroups{root: t.TempDir()}
+		if err := os.Mkdir(g.root+"/proc", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(g.root+"/proc/self", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(g.root+"/proc/self/cgroup", []byte(group), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		g.memory()
+		g.processors()
+	})
+}

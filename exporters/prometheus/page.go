@@ -197,7 +197,7 @@ func (p *page) relabel(line []byte, name int, constant []byte) {
 	case rest[0] == '{':
 		b = append(b, '{')
 		b = append(b, constant...)
-		if rest = rest[1:]; rest[0] != '}' {
+		if rest = rest[1:]; !bytes.HasPrefix(rest, []byte("}")) {
 			b = append(b, ',')
 		}
 	default:
