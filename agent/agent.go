@@ -81,6 +81,9 @@ type Options struct {
 	Passer collect.Passer
 	// IncludeInternal emits topics and groups whose name begins with '_' or '#'.
 	IncludeInternal bool
+	// SeriesLimit bounds the instance, topic and group series; past it those of single
+	// partitions are left out and counted. Default 200 000; negative: no bound.
+	SeriesLimit int
 	// EmitsClusterWide tells whether this node emits instance, topic and group
 	// series and broker_alive at present: one node of a cluster does. Nil: always.
 	EmitsClusterWide func() bool
@@ -92,6 +95,10 @@ type Options struct {
 	History, Guard, Alarm Part
 	Exporters             []Part
 }
+
+// defaultSeries is 10 000 partitions with ten groups on each. A snapshot of so
+// many series takes some 30 MB.
+const defaultSeries = 200_000
 
 // Agent watches. Made by New, driven by Run.
 type Agent struct {
@@ -117,6 +124,9 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.Period == 0 {
 		o.Period = sampler.DefaultPeriod
+	}
+	if o.SeriesLimit == 0 {
+		o.SeriesLimit = defaultSeries
 	}
 	a := &Agent{o: o}
 	a.clusterID.Store("")
@@ -215,7 +225,7 @@ func (a *Agent) collectors(passer collect.Passer) []sampler.Collector {
 	o := a.o
 	all := []sampler.Collector{collect.NewCluster(collect.ClusterOptions{
 		Passer: passer, Broker: o.Broker, Statistics: o.Statistics,
-		IncludeInternal: o.IncludeInternal, Emits: o.EmitsClusterWide,
+		IncludeInternal: o.IncludeInternal, SeriesLimit: o.SeriesLimit, Emits: o.EmitsClusterWide,
 		Seen: func(s *cluster.State) { a.clusterID.Store(s.ClusterID) },
 	})}
 	if o.Statistics != nil {

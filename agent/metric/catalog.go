@@ -1,5 +1,7 @@
 package metric
 
+import "sync"
+
 // Metric is one row of the catalogue.
 type Metric struct {
 	ID       ID
@@ -44,15 +46,20 @@ func Catalog() []Metric {
 	return append(all, liveMetrics()...)
 }
 
-// Lookup finds one.
+// Lookup finds one. It is cheap: rules and receivers ask for every sample.
 func Lookup(id ID) (Metric, bool) {
-	for _, m := range Catalog() {
-		if m.ID == id {
-			return m, true
-		}
-	}
-	return Metric{}, false
+	m, ok := byID()[id]
+	return m, ok
 }
+
+// byID is the catalogue made once; read only.
+var byID = sync.OnceValue(func() map[ID]Metric {
+	rows := map[ID]Metric{}
+	for _, m := range Catalog() {
+		rows[m.ID] = m
+	}
+	return rows
+})
 
 func instanceMetrics() []Metric {
 	return []Metric{

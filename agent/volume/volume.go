@@ -21,7 +21,8 @@ var ErrNoDirs = errors.New("no data directory")
 //
 // With capacity 0 it measures the file systems that hold the directories, each
 // file system once, and the share is df's: used ÷ (used + available to
-// unprivileged users), the root reserve left out of both. With a capacity in
+// unprivileged users), the root reserve left out of both; of several file systems
+// it is the fullest one's, because that is where trouble comes first. With a capacity in
 // bytes, used is what the files below the directories take and total is the
 // capacity; but a file system that is really fuller than that wins, because a
 // logical size does not make room on a full disk.

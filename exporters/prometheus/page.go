@@ -49,10 +49,6 @@ func (p *page) snapshot(s *metric.Snapshot) {
 	if s == nil {
 		return
 	}
-	rows := map[metric.ID]metric.Metric{}
-	for _, m := range metric.Catalog() {
-		rows[m.ID] = m
-	}
 	prefix := []byte(nil)
 	if s.InstanceID != "" {
 		prefix = appendLabel(nil, metric.LabelInstance, s.InstanceID)
@@ -61,7 +57,7 @@ func (p *page) snapshot(s *metric.Snapshot) {
 		family := s.Of(rest[0].ID)
 		rest = rest[len(family):]
 		id := string(family[0].ID)
-		row := rows[family[0].ID]
+		row, _ := metric.Lookup(family[0].ID)
 		if !p.claim(id, row.Counter) {
 			continue
 		}
