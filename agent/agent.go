@@ -96,7 +96,7 @@ type Options struct {
 	Exporters             []Part
 }
 
-// defaultSeries is 10 000 partitions with ten groups on each. A snapshot of so
+// defaultSeries is 10 000 partitions with nine groups on each. A snapshot of so
 // many series takes some 30 MB.
 const defaultSeries = 200_000
 

@@ -73,13 +73,15 @@ func (c *Cluster) Name() string { return "cluster" }
 // Collect makes one pass.
 func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
 	state, err := c.o.Passer.Pass(ctx)
-	traffic, counted := c.readTraffic()
 	if state == nil {
-		// The next pass has nothing to reckon from: a rate over two periods would
-		// put the traffic of one into the other.
-		c.before, c.traffic, c.counted = nil, traffic, counted
+		// What rates are reckoned from stays: the next one covers both periods, over
+		// the time that it really was, and nothing that was moved is lost.
 		return c.unreachable(), err
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // too late: nobody takes it; as above
+	}
+	traffic, counted := c.readTraffic()
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
