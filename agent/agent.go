@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -148,7 +147,9 @@ func New(o Options) (*Agent, error) {
 }
 
 // Run watches until ctx ends. Blocks; when it returns all goroutines of the agent
-// and its parts are over.
+// and its parts are over. They end in the order of the road: the sampler first,
+// then each part when the ones before it have ended, so that an alarm that is
+// still being told reaches who tells it on.
 //
 // Errors: the client of the cluster cannot be made. Nothing else ends it.
 func (a *Agent) Run(ctx context.Context) error {
@@ -162,12 +163,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		passer = client
 	}
 	a.beat.Store(time.Now().UnixNano())
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
 	for _, p := range a.parts {
-		running.Go(func() { p.run(ctx) })
+		p.begin(ctx)
 	}
 	heart := newPart(Part{Name: "sampler", Runner: runner(func(ctx context.Context) error {
 		s, err := a.newSampler(passer)
@@ -178,7 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})}, a.o.Period, a.o.Logger)
 	heart.run(ctx)
 	for _, p := range a.parts {
-		p.drain()
+		p.end()
 	}
 	return nil
 }

@@ -312,6 +312,26 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// TestOrderOfEnds: who tells on ends after who tells.
+func TestOrderOfEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		made := func(name string, last time.Duration) Part {
+			return Part{Name: name, Runner: runner(func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(last)
+				order = append(order, name)
+				return nil
+			}), Receiver: receiver(func(context.Context, *metric.Snapshot) {})}
+		}
+		watch(t, Options{History: made("history", 3*time.Second), Alarm: made("alarm", 2*time.Second),
+			Exporters: []Part{made("notify", time.Second), made("exporter", 0)}}, 90*time.Second)
+		if !slices.Equal(order, []string{"history", "alarm", "notify", "exporter"}) {
+			t.Errorf("ended in the order %v", order)
+		}
+	})
+}
+
 func TestStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := watch(t, Options{}, 90*time.Second)
