@@ -1,6 +1,9 @@
 package metric
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
 
 // Metric is one row of the catalogue.
 type Metric struct {
@@ -50,6 +53,36 @@ func Catalog() []Metric {
 func Lookup(id ID) (Metric, bool) {
 	m, ok := byID()[id]
 	return m, ok
+}
+
+// Fits tells what is wrong with a sample, or nil: its metric must be in the
+// catalogue as one that a snapshot holds, and its labels the ones named there.
+func Fits(s Sample) error {
+	m, ok := Lookup(s.ID)
+	if !ok || m.Live {
+		return fmt.Errorf("metric %q is not in the catalogue as one of a snapshot", s.ID)
+	}
+	want := m.Labels
+	for i, l := range s.Labels {
+		if i > 0 && s.Labels[i-1].Name >= l.Name {
+			return fmt.Errorf("labels of metric %q are out of order at %q", s.ID, l.Name)
+		}
+		switch {
+		case len(want) > 0 && want[0] == l.Name:
+			want = want[1:]
+		case m.Open && isObject(l.Name):
+		default:
+			return fmt.Errorf("metric %q has label %q, the catalogue wants %q", s.ID, l.Name, m.Labels)
+		}
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("metric %q lacks label %q", s.ID, want[0])
+	}
+	return nil
+}
+
+func isObject(label string) bool {
+	return label == LabelBroker || label == LabelTopic || label == LabelPartition || label == LabelGroup
 }
 
 // byID is the catalogue made once; read only.

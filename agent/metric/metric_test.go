@@ -151,6 +151,27 @@ func TestCatalogIsWellFormed(t *testing.T) {
 	}
 }
 
+func TestFits(t *testing.T) {
+	for _, c := range []struct {
+		sample Sample
+		ok     bool
+	}{
+		{Sample{ID: CurrentTopics}, true},
+		{Sample{ID: CurrentTopics, Labels: Labels(LabelBroker, "0")}, false},
+		{Sample{ID: MessagesRemained, Labels: Labels(LabelGroup, "g", LabelTopic, "t", LabelPartition, "0")}, true},
+		{Sample{ID: MessagesRemained, Labels: Labels(LabelGroup, "g", LabelTopic, "t")}, false},
+		{Sample{ID: MessagesRemained, Labels: []Label{{LabelTopic, "t"}, {LabelPartition, "0"}, {LabelGroup, "g"}}}, false},
+		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelSeverity, "major", LabelTopic, "t")}, true},
+		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelTopic, "t")}, false},
+		{Sample{ID: "belfry_connections", Labels: Labels(LabelBroker, "0", "listener", "l")}, false}, // live
+		{Sample{ID: "nothing"}, false},
+	} {
+		if err := Fits(c.sample); (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.sample, err)
+		}
+	}
+}
+
 func TestSnapshotOf(t *testing.T) {
 	a := Sample{ID: "a", Value: 1}
 	b1 := Sample{ID: "b", Labels: Labels(LabelTopic, "t", LabelGroup, "g"), Value: 2}
