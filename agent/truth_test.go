@@ -469,3 +469,62 @@ func (w *world) scrape() map[string]*dto.MetricFamily {
 	w.must(err)
 	return families
 }
+
+// TestSidecarOverRestart watches a node from outside while it goes away and comes
+// back: told dead, told alive, and no rate is negative or huge.
+func TestSidecarOverRestart(t *testing.T) {
+	w := &world{t: t, node: brokertest.Start(t), ledger: &ledger{}}
+	a, err := agent.New(agent.Options{
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Period: time.Second, Deadline: time.Second,
+		Cluster: cluster.Options{Seeds: []string{w.node.Addr()}},
+		Alarm:   agent.Part{Name: "ledger", Receiver: w.ledger},
+	})
+	w.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- a.Run(ctx) }()
+	defer func() {
+		cancel()
+		w.must(<-over)
+	}()
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.node.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	w.must(err)
+	defer w.client.Close()
+	w.admin = kadm.NewClient(w.client)
+	w.create("orders", 1)
+	w.produce("orders", 0, 500)
+
+	alive := func(want float64) func() bool {
+		return func() bool {
+			got, ok := value(w.ledger.last(), metric.BrokerAlive)
+			return ok && got == want
+		}
+	}
+	produced := func(want float64) func() bool {
+		return func() bool {
+			got, ok := value(w.ledger.last(), metric.ProducedMessages, onTopic, "orders")
+			return ok && got == want
+		}
+	}
+	brokertest.Eventually(t, "500 messages", produced(500))
+	w.node.Restart(func() { brokertest.Eventually(t, "a dead broker", alive(0)) }, nil)
+	brokertest.Eventually(t, "a broker back to life", alive(1))
+	w.produce("orders", 0, 100)
+	brokertest.Eventually(t, "600 messages", produced(600))
+	for _, s := range w.ledger.snapshots() {
+		if s.InstanceID != "" && s.InstanceID != w.node.ClusterID() {
+			t.Errorf("instance %q, the cluster is %q", s.InstanceID, w.node.ClusterID())
+		}
+		for _, x := range s.Samples {
+			if err := metric.Fits(x); err != nil {
+				t.Error(err)
+			}
+			if x.Value < 0 || x.ID == metric.TopicMessagesInRate && x.Value*s.Elapsed.Seconds() > 900 {
+				t.Errorf("%v over the restart", x)
+			}
+			if x.ID == metric.BrokerConnections || x.ID == metric.BrokerDiskUsage {
+				t.Errorf("a sidecar tells what it cannot know: %v", x)
+			}
+		}
+	}
+}

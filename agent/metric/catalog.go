@@ -2,6 +2,7 @@ package metric
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -56,13 +57,17 @@ func Lookup(id ID) (Metric, bool) {
 }
 
 // Fits tells what is wrong with a sample, or nil: its metric must be in the
-// catalogue as one that a snapshot holds, and its labels the ones named there.
+// catalogue as one that a snapshot holds, and its labels the ones named there. A
+// sidecar that belongs to no broker leaves kafka_broker out of our own metrics.
 func Fits(s Sample) error {
 	m, ok := Lookup(s.ID)
 	if !ok || m.Live {
 		return fmt.Errorf("metric %q is not in the catalogue as one of a snapshot", s.ID)
 	}
 	want := m.Labels
+	if m.Group == GroupOwn && s.Label(LabelBroker) == "" {
+		want = slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name == LabelBroker })
+	}
 	for i, l := range s.Labels {
 		if i > 0 && s.Labels[i-1].Name >= l.Name {
 			return fmt.Errorf("labels of metric %q are out of order at %q", s.ID, l.Name)

@@ -164,6 +164,9 @@ func TestFits(t *testing.T) {
 		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelSeverity, "major", LabelTopic, "t")}, true},
 		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelTopic, "t")}, false},
 		{Sample{ID: "belfry_connections", Labels: Labels(LabelBroker, "0", "listener", "l")}, false}, // live
+		{Sample{ID: AgentUp}, true}, // of a sidecar
+		{Sample{ID: BrokerAlive}, false},
+		{Sample{ID: PartSkips, Labels: Labels(LabelPart, "p")}, true},
 		{Sample{ID: "nothing"}, false},
 	} {
 		if err := Fits(c.sample); (err == nil) != c.ok {
