@@ -133,31 +133,14 @@ func Held(dirs []string) (int64, error) {
 	var trouble error
 	ok := false
 	for _, dir := range dirs {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				if path != dir && errors.Is(err, fs.ErrNotExist) {
-					return nil
-				}
-				return err
-			}
-			if !d.Type().IsRegular() {
-				return nil
-			}
-			var stat syscall.Stat_t
-			switch err := syscall.Lstat(path, &stat); {
-			case errors.Is(err, fs.ErrNotExist):
-				return nil
-			case err != nil:
-				return err
-			}
+		err := walk(dir, func(stat *syscall.Stat_t) {
 			if inode := [2]uint64{uint64(stat.Dev), stat.Ino}; stat.Nlink > 1 || len(dirs) > 1 {
 				if seen[inode] {
-					return nil
+					return
 				}
 				seen[inode] = true
 			}
 			sum += min(stat.Size, stat.Blocks*512)
-			return nil
 		})
 		if err != nil {
 			trouble = errors.Join(trouble, fmt.Errorf("cannot size up directory %q: %w", dir, err))
@@ -169,4 +152,32 @@ func Held(dirs []string) (int64, error) {
 		return 0, errors.Join(ErrNoDirs, trouble)
 	}
 	return sum, nil
+}
+
+// walk visits every regular file below a directory, which may be a link to one.
+func walk(dir string, visit func(*syscall.Stat_t)) error {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if path != root && errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		var stat syscall.Stat_t
+		switch err := syscall.Lstat(path, &stat); {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		}
+		visit(&stat)
+		return nil
+	})
 }
