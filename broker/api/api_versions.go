@@ -3,6 +3,7 @@ package api
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -10,12 +11,22 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// apiVersions answers ApiVersions 0–4: what is served. An unknown version of
-// ApiVersions itself never gets here; wire answers it in version 0 (KIP-511).
+// ownFeature begins the names of features that are none of a client's business.
+const ownFeature = "belfry."
+
+// apiVersions answers ApiVersions 0–4: what is served. A client that asked in a
+// version that is not served learns which are, in version 0 (KIP-511).
 func (a *API) apiVersions(r *wire.Request) {
-	req := r.Body.(*kmsg.ApiVersionsRequest)
 	resp := kmsg.NewPtrApiVersionsResponse()
-	if req.Version >= 3 && !(softwareName(req.ClientSoftwareName) && softwareName(req.ClientSoftwareVersion)) {
+	if r.Unsupported {
+		k := kmsg.NewApiVersionsResponseApiKey()
+		k.ApiKey, k.MaxVersion = kmsg.ApiVersions.Int16(), a.table[kmsg.ApiVersions.Int16()].max
+		resp.ErrorCode, resp.ApiKeys = kerr.UnsupportedVersion.Code, []kmsg.ApiVersionsResponseApiKey{k}
+		r.Answer(wire.Message(resp, resp.ErrorCode))
+		return
+	}
+	// The session has the names of the client only if they keep to KIP-511's rules.
+	if r.Version >= 3 && (r.Session.Software == "" || r.Session.SoftwareVersion == "") {
 		resp.ErrorCode = kerr.InvalidRequest.Code
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 		return
@@ -29,6 +40,9 @@ func (a *API) apiVersions(r *wire.Request) {
 	resp.FinalizedFeaturesEpoch = int64(img.Index())
 	features := img.Features()
 	for _, name := range slices.Sorted(maps.Keys(features)) {
+		if strings.HasPrefix(name, ownFeature) {
+			continue
+		}
 		s := kmsg.NewApiVersionsResponseSupportedFeature()
 		s.Name, s.MinVersion, s.MaxVersion = name, 1, features[name]
 		resp.SupportedFeatures = append(resp.SupportedFeatures, s)
@@ -37,21 +51,4 @@ func (a *API) apiVersions(r *wire.Request) {
 		resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
 	}
 	r.Answer(wire.Message(resp, 0))
-}
-
-// softwareName is KIP-511's rule for a client's name and version: letters, digits,
-// dots and dashes, with a letter or digit at both ends.
-func softwareName(s string) bool {
-	alnum := func(c byte) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-	}
-	if s == "" || !alnum(s[0]) || !alnum(s[len(s)-1]) {
-		return false
-	}
-	for i := range len(s) {
-		if !alnum(s[i]) && s[i] != '.' && s[i] != '-' {
-			return false
-		}
-	}
-	return true
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/belfry-mq/belfry/broker/controller"
+	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -48,6 +49,13 @@ var codes = []struct {
 	{record.ErrFormat, kerr.UnsupportedForMessageFormat},
 	{record.ErrCodec, kerr.UnsupportedCompressionType},
 	{record.ErrTimestamp, kerr.InvalidTimestamp},
+	{quorum.ErrDiskFull, kerr.KafkaStorageError},
+	{quorum.ErrFailed, kerr.KafkaStorageError},
+	// Asking again, perhaps elsewhere, helps.
+	{quorum.ErrClosed, kerr.NotController},
+	{quorum.ErrNoLeader, kerr.NotController},
+	{quorum.ErrTooLarge, kerr.InvalidRequest},
+	{quorum.ErrRefused, kerr.InvalidRequest},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.RequestTimedOut},
 }
@@ -65,6 +73,10 @@ func codeOf(err error) int16 {
 	var theirs *controller.Refusal
 	if errors.As(err, &theirs) {
 		return theirs.Code
+	}
+	var elsewhere *quorum.NotLeaderError
+	if errors.As(err, &elsewhere) {
+		return kerr.NotController.Code
 	}
 	for _, c := range codes {
 		if errors.Is(err, c.err) {

@@ -208,6 +208,9 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
 			err = record.ErrCodec
 		}
+		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
+			err = res.downgrade(req.Version)
+		}
 	}
 	if err != nil {
 		res.drop()

@@ -84,9 +84,6 @@ func (w *fetchWriter) head(session int32, code int16) {
 
 func (w *fetchWriter) partition(res *result) {
 	w.int32(res.want.name.Partition)
-	if w.version < 4 && res.held {
-		w.downgrade(res)
-	}
 	w.int16(res.code)
 	w.int64(int64(res.got.HighWatermark))
 	if w.version >= 4 {
@@ -111,6 +108,7 @@ func (w *fetchWriter) records(res *result) {
 	if res.old != nil {
 		w.bytesLen(len(res.old))
 		w.b = append(w.b, res.old...)
+		res.drop()
 		return
 	}
 	s := res.got.Slice

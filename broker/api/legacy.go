@@ -2,28 +2,46 @@ package api
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/belfry-mq/belfry/broker/record"
 )
 
-// posMagic is where the magic byte stands in every format. Source: Kafka, Records.MAGIC_OFFSET.
-const posMagic = 16
-
 // modern gives the records as batches of magic 2: what clients before 0.11 send is
-// made into them.
-func modern(b []byte, version int16, now time.Time) ([]byte, error) {
-	if len(b) <= posMagic || b[posMagic] >= 2 {
-		return b, nil // the check says what is wrong with it
+// made into one.
+func modern(b []byte, version int16) ([]byte, error) {
+	if !record.Legacy(b) {
+		return b, nil
 	}
 	if version >= 3 {
-		return nil, refuse(kerr.UnsupportedForMessageFormat, fmt.Sprintf("message format %d in a produce request of version %d; since version 3 it is 2", b[posMagic], version))
+		return nil, refuse(kerr.UnsupportedForMessageFormat, fmt.Sprintf("old message format in a produce request of version %d; since version 3 the format is 2", version))
 	}
-	return nil, record.ErrFormat
+	return record.Convert(b, record.Limits{})
 }
 
-// downgrade makes the records of a result readable for clients before 0.11.
-func (w *fetchWriter) downgrade(res *result) {
+// downgrade makes the records of a result readable for clients before 0.11: Fetch
+// 2 and 3 know messages of magic 1, 0 and 1 those of magic 0.
+func (res *result) downgrade(version int16) error {
+	magic := int8(0)
+	if version >= 2 {
+		magic = 1
+	}
+	b := make([]byte, res.got.Slice.Len())
+	if _, err := res.got.Slice.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("cannot read batches at offset %d of %q: %w", res.want.offset, res.want.name, err)
+	}
+	old := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		h, err := record.ReadHeader(b)
+		if err != nil {
+			return err
+		}
+		if old, err = record.Downgrade(old, b[:h.Size()], magic); err != nil {
+			return err
+		}
+		b = b[h.Size():]
+	}
+	res.old = old
+	return nil
 }

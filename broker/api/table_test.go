@@ -45,14 +45,3 @@ func TestInstanceVersionCaps(t *testing.T) {
 		t.Error("version 9.9.9 is taken")
 	}
 }
-
-func TestSoftwareNames(t *testing.T) {
-	for name, want := range map[string]bool{
-		"apache-kafka-java": true, "2.4.0": true, "a": true,
-		"": false, "-a": false, "a-": false, ".": false, "a b": false, "a\n": false, "é": false,
-	} {
-		if got := softwareName(name); got != want {
-			t.Errorf("softwareName(%q) = %v, want %v", name, got, want)
-		}
-	}
-}

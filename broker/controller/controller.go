@@ -1,15 +1,46 @@
-// Package controller decides what should change.
+// Package controller decides what should change in the cluster: which topics,
+// partitions, settings, brokers and producer IDs there are.
+//
+// A decision is pure: it reads an image, the settings, a clock and a seed, and
+// gives records or a Refusal (create.go, grow.go, alter.go, place.go). The
+// Controller makes one decision at a time on the newest image, has its records
+// committed, and returns when this node's rooms have seen them.
+//
+// It is not: the order of records (quorum), or Kafka's requests (api).
+//
+// Invariant: no decision is made on an image that an earlier one has not reached
+// yet; so two requests never create the same topic, and limits hold.
 package controller
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
 
+	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-// Controller turns wishes into metadata records; every method returns after the records are committed AND applied to this node's rooms (image published).
-type Controller struct{}
+// Kafka's error codes that a Refusal may carry.
+// Source: Kafka protocol, "Error Codes".
+const (
+	codeUnknownTopicOrPartition  int16 = 3
+	codeInvalidTopic             int16 = 17
+	codeTopicAlreadyExists       int16 = 36
+	codeInvalidPartitions        int16 = 37
+	codeInvalidReplicationFactor int16 = 38
+	codeInvalidReplicaAssignment int16 = 39
+	codeInvalidConfig            int16 = 40
+	codeInvalidRequest           int16 = 42
+	codePolicyViolation          int16 = 44
+	codeReassignmentInProgress   int16 = 60
+	codeStaleBrokerEpoch         int16 = 77
+	codeUnknownTopicID           int16 = 100
+	codeBrokerIDNotRegistered    int16 = 102
+)
 
 // Refusal is the client's fault; Code is a Kafka error code number (kerr). api/errors.go maps it without guessing.
 type Refusal struct {
@@ -17,60 +48,140 @@ type Refusal struct {
 	Message string
 }
 
+// Error implements error.
 func (r *Refusal) Error() string { return r.Message }
 
-// NewTopic is one topic wished for. Partitions -1 / Replicas -1: the default. Assignment, if set, gives the replicas of each partition.
-type NewTopic struct {
-	Name       string
-	Partitions int32
-	Replicas   int16
-	Assignment map[int32][]metadata.BrokerID
-	Configs    map[string]string
+func refuse(code int16, format string, args ...any) *Refusal {
+	return &Refusal{code, fmt.Sprintf(format, args...)}
 }
 
-// Created is what became of one NewTopic; Err is *Refusal or trouble.
-type Created struct {
-	Topic *metadata.Topic
-	Err   error
+// Quorum orders records and knows the image.
+type Quorum interface {
+	// Propose returns when the records are committed and this node's rooms have
+	// seen the image with them.
+	Propose(ctx context.Context, records []metadata.Record) (index uint64, err error)
+	Image() *metadata.Image
 }
 
-func (c *Controller) CreateTopics(ctx context.Context, ts []NewTopic, validateOnly bool) []Created {
-	panic("BUG: unbuilt")
+// Options of a Controller; all are required.
+type Options struct {
+	Node     metadata.BrokerID
+	Settings *config.Values // the node's file over the defaults; dynamic layers come from the image
+	Now      func() time.Time
+	Seed     uint64 // of placement; the same seed gives the same placements
 }
 
-// DeleteTopics takes IDs; errors by position.
-func (c *Controller) DeleteTopics(ctx context.Context, ids []topic.ID) []error { panic("BUG: unbuilt") }
-
-// Growth is one CreatePartitions wish: Count is the new total.
-type Growth struct {
-	Topic      string
-	Count      int32
-	Assignment [][]metadata.BrokerID
+// Controller turns wishes into metadata records; every method returns after the
+// records are committed AND applied to this node's rooms (image published).
+// Its methods may be called from any goroutine.
+type Controller struct {
+	o      Options
+	quorum Quorum
+	rnd    *rand.Rand
+	turn   chan struct{} // holds one token: whose turn it is to decide
+	id     func() topic.ID
 }
 
-func (c *Controller) CreatePartitions(ctx context.Context, gs []Growth, validateOnly bool) []error {
-	panic("BUG: unbuilt")
+// New wires a Controller; it starts nothing.
+func New(o Options, q Quorum) *Controller {
+	c := &Controller{o: o, quorum: q, rnd: rand.New(rand.NewPCG(o.Seed, 0)), turn: make(chan struct{}, 1), id: topic.NewID}
+	c.turn <- struct{}{}
+	return c
 }
 
-// Change of one setting. Op: 0 set, 1 delete, 2 append, 3 subtract (Kafka's).
-type Change struct {
-	Name  string
-	Op    int8
-	Value *string
+// decision is everything that a decision may look at.
+type decision struct {
+	img  *metadata.Image
+	node metadata.BrokerID
+	file *config.Values
+	now  int64 // ms since 1970
+	rnd  *rand.Rand
+	id   func() topic.ID
+
+	partitions int // that this request adds so far, internal topics not counted
 }
 
-// Alter changes a resource's dynamic settings. replace=true: AlterConfigs (all others are removed).
-type Alter struct {
-	Resource metadata.Resource
-	Changes  []Change
-	Replace  bool
+// begin waits for the turn and looks at the newest image. Why a turn is held
+// while the disk works: the next decision needs the image with this one in it.
+func (c *Controller) begin(ctx context.Context) (d *decision, end func(), err error) {
+	select {
+	case <-c.turn:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("cannot wait for earlier metadata changes: %w", ctx.Err())
+	}
+	d = &decision{
+		img:  c.quorum.Image(),
+		node: c.o.Node,
+		file: c.o.Settings,
+		now:  c.o.Now().UnixMilli(),
+		rnd:  c.rnd,
+		id:   c.id,
+	}
+	return d, func() { c.turn <- struct{}{} }, nil
 }
 
-func (c *Controller) AlterConfigs(ctx context.Context, as []Alter, validateOnly bool) []error {
-	panic("BUG: unbuilt")
+// settings gives the node's settings of now.
+func (d *decision) settings() *config.Values {
+	return config.NodeValues(d.file,
+		d.img.Config(metadata.Resource{Kind: metadata.BrokerResource}),
+		d.img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: strconv.Itoa(int(d.node))}))
 }
 
-// ProducerIDs hands this broker a block [first, first+n).
-func (c *Controller) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
-	panic("BUG: unbuilt")
+// wish is the records that one item of a request needs, or why it gets none.
+type wish struct {
+	records []metadata.Record
+	err     error
+}
+
+// Limits of what one batch and one topic hold.
+const (
+	// maxBatchRecords is after how many records the wishes of one request go into
+	// a further batch; one wish never spreads over two.
+	maxBatchRecords = 10_000
+	// maxTopicPartitions is the largest topic. Why: its creation is one batch, and
+	// a batch is one log entry of bounded size.
+	maxTopicPartitions = 10_000
+)
+
+// commit has the records of all wishes committed in as few batches as possible;
+// a failed batch fails the wishes in it.
+func (c *Controller) commit(ctx context.Context, wishes []wish) {
+	for from := 0; from < len(wishes); {
+		var batch []metadata.Record
+		to := from
+		for to < len(wishes) && (len(batch) == 0 || len(batch)+len(wishes[to].records) <= maxBatchRecords) {
+			if wishes[to].err == nil {
+				batch = append(batch, wishes[to].records...)
+			}
+			to++
+		}
+		if len(batch) > 0 {
+			if _, err := c.quorum.Propose(ctx, batch); err != nil {
+				for i := from; i < to; i++ {
+					if wishes[i].err == nil && len(wishes[i].records) > 0 {
+						wishes[i].err = err
+					}
+				}
+			}
+		}
+		from = to
+	}
+}
+
+// errorsOf gives the errors by position.
+func errorsOf(wishes []wish) []error {
+	errs := make([]error, len(wishes))
+	for i := range wishes {
+		errs[i] = wishes[i].err
+	}
+	return errs
+}
+
+// same gives n times one error.
+func same(n int, err error) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
 }

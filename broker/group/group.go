@@ -1,17 +1,25 @@
-// Package group coordinates consumer groups.
+// Package group coordinates consumer groups: who is a member, who consumes what, how far.
+//
+// Each partition of __consumer_offsets that this broker leads carries its own share of the
+// groups: a state machine without clock, goroutine or disk (shard and the files it is
+// spread over: join, rebalance, sync, heartbeat, offsets, expire, describe), and a doer
+// around it (Coordinator, host) that brings requests, time and the journal. It is the
+// classic protocol; what a group's members agree on is none of its business, but for the
+// topics that a consumer subscribes to.
+//
+// Invariants: offsets change by committed records only, by the same code while loading and
+// while running, so that what is served equals a replay of the log (R31); an answer that
+// promises something comes after the high watermark passed its record; no member of an
+// older generation commits or assigns (R32).
+//
+// Road in: Coordinator's methods, one for each API; Apply for the metadata. Road out: the
+// journal of each partition; reply funcs.
+//
+// Records are Kafka's own (OffsetCommitKey, GroupMetadataKey and their values), so that its
+// tools read them.
 package group
 
-import (
-	"context"
-	"log/slog"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/belfry-mq/belfry/broker/config"
-	"github.com/belfry-mq/belfry/broker/metadata"
-	"github.com/belfry-mq/belfry/broker/replica"
-)
+import "github.com/twmb/franz-go/pkg/kerr"
 
 // Client is who asks.
 type Client struct {
@@ -19,52 +27,64 @@ type Client struct {
 	Host string // "/127.0.0.1", as Kafka shows it
 }
 
-// Options of a Coordinator.
-type Options struct {
-	Node     metadata.BrokerID
-	Replicas *replica.Set
-	Settings func() *config.Values // the broker's effective settings of now
-	Logger   *slog.Logger
-	Now      func() time.Time
+// PartitionOf gives the __consumer_offsets partition of a group among n.
+// Source: Kafka, Utils.abs(groupId.hashCode) % n, with Java's hash over UTF-16 units.
+func PartitionOf(groupID string, n int) int32 {
+	var h int32
+	for _, r := range groupID {
+		if r >= 0x10000 {
+			r -= 0x10000
+			h = 31*h + 0xd800 + r>>10
+			h = 31*h + 0xdc00 + r&0x3ff
+			continue
+		}
+		h = 31*h + r
+	}
+	if h < 0 {
+		h = max(0, -h) // Why max: the smallest number has no positive twin, and Kafka takes 0.
+	}
+	return h % int32(n)
 }
 
-// Coordinator serves the groups whose __consumer_offsets partition this broker leads. The reply funcs are called exactly once, from any goroutine; they get a response without throttle time.
-type Coordinator struct{}
+// state is where a group stands.
+type state int8
 
-func New(o Options) *Coordinator                      { panic("BUG: unbuilt") }
-func (c *Coordinator) Apply(old, img *metadata.Image) { panic("BUG: unbuilt") }
-func (c *Coordinator) Run(ctx context.Context) error  { panic("BUG: unbuilt") }
+const (
+	empty               state = iota // no members; perhaps offsets
+	preparingRebalance               // members are asked to join again
+	completingRebalance              // everybody joined; the leader's assignment is awaited
+	stable                           // everybody has an assignment
+	dead                             // being deleted
+)
 
-// PartitionOf gives the __consumer_offsets partition of a group: Java's String.hashCode & 0x7fffffff % n.
-func PartitionOf(groupID string, n int) int32 { panic("BUG: unbuilt") }
+// String gives the state as Kafka's tools show it.
+func (s state) String() string {
+	return [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"}[s]
+}
 
-func (c *Coordinator) JoinGroup(from Client, r *kmsg.JoinGroupRequest, reply func(*kmsg.JoinGroupResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) SyncGroup(from Client, r *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) Heartbeat(r *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) LeaveGroup(r *kmsg.LeaveGroupRequest, reply func(*kmsg.LeaveGroupResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) OffsetCommit(r *kmsg.OffsetCommitRequest, reply func(*kmsg.OffsetCommitResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) OffsetDelete(r *kmsg.OffsetDeleteRequest, reply func(*kmsg.OffsetDeleteResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) DeleteGroups(r *kmsg.DeleteGroupsRequest, reply func(*kmsg.DeleteGroupsResponse)) {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) DescribeGroups(r *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse {
-	panic("BUG: unbuilt")
-}
-func (c *Coordinator) ListGroups(r *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse {
-	panic("BUG: unbuilt")
-}
+// code is a Kafka error code; 0 is none.
+type code = int16
+
+// The refusals that groups answer with, by the names of the protocol.
+var (
+	none                    code = 0
+	notCoordinator               = kerr.NotCoordinator.Code
+	loadInProgress               = kerr.CoordinatorLoadInProgress.Code
+	notAvailable                 = kerr.CoordinatorNotAvailable.Code
+	timedOut                     = kerr.RequestTimedOut.Code
+	invalidGroupID               = kerr.InvalidGroupID.Code
+	invalidSessionTimeout        = kerr.InvalidSessionTimeout.Code
+	inconsistentProtocol         = kerr.InconsistentGroupProtocol.Code
+	unknownMember                = kerr.UnknownMemberID.Code
+	memberIDRequired             = kerr.MemberIDRequired.Code
+	fencedInstance               = kerr.FencedInstanceID.Code
+	illegalGeneration            = kerr.IllegalGeneration.Code
+	rebalanceInProgress          = kerr.RebalanceInProgress.Code
+	groupFull                    = kerr.GroupMaxSizeReached.Code
+	groupNotFound                = kerr.GroupIDNotFound.Code
+	nonEmptyGroup                = kerr.NonEmptyGroup.Code
+	subscribedToTopic            = kerr.GroupSubscribedToTopic.Code
+	unknownPartition             = kerr.UnknownTopicOrPartition.Code
+	offsetMetadataTooLarge       = kerr.OffsetMetadataTooLarge.Code
+	invalidCommitOffsetSize      = kerr.InvalidCommitOffsetSize.Code
+)

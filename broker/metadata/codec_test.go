@@ -43,6 +43,7 @@ func everyRecord() []Record {
 		&ConfigRemoved{Resource: Resource{GroupResource, "g"}, Name: "consumer.session.timeout.ms"},
 		&ProducerBlock{First: 1000, Count: 1000},
 		&TopicRemoved{ID: idOf(1)},
+		&LeadershipRenewed{ID: 2},
 	}
 }
 

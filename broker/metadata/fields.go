@@ -120,3 +120,6 @@ func (r *ProducerBlock) decode(d *decoder) { r.First, r.Count = d.int(), d.int()
 
 func (r *FeatureSet) encode(e *encoder) { e.text(r.Name); e.int(int64(r.Level)) }
 func (r *FeatureSet) decode(d *decoder) { r.Name, r.Level = d.text(), d.int16() }
+
+func (r *LeadershipRenewed) encode(e *encoder) { e.int(int64(r.ID)) }
+func (r *LeadershipRenewed) decode(d *decoder) { r.ID = BrokerID(d.int32()) }

@@ -321,6 +321,30 @@ func (r *BrokerUnregistered) fold(f *folding) error {
 	return nil
 }
 
+func (r *LeadershipRenewed) fold(f *folding) error {
+	if _, ok := f.brokers.look(r.ID); !ok {
+		return fmt.Errorf("broker %d is not registered", r.ID)
+	}
+	for _, t := range f.names.values() {
+		for n := range t.Partitions {
+			if t.Partitions[n].Leader != r.ID {
+				continue
+			}
+			own, err := f.topic(t.ID)
+			if err != nil {
+				return err
+			}
+			t = own // the same topic from here on, if it was not own before
+			if t.Partitions[n].LeaderEpoch == math.MaxInt32 || t.Partitions[n].PartitionEpoch == math.MaxInt32 {
+				return fmt.Errorf("partition %d of topic %q has no epoch left", n, t.Name)
+			}
+			t.Partitions[n].LeaderEpoch++
+			t.Partitions[n].PartitionEpoch++
+		}
+	}
+	return nil
+}
+
 func (r *ProducerBlock) fold(f *folding) error {
 	if r.First != f.producers {
 		return fmt.Errorf("the next producer ID is %d, not %d", f.producers, r.First)

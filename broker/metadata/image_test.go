@@ -86,7 +86,7 @@ func (g *grow) record(index uint64) []Record {
 	case 9:
 		return []Record{&ConfigRemoved{res, fmt.Sprintf("k%d", g.rnd.IntN(3))}}
 	case 10:
-		return []Record{&BrokerUnfenced{b.ID, b.Epoch}, &FeatureSet{"f", int16(index % 3)}}
+		return []Record{&BrokerUnfenced{b.ID, b.Epoch}, &LeadershipRenewed{b.ID}, &FeatureSet{"f", int16(index % 3)}}
 	default:
 		return []Record{&ProducerBlock{g.img.NextProducerID(), 1000}}
 	}
@@ -223,6 +223,7 @@ func TestRefusedBatchLeavesNoTrace(t *testing.T) {
 		"no producer IDs":    &ProducerBlock{0, 0},
 		"negative feature":   &FeatureSet{"f", -1},
 		"nameless cluster":   &ClusterNamed{},
+		"renewed by nobody":  &LeadershipRenewed{7},
 	} {
 		if _, err := img.Fold(2, append(slices.Clone(good), bad)); err == nil {
 			t.Errorf("%s: folded", name)
@@ -267,6 +268,29 @@ func TestPartitionsDoesNotCountInternalTopics(t *testing.T) {
 	img, err = img.Fold(2, []Record{&TopicRemoved{idOf(1)}, &TopicRemoved{idOf(2)}})
 	if err != nil || img.Partitions() != 0 {
 		t.Fatalf("Partitions after removal: %d, %v", img.Partitions(), err)
+	}
+}
+
+func TestLeadershipRenewed(t *testing.T) {
+	img, err := Empty().Fold(1, []Record{
+		&BrokerRegistered{Broker{ID: 1, Epoch: EpochFromIndex}},
+		&TopicCreated{Name: "a", ID: idOf(1)},
+		&PartitionCreated{Topic: idOf(1), State: oneReplica(1)},
+		&PartitionCreated{Topic: idOf(1), Number: 1, State: oneReplica(2)},
+		&PartitionCreated{Topic: idOf(1), Number: 2, State: oneReplica(1)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := img.Fold(2, []Record{&LeadershipRenewed{1}, &LeadershipRenewed{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range []int32{2, 0, 2} {
+		p := next.Topic("a").Partitions[n]
+		if int32(p.LeaderEpoch) != want || p.PartitionEpoch != want || img.Topic("a").Partitions[n].LeaderEpoch != 0 {
+			t.Errorf("partition %d: %+v, want epochs %d", n, p, want)
+		}
 	}
 }
 

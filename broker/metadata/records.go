@@ -28,6 +28,7 @@ const (
 	kindBrokerUnregistered kind = 11
 	kindProducerBlock      kind = 12
 	kindFeatureSet         kind = 13
+	kindLeadershipRenewed  kind = 14
 )
 
 // ClusterNamed gives the cluster its identity. It happens once.
@@ -112,6 +113,11 @@ type FeatureSet struct {
 	Level int16
 }
 
+// LeadershipRenewed begins a new leader epoch on every partition that a broker
+// leads. Why one record: a broker that starts again would otherwise need one for
+// each of its partitions.
+type LeadershipRenewed struct{ ID BrokerID }
+
 func (*ClusterNamed) kind() kind       { return kindClusterNamed }
 func (*TopicCreated) kind() kind       { return kindTopicCreated }
 func (*TopicRemoved) kind() kind       { return kindTopicRemoved }
@@ -125,6 +131,7 @@ func (*BrokerUnfenced) kind() kind     { return kindBrokerUnfenced }
 func (*BrokerUnregistered) kind() kind { return kindBrokerUnregistered }
 func (*ProducerBlock) kind() kind      { return kindProducerBlock }
 func (*FeatureSet) kind() kind         { return kindFeatureSet }
+func (*LeadershipRenewed) kind() kind  { return kindLeadershipRenewed }
 
 // newRecord gives an empty record of a kind, nil for an unknown one.
 func newRecord(k kind) Record {
@@ -155,6 +162,8 @@ func newRecord(k kind) Record {
 		return new(ProducerBlock)
 	case kindFeatureSet:
 		return new(FeatureSet)
+	case kindLeadershipRenewed:
+		return new(LeadershipRenewed)
 	}
 	return nil
 }

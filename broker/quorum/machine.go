@@ -3,6 +3,8 @@ package quorum
 import (
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -10,11 +12,16 @@ import (
 )
 
 // machine folds committed entries into the image; it implements
-// raft.BatchingFSM. Only raft's one applying goroutine calls it.
+// raft.BatchingFSM. Only raft's one applying goroutine calls those methods.
 type machine struct {
 	quorum *Quorum
 	image  *metadata.Image // the newest, perhaps not published yet
 	halted error           // set when an entry cannot be read; nothing is applied after it
+	folded atomic.Uint64   // index of the last entry in newest
+
+	showing  sync.Mutex // one publication at a time, in order
+	newest   *metadata.Image
+	caughtUp bool
 }
 
 var _ raft.BatchingFSM = (*machine)(nil)
@@ -35,10 +42,32 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 			answers[i] = err
 		}
 	}
-	if m.image != old {
-		m.quorum.publish(old, m.image)
-	}
+	m.show(old)
+	m.folded.Store(logs[len(logs)-1].Index)
 	return answers
+}
+
+// show publishes what became of old.
+func (m *machine) show(old *metadata.Image) {
+	m.showing.Lock()
+	defer m.showing.Unlock()
+	m.newest = m.image
+	if m.caughtUp && m.newest != old {
+		m.quorum.publish(old, m.newest)
+	}
+}
+
+// catchUp publishes the first image. Why not earlier: while the log is replayed
+// the images are of the past; a room that acted on one would, say, make a log
+// directory for a topic that is long deleted.
+func (m *machine) catchUp() {
+	m.showing.Lock()
+	defer m.showing.Unlock()
+	if !m.caughtUp {
+		m.caughtUp = true
+		m.quorum.publish(metadata.Empty(), m.newest)
+		close(m.quorum.caughtUp)
+	}
 }
 
 func (m *machine) fold(l *raft.Log) error {
@@ -76,7 +105,7 @@ func (m *machine) Restore(body io.ReadCloser) error {
 	}
 	old := m.image
 	m.image = img
-	m.quorum.publish(old, img)
+	m.show(old)
 	return nil
 }
 

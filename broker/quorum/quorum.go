@@ -145,11 +145,12 @@ type Quorum struct {
 	snaps   *snapshots
 	machine *machine
 
-	img     atomic.Pointer[metadata.Image]
-	failed  chan struct{} // closed at the first failure
-	failure atomic.Pointer[error]
-	done    chan struct{} // closed when Run returns
-	calls   sync.WaitGroup
+	img      atomic.Pointer[metadata.Image]
+	caughtUp chan struct{} // closed after the first image was published
+	failed   chan struct{} // closed at the first failure
+	failure  atomic.Pointer[error]
+	done     chan struct{} // closed when Run returns
+	calls    sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -163,8 +164,7 @@ type Quorum struct {
 }
 
 // Open reads and checks what is on disk and starts a new cluster if nothing is.
-// It starts nothing; Image is what the newest snapshot holds until Run has
-// read the log. Close must be called.
+// It starts nothing. Close must be called.
 //
 // Errors: the directory is in use, damaged, of another node or cluster, or
 // written by a newer program; the text names file and remedy.
@@ -172,7 +172,7 @@ func Open(o Options) (*Quorum, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Quorum{o: o, failed: make(chan struct{}), done: make(chan struct{})}
+	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
 	q.mu.changed = make(chan struct{})
 	if err := q.open(); err != nil {
 		return nil, errors.Join(err, q.Close())
@@ -219,8 +219,9 @@ func (q *Quorum) open() (err error) {
 	if err := f.bootstrap(&q.o, q.store); err != nil {
 		return err
 	}
-	q.machine = &machine{quorum: q, image: f.image}
-	q.img.Store(f.image)
+	q.machine = &machine{quorum: q, image: f.image, newest: f.image}
+	q.machine.folded.Store(f.snapshotIndex())
+	q.img.Store(metadata.Empty())
 	return nil
 }
 
@@ -243,12 +244,18 @@ func (q *Quorum) Close() error {
 	return nil
 }
 
-// Image is the newest image that every subscriber has seen.
+// Image is the newest image that every subscriber has seen; the empty one until
+// this node has caught up.
 func (q *Quorum) Image() *metadata.Image { return q.img.Load() }
 
-// Subscribe has f called with every new image, in commit order, by one
-// goroutine. Several commits may come as one step. The first call's old image
-// is the empty one. Requires: Run was not called yet; f does not call Propose.
+// CaughtUp is closed when this node has applied all that was committed when it
+// first led, or first heard a leader; every subscriber has seen that image then.
+func (q *Quorum) CaughtUp() <-chan struct{} { return q.caughtUp }
+
+// Subscribe has f called with every new image, in commit order, one at a time.
+// Several commits may come as one step. The first call comes when this node has
+// caught up: from the empty image to the newest one. Requires: Run was not
+// called yet; f does not call Propose.
 func (q *Quorum) Subscribe(f func(old, new *metadata.Image)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -27,9 +28,6 @@ func (q *Quorum) Run(ctx context.Context) error {
 		panic("BUG: Run twice")
 	}
 	defer close(q.done)
-	if q.machine.image.Index() > 0 {
-		q.publish(metadata.Empty(), q.machine.image)
-	}
 	notify := make(chan bool, 1)
 	r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
 	if err != nil {
@@ -85,10 +83,20 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
 	var barriers sync.WaitGroup
 	defer barriers.Wait()
+	look := time.NewTicker(q.o.Heartbeat)
+	defer look.Stop()
+	caughtUp := q.caughtUp
 	for {
 		select {
 		case <-stop:
 			return
+		case <-caughtUp:
+			look.Stop()
+			caughtUp = nil
+		case <-look.C:
+			if q.followed(r) {
+				q.machine.catchUp()
+			}
 		case leads := <-notify:
 			term := q.setLeading(false)
 			if !leads {
@@ -109,11 +117,32 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
 	}
 }
 
+// followed tells whether a follower has applied what its leader told it to be
+// committed. Why not raft's applied index: it counts what the state machine was
+// given, not what it did.
+func (q *Quorum) followed(r *raft.Raft) bool {
+	told := r.CommitIndex()
+	if told == 0 || q.Leader() == metadata.NoBroker || r.State() != raft.Follower || r.AppliedIndex() < told {
+		return false
+	}
+	for index := told; index > q.machine.folded.Load(); index-- {
+		var entry raft.Log
+		if err := q.store.GetLog(index, &entry); err != nil {
+			return true // a snapshot holds it, and raft waits for that to be restored
+		}
+		if entry.Type == raft.LogCommand {
+			return false
+		}
+	}
+	return true
+}
+
 // takeOver applies everything before this node's term, and names a new cluster.
 func (q *Quorum) takeOver(r *raft.Raft) error {
 	if err := r.Barrier(0).Error(); err != nil {
 		return err
 	}
+	q.machine.catchUp()
 	if q.Image().ClusterID() != "" {
 		return nil
 	}

@@ -16,11 +16,19 @@ import (
 // in-sync set is smaller than min.insync.replicas; what storage.Log.Append refuses.
 // Blocks: for the write into the page cache, and for a change of leadership under way.
 func (p *Partition) Append(b []byte, acks int16, now time.Time) (storage.Appended, error) {
+	return p.AppendIn(-1, b, acks, now)
+}
+
+// AppendIn is Append for a writer that knows the log up to the beginning of one leader
+// epoch, and must not write behind the back of the next one's (a journal).
+//
+// Errors: as Append; ErrFencedEpoch and ErrUnknownEpoch when the epoch is another one.
+func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Time) (storage.Appended, error) {
 	p.role.RLock()
 	defer p.role.RUnlock()
 
 	p.mu.Lock()
-	if err := p.checkLeaderLocked(-1); err != nil {
+	if err := p.checkLeaderLocked(in); err != nil {
 		p.mu.Unlock()
 		return storage.Appended{}, err
 	}

@@ -55,6 +55,7 @@ type Set struct {
 	// partitions is a map that is never changed: Apply puts a new one in its place.
 	partitions atomic.Pointer[map[topic.Partition]*entry]
 	resolved   map[string]resolved // settings by topic; Apply's alone
+	applied    bool                // some image was; Apply's alone
 
 	kick chan struct{} // capacity 1: there is something in failed
 	mu   struct {
@@ -167,8 +168,8 @@ func (s *Set) All() []*Partition {
 }
 
 // Apply makes logs, leaderships and settings follow the new image (materialised state, not
-// deltas: R11). old is the image applied before, nil the first time. Called in commit order
-// by one goroutine.
+// deltas: R11). old is the image applied before, nil or the empty one the first time. Called
+// in commit order by one goroutine.
 //
 // Requires: the first image is one that this broker has caught up with. An older one, of a
 // replay half done, may name topics of before under names of now, and their logs would give
@@ -177,7 +178,9 @@ func (s *Set) All() []*Partition {
 // are tried again with the next image.
 // Blocks: for the files that it makes.
 func (s *Set) Apply(old, img *metadata.Image) error {
-	return s.apply(s.wishes(old, img), old == nil)
+	first := !s.applied
+	s.applied = true
+	return s.apply(s.wishes(old, img), first)
 }
 
 // wish is one partition that the metadata place on this broker.

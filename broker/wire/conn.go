@@ -24,6 +24,9 @@ const (
 	// A frame that has begun must arrive at this pace, or its memory is held for nothing.
 	frameGrace = 30 * time.Second
 	framePace  = 32 << 10 // bytes a second
+	// What a connection that is closed for the client's sake still takes in, unread.
+	lingerTime  = 300 * time.Millisecond
+	lingerBytes = 4 << 20
 )
 
 var (
@@ -45,6 +48,7 @@ type conn struct {
 
 	room      chan struct{} // one token an owed answer; its capacity is the bound of mu.owed
 	wake      chan struct{} // 1: tells the writer to look again
+	written   chan struct{} // closed when the writer is over
 	lastWrite atomic.Int64  // Unix ns
 
 	mu struct {
@@ -61,7 +65,7 @@ func newConn(ctx context.Context, s *Server, nc net.Conn, session *Session, coun
 	return &conn{
 		server: s, nc: nc, in: bufio.NewReaderSize(nc, readBuffer), session: session, stats: count,
 		logger: s.o.Logger.With("session", session), ctx: ctx, cancel: cancel,
-		room: make(chan struct{}, s.o.MaxInFlight), wake: make(chan struct{}, 1),
+		room: make(chan struct{}, s.o.MaxInFlight), wake: make(chan struct{}, 1), written: make(chan struct{}),
 	}
 }
 
@@ -69,33 +73,51 @@ func newConn(ctx context.Context, s *Server, nc net.Conn, session *Session, coun
 func (c *conn) run() {
 	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.Close() }) // wakes reader and writer; they have the error
 	defer stop()
-	written := make(chan struct{})
+	var unsent error
 	go func() {
-		defer close(written)
-		c.cancel(c.guard(c.write))
+		defer close(c.written)
+		if unsent = c.guard(c.write); unsent != nil && !errors.As(unsent, new(droppedError)) {
+			c.cancel(unsent)
+		}
+		c.drain()
 	}()
 	err := c.readAll()
-	if c.ctx.Err() != nil {
-		err = context.Cause(c.ctx) // what the reader saw is only that the connection was closed
-	}
 	c.end()
-	if !gone(err) && c.ctx.Err() == nil {
-		// What came before is still answered: after a malformed request, or when the server shuts down.
-		grace := time.NewTimer(c.server.o.Grace)
-		select {
-		case <-written:
-		case <-grace.C:
-		}
-		grace.Stop()
+	if !gone(err) {
+		c.finish()
 	}
-	if c.ctx.Err() != nil && !errors.Is(context.Cause(c.ctx), context.Canceled) {
-		err = context.Cause(c.ctx)
+	// Why the cause first: what the reader saw then is only that the connection was closed.
+	if cause := context.Cause(c.ctx); cause != nil {
+		err = cause
 	}
 	c.cancel(err)
-	<-written
+	<-c.written
+	if unsent != nil && errors.Is(err, errDrained) {
+		err = unsent
+	}
 	_ = c.nc.Close() // again: AfterFunc may not have run yet
 	c.dropOwed()
 	c.logEnd(err)
+}
+
+// finish lets the writer send what came before the end: after a malformed request, or when the server shuts down.
+func (c *conn) finish() {
+	grace := time.NewTimer(c.server.o.Grace)
+	defer grace.Stop()
+	select {
+	case <-c.written:
+	case <-c.ctx.Done():
+		return
+	case <-grace.C:
+		return
+	}
+	// Why linger: closing with unread bytes resets the connection, and the client loses answers that it has not read.
+	tcp, ok := c.nc.(*net.TCPConn)
+	if !ok || c.ctx.Err() != nil || tcp.CloseWrite() != nil {
+		return
+	}
+	_ = tcp.SetReadDeadline(time.Now().Add(lingerTime)) // if it fails, so does the read
+	_, _ = io.CopyN(io.Discard, tcp, lingerBytes)       // however it ends, the connection is closed next
 }
 
 // gone says whether err means that nobody reads answers any more.
@@ -134,11 +156,19 @@ func (c *conn) guard(f func() error) (err error) {
 func (c *conn) readAll() error {
 	for {
 		r, err := c.read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if _, draining := c.state(); draining {
+				return errDrained
+			}
+		}
 		if err != nil {
 			return err
 		}
 		select {
 		case c.room <- struct{}{}:
+		case <-c.written:
+			r.free()
+			return errDrained
 		case <-c.ctx.Done():
 			r.free()
 			return context.Cause(c.ctx)

@@ -705,3 +705,31 @@ func BenchmarkFetch(b *testing.B) {
 		})
 	}
 }
+
+// TestLastAnswerSurvivesTheClose: unread requests must not make the close destroy an answer on its way.
+func TestLastAnswerSurvivesTheClose(t *testing.T) {
+	blob := bytes.Repeat([]byte("answer "), 10_000)
+	dropped := make(chan struct{})
+	addr := start(t, wire.Options{Handler: handlerFunc(func(r *wire.Request) {
+		if r.Correlation == 1 {
+			r.Answer(wire.Pieces([]wire.Piece{{Bytes: blob}}, 0))
+			return
+		}
+		r.Drop(errors.New("enough"))
+		if r.Correlation == 2 {
+			close(dropped)
+		}
+	})})
+	c := dial(t, addr)
+	c.send(encode(heartbeat("g", 0), 1), encode(heartbeat("g", 0), 2))
+	<-dropped
+	for range 200 { // more than the server reads before it knows
+		if _, err := c.Write(encode(heartbeat("g", 0), 3)); err != nil {
+			break
+		}
+	}
+	if id, body := c.answer(); id != 1 || !bytes.Equal(body, blob) {
+		t.Errorf("correlation ID %d, %d bytes", id, len(body))
+	}
+	c.closed()
+}

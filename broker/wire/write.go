@@ -21,6 +21,11 @@ const (
 // Why a package variable: a pool is a cache without meaning.
 var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
+// droppedError is the end of a connection that a handler asked for.
+type droppedError struct{ error }
+
+func (e droppedError) Unwrap() error { return e.error }
+
 // write sends answers until the connection is over.
 func (c *conn) write() error {
 	out := sender{conn: c}
@@ -60,7 +65,7 @@ func (c *conn) send(out *sender, batch []*Request) error {
 	var dropped error
 	for _, r := range batch {
 		if r.response.kind == responseDrop {
-			dropped = r.response.err
+			dropped = droppedError{r.response.err}
 			break
 		}
 		if err := out.answer(r); err != nil {
@@ -72,13 +77,11 @@ func (c *conn) send(out *sender, batch []*Request) error {
 	}
 	now := time.Now()
 	c.lastWrite.Store(now.UnixNano())
-	if s := c.server.o.Stats; s != nil {
-		for _, r := range batch {
-			if r.response.kind == responseDrop {
-				break
-			}
-			s.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
+	for _, r := range batch {
+		if r.response.kind == responseDrop {
+			break
 		}
+		c.server.o.Stats.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
 	}
 	return dropped
 }

@@ -1,0 +1,193 @@
+package collect
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/belfry-mq/belfry/agent/cluster"
+	"github.com/belfry-mq/belfry/agent/metric"
+	"github.com/belfry-mq/belfry/agent/sampler"
+	"github.com/belfry-mq/belfry/broker/stats"
+)
+
+// Passer looks at the whole cluster once.
+//
+// It gives no state and an error when the cluster cannot be reached, or a state
+// and perhaps an error that tells what is unknown in it.
+type Passer interface {
+	Pass(ctx context.Context) (*cluster.State, error)
+}
+
+// ClusterOptions say what to make of a pass.
+type ClusterOptions struct {
+	Passer Passer
+	// Broker is the ID of the broker in this process or on this host; "" for none.
+	Broker string
+	// Statistics is the broker in this process; nil when there is none. Bytes a
+	// topic and a second come from it.
+	Statistics Statistics
+	// IncludeInternal shows topics and groups whose name begins with '_' or '#'.
+	IncludeInternal bool
+	// Emits tells whether this node gives the cluster-wide series at present. Nil: always.
+	Emits func() bool
+	// Seen, if set, is told of each state. It must not keep it waiting.
+	Seen func(*cluster.State)
+}
+
+// Cluster reads everything that the Kafka protocol tells: instance, topics,
+// partitions, groups, sizes, and which brokers are alive. All of it comes from
+// one pass, so that the numbers fit each other.
+type Cluster struct {
+	o ClusterOptions
+
+	before  *cluster.State
+	traffic map[string]stats.TopicReading
+	counted time.Time // when traffic was read; zero: never
+
+	known   map[int32]bool // brokers ever seen
+	pastEnd int
+	lags    lagClock
+}
+
+// NewCluster makes the collector.
+func NewCluster(o ClusterOptions) *Cluster {
+	if o.Emits == nil {
+		o.Emits = func() bool { return true }
+	}
+	c := &Cluster{o: o, known: map[int32]bool{}, lags: lagClock{}}
+	if id, err := strconv.ParseInt(o.Broker, 10, 32); err == nil && o.Statistics != nil {
+		c.known[int32(id)] = true
+	}
+	return c
+}
+
+// Name is "cluster".
+func (c *Cluster) Name() string { return "cluster" }
+
+// Collect makes one pass.
+func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
+	state, err := c.o.Passer.Pass(ctx)
+	traffic, counted := c.readTraffic()
+	if state == nil {
+		// The next pass has nothing to reckon from: a rate over two periods would
+		// put the traffic of one into the other.
+		c.before, c.traffic, c.counted = nil, traffic, counted
+		return c.unreachable(), err
+	}
+	if c.o.Seen != nil {
+		c.o.Seen(state)
+	}
+	c.meet(state)
+	var s sheet
+	s.samples = append(s.samples, c.dataSizes(state)...)
+	elapsed := counted.Sub(c.counted)
+	if c.counted.IsZero() {
+		elapsed = 0
+	}
+	wide := c.wide(state, traffic, elapsed)
+	if c.o.Emits() {
+		s.samples = append(s.samples, wide...)
+	}
+	c.before, c.traffic, c.counted = state, traffic, counted
+	return s.samples, err
+}
+
+// wide gives the series that exactly one node emits.
+func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReading, elapsed time.Duration) []metric.Sample {
+	show := func(name string) bool { return c.o.IncludeInternal || !Hidden(name) }
+	ix := newIndex(state)
+	out := instanceSamples(state)
+	out = append(out, topicSamples(state, show)...)
+	out = append(out, partitionSamples(state, show)...)
+	out = append(out, producedRates(c.before, state, show)...)
+	if traffic != nil && elapsed > 0 && len(state.Brokers) == 1 {
+		out = append(out, trafficRates(state, c.traffic, traffic, elapsed, show)...)
+	}
+	lag := lagSamples(state, ix, show)
+	c.pastEnd += lag.pastEnd
+	out = append(out, lag.samples...)
+	out = append(out, metric.Sample{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)})
+	out = append(out, c.lags.samples(state, ix, show)...)
+	return append(out, c.alive(state)...)
+}
+
+func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {
+	if c.o.Statistics == nil {
+		return nil, time.Time{}
+	}
+	topics := map[string]stats.TopicReading{}
+	for _, t := range c.o.Statistics.Read().Topics {
+		topics[t.Name] = t
+	}
+	return topics, time.Now()
+}
+
+// meet remembers every broker that exists: one that dies is still reported, as
+// offline.
+func (c *Cluster) meet(state *cluster.State) {
+	for _, b := range state.Brokers {
+		c.known[b.ID] = true
+	}
+	for _, t := range state.Topics {
+		for _, p := range t.Partitions {
+			for _, id := range p.Replicas {
+				c.known[id] = true
+			}
+		}
+	}
+}
+
+// alive tells of every broker ever seen whether the cluster lists it.
+func (c *Cluster) alive(state *cluster.State) []metric.Sample {
+	listed := map[int32]bool{}
+	for _, b := range state.Brokers {
+		listed[b.ID] = true
+	}
+	var s sheet
+	for _, id := range slices.Sorted(maps.Keys(c.known)) {
+		s.add(metric.BrokerAlive, number(listed[id]), brokerLabels(decimal(id)))
+	}
+	s.add(metric.Brokers, float64(len(c.known)), nil)
+	return s.samples
+}
+
+// unreachable is what is known when nothing answers: beside a broker, that this
+// one does not; from afar, that none does. Before the first answer from afar
+// nothing is known.
+func (c *Cluster) unreachable() []metric.Sample {
+	var s sheet
+	if c.o.Statistics != nil {
+		s.add(metric.BrokerAlive, 0, brokerLabels(c.o.Broker))
+		return s.samples
+	}
+	if !c.o.Emits() {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.known)) {
+		s.add(metric.BrokerAlive, 0, brokerLabels(decimal(id)))
+	}
+	return s.samples
+}
+
+// dataSizes gives the size of this broker's data, or of every broker's when the
+// agent watches from afar and nobody else tells.
+func (c *Cluster) dataSizes(state *cluster.State) []metric.Sample {
+	var s sheet
+	for _, dirs := range state.LogDirs {
+		id := decimal(dirs.Broker)
+		if c.o.Statistics != nil && id != c.o.Broker || c.o.Statistics == nil && !c.o.Emits() {
+			continue
+		}
+		var sum int64
+		for _, d := range dirs.Dirs {
+			for _, r := range d.Replicas {
+				sum += r.Bytes
+			}
+		}
+		s.add(metric.BrokerDataSize, float64(sum), brokerLabels(id))
+	}
+	return s.samples
+}

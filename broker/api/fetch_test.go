@@ -1,0 +1,223 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/brokertest"
+)
+
+// fetchOf asks for one partition of each topic from an offset on.
+func fetchOf(version int16, wait time.Duration, minBytes int32, offset int64, topics ...string) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.Version, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = version, int32(wait.Milliseconds()), minBytes, 1<<20
+	for _, name := range topics {
+		topic := kmsg.NewFetchRequestTopic()
+		topic.Topic = name
+		p := kmsg.NewFetchRequestTopicPartition()
+		p.FetchOffset, p.PartitionMaxBytes = offset, 1<<20
+		topic.Partitions = append(topic.Partitions, p)
+		req.Topics = append(req.Topics, topic)
+	}
+	return req
+}
+
+func TestFetchWakesAtOnce(t *testing.T) {
+	node := brokertest.Start(t)
+	reader, writer := dialRaw(t, node.Addr()), dialRaw(t, node.Addr())
+	makeTopic(writer, "poll", nil)
+	for i := range int64(5) {
+		req := fetchOf(11, 15*time.Second, 1, i, "poll")
+		reader.send(req)
+		code(t, try(writer, "poll", batchOf("x", 1000)).ErrorCode, nil)
+		sent := time.Now()
+		_, body, err := reader.frame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(sent); took > 5*time.Second {
+			t.Errorf("the waiting fetch is answered after %v", took)
+		}
+		if got := valuesOf(t, reader.decode(req, body).(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches); len(got) != 1 {
+			t.Errorf("round %d: %d records, want the new one", i, len(got))
+		}
+	}
+}
+
+func TestFetchWaitsForMinBytes(t *testing.T) {
+	node := brokertest.Start(t)
+	reader, writer := dialRaw(t, node.Addr()), dialRaw(t, node.Addr())
+	makeTopic(writer, "slow", nil)
+	size := int32(len(batchOf("x", 1000)))
+	req := fetchOf(11, 15*time.Second, 3*size, 0, "slow")
+	reader.send(req)
+	for range 3 {
+		code(t, try(writer, "slow", batchOf("x", 1000)).ErrorCode, nil)
+	}
+	_, body, err := reader.frame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := valuesOf(t, reader.decode(req, body).(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches); len(got) != 3 {
+		t.Errorf("%d records, want the three that were waited for", len(got))
+	}
+	begin := time.Now()
+	resp := reader.ask(fetchOf(11, 200*time.Millisecond, 1<<20, 0, "slow")).(*kmsg.FetchResponse)
+	if took := time.Since(begin); took < 150*time.Millisecond {
+		t.Errorf("answered after %v although there is too little", took)
+	}
+	if got := valuesOf(t, resp.Topics[0].Partitions[0].RecordBatches); len(got) != 3 {
+		t.Errorf("%d records when the time is over, want what there is", len(got))
+	}
+}
+
+// A fetch that waits must not keep the broker from stopping, nor hold anything when
+// its connection goes.
+func TestWaitingFetchEnds(t *testing.T) {
+	node := brokertest.Start(t)
+	c, gone := dialRaw(t, node.Addr()), dialRaw(t, node.Addr())
+	makeTopic(c, "quiet", nil)
+	gone.send(fetchOf(11, time.Hour, 1, 0, "quiet"))
+	gone.conn.Close()
+	c.send(fetchOf(11, time.Hour, 1, 0, "quiet"))
+	begin := time.Now()
+	node.Stop()
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+}
+
+// KIP-74: one batch comes even if it is larger than every limit.
+func TestFetchAtLeastOneBatch(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	for _, topic := range []string{"first", "second"} {
+		makeTopic(c, topic, nil)
+		for range 2 {
+			code(t, try(c, topic, batchOf(strings.Repeat("x", 5000), 1000)).ErrorCode, nil)
+		}
+	}
+	req := fetchOf(11, 0, 1, 0, "first", "second")
+	req.MaxBytes = 100
+	req.Topics[0].Partitions[0].PartitionMaxBytes = 100
+	resp := c.ask(req).(*kmsg.FetchResponse)
+	if got := valuesOf(t, resp.Topics[0].Partitions[0].RecordBatches); len(got) != 1 {
+		t.Errorf("%d records of the first topic, want one", len(got))
+	}
+	if p := resp.Topics[1].Partitions[0]; len(p.RecordBatches) != 0 || p.ErrorCode != 0 || p.HighWatermark != 2 {
+		t.Errorf("second topic %+v, want nothing more and no error", p)
+	}
+}
+
+func TestFetchSession(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "a", nil)
+	makeTopic(c, "b", nil)
+	ask := func(id, epoch int32, req *kmsg.FetchRequest) *kmsg.FetchResponse {
+		t.Helper()
+		req.SessionID, req.SessionEpoch = id, epoch
+		return c.ask(req).(*kmsg.FetchResponse)
+	}
+	full := ask(0, 0, fetchOf(11, 0, 1, 0, "a", "b"))
+	if full.SessionID == 0 || len(full.Topics) != 2 {
+		t.Fatalf("session %d with %d topics, want a session with both", full.SessionID, len(full.Topics))
+	}
+	id := full.SessionID
+	if resp := ask(id, 1, fetchOf(11, 10*time.Millisecond, 1, 0)); resp.ErrorCode != 0 || len(resp.Topics) != 0 || resp.SessionID != id {
+		t.Errorf("nothing is new and the answer is %+v", resp)
+	}
+	code(t, try(c, "b", batchOf("x", 1000)).ErrorCode, nil)
+	resp := ask(id, 2, fetchOf(11, time.Second, 1, 0))
+	if len(resp.Topics) != 1 || resp.Topics[0].Topic != "b" || len(valuesOf(t, resp.Topics[0].Partitions[0].RecordBatches)) != 1 {
+		t.Errorf("answer %+v, want the record of b alone", resp.Topics)
+	}
+	code(t, ask(id, 2, fetchOf(11, 0, 1, 0)).ErrorCode, kerr.InvalidFetchSessionEpoch)
+	forget := fetchOf(11, 0, 1, 1, "b")
+	f := kmsg.NewFetchRequestForgottenTopic()
+	f.Topic, f.Partitions = "a", []int32{0}
+	forget.ForgottenTopics = append(forget.ForgottenTopics, f)
+	if resp = ask(id, 3, forget); resp.ErrorCode != 0 {
+		t.Errorf("cannot change session: %v", kerr.ErrorForCode(resp.ErrorCode))
+	}
+	code(t, try(c, "a", batchOf("x", 1000)).ErrorCode, nil)
+	if resp = ask(id, 4, fetchOf(11, 10*time.Millisecond, 1, 0)); len(resp.Topics) != 0 {
+		t.Errorf("answer %+v about a forgotten partition", resp.Topics)
+	}
+	if resp = ask(id, -1, fetchOf(11, 0, 1, 0, "a")); resp.SessionID != 0 || len(resp.Topics) != 1 {
+		t.Errorf("closing answer %+v, want a full one without session", resp)
+	}
+	code(t, ask(id, 5, fetchOf(11, 0, 1, 0)).ErrorCode, kerr.FetchSessionIDNotFound)
+}
+
+func TestFetchErrors(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "e", nil)
+	partition := func(req *kmsg.FetchRequest) kmsg.FetchResponseTopicPartition {
+		return c.ask(req).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+	}
+	code(t, partition(fetchOf(11, time.Hour, 1, 0, "nowhere")).ErrorCode, kerr.UnknownTopicOrPartition)
+	past := partition(fetchOf(11, time.Hour, 1, 9, "e"))
+	code(t, past.ErrorCode, kerr.OffsetOutOfRange)
+	if past.HighWatermark != 0 || past.LogStartOffset != 0 {
+		t.Errorf("out of range without the marks: %+v", past)
+	}
+	epoch := fetchOf(11, time.Hour, 1, 0, "e")
+	epoch.Topics[0].Partitions[0].CurrentLeaderEpoch = 1 << 20
+	code(t, partition(epoch).ErrorCode, kerr.UnknownLeaderEpoch)
+	replica := fetchOf(11, time.Hour, 1, 0, "e")
+	replica.ReplicaID = 5
+	code(t, partition(replica).ErrorCode, kerr.ReplicaNotAvailable)
+	id := fetchOf(13, time.Hour, 1, 0, "")
+	id.Topics[0].TopicID = [16]byte{1}
+	code(t, partition(id).ErrorCode, kerr.UnknownTopicID)
+	code(t, try(c, "e", batchOf("x", 1000)).ErrorCode, nil)
+	node.Restart(nil, nil) // begins a new epoch
+	c = dialRaw(t, node.Addr())
+	code(t, try(c, "e", batchOf("y", 1000)).ErrorCode, nil)
+	diverging := fetchOf(12, time.Hour, 1, 2, "e")
+	diverging.Topics[0].Partitions[0].LastFetchedEpoch = 0
+	if p := partition(diverging); p.ErrorCode != 0 || p.DivergingEpoch.Epoch != 0 || p.DivergingEpoch.EndOffset != 1 {
+		t.Errorf("read beyond the end of epoch 0: %+v, want to be told that it ends at 1", p)
+	}
+}
+
+// What is not served closes the connection; only ApiVersions is answered (KIP-511).
+func TestUnknownVersions(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	versions := kmsg.NewPtrApiVersionsRequest()
+	versions.Version, versions.ClientSoftwareName, versions.ClientSoftwareVersion = 5, "raw", "1"
+	c.send(versions)
+	_, body, err := c.frame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := c.decode(kmsg.NewPtrApiVersionsRequest(), body).(*kmsg.ApiVersionsResponse)
+	code(t, resp.ErrorCode, kerr.UnsupportedVersion)
+	if len(resp.ApiKeys) != 1 || resp.ApiKeys[0].ApiKey != 18 || resp.ApiKeys[0].MaxVersion != 4 {
+		t.Errorf("keys %+v, want the range of ApiVersions", resp.ApiKeys)
+	}
+	old := kmsg.NewPtrMetadataRequest()
+	old.Version = 13
+	c.send(old)
+	c.closed()
+	c = dialRaw(t, node.Addr())
+	c.send(kmsg.NewPtrCreateACLsRequest())
+	c.closed()
+}
+
+func TestInstanceVersion(t *testing.T) {
+	node := brokertest.Start(t, brokertest.Set(map[string]string{"version": "1.1.0"}))
+	c := dialRaw(t, node.Addr())
+	for _, k := range c.ask(kmsg.NewPtrApiVersionsRequest()).(*kmsg.ApiVersionsResponse).ApiKeys {
+		if k.ApiKey == 0 && k.MaxVersion != 5 || k.ApiKey == 1 && k.MaxVersion != 7 || k.ApiKey == 60 {
+			t.Errorf("%s up to %d is offered by an instance of 1.1.0", kmsg.NameForKey(k.ApiKey), k.MaxVersion)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+// Package brokertest runs a broker inside a test, as httptest runs a server: on a
+// free port of loopback, with its data in a temporary directory, stopped when the
+// test ends.
+//
+// It is for tests only. Invariant: when the test has ended so has every broker it
+// started, and a broker that ended with an error failed its test.
+package brokertest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker"
+	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/storage/disk"
+)
+
+// patience bounds every wait.
+const patience = 30 * time.Second
+
+// Broker is a broker under test. The embedded one is replaced by Restart.
+type Broker struct {
+	*broker.Broker
+
+	t        testing.TB
+	dir      string
+	fs       disk.FS
+	settings map[string]string
+	log      *slog.Logger
+	addr     string // kept over restarts
+	cancel   context.CancelFunc
+	done     chan error
+}
+
+// Option changes what Start does.
+type Option func(*Broker)
+
+// Set gives settings over the defaults.
+func Set(settings map[string]string) Option {
+	return func(b *Broker) { maps.Copy(b.settings, settings) }
+}
+
+// Dir puts the data into a directory that the test knows.
+func Dir(dir string) Option { return func(b *Broker) { b.dir = dir } }
+
+// FS puts the logs on another disk; the metadata log stays on the real one.
+func FS(fs disk.FS) Option { return func(b *Broker) { b.fs = fs } }
+
+// Start starts a broker and waits until it is ready.
+func Start(t testing.TB, options ...Option) *Broker {
+	t.Helper()
+	b := &Broker{t: t, settings: map[string]string{
+		"listeners": "PLAINTEXT://127.0.0.1:0",
+		// Why small: tests have no need of room for a real cluster.
+		"storage.reserve.bytes":            "0",
+		"offsets.topic.num.partitions":     "4",
+		"group.initial.rebalance.delay.ms": "0",
+	}}
+	b.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	for _, o := range options {
+		o(b)
+	}
+	if b.dir == "" {
+		b.dir = t.TempDir()
+	}
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Stop() })
+	return b
+}
+
+// run starts the broker and waits until it is ready or has ended.
+func (b *Broker) run() error {
+	if b.addr != "" {
+		b.settings["listeners"] = "PLAINTEXT://" + b.addr
+	}
+	values, err := config.Defaults().With(b.settings)
+	if err != nil {
+		return err
+	}
+	b.Broker, err = broker.New(broker.Options{Values: values, Dirs: []string{b.dir}, FS: b.fs, Logger: b.log})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel, b.done = cancel, make(chan error, 1)
+	go func(n *broker.Broker, done chan<- error) { done <- n.Run(ctx) }(b.Broker, b.done)
+	deadline := time.Now().Add(patience)
+	for {
+		ready, why := b.Ready()
+		if ready {
+			break
+		}
+		select {
+		case err := <-b.done:
+			b.cancel, b.done = nil, nil
+			cancel()
+			return fmt.Errorf("cannot start broker: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("cannot start broker in %v: %v", patience, why)
+		}
+	}
+	b.addr = b.Broker.Addr("PLAINTEXT").String()
+	return nil
+}
+
+// Addr gives the address for clients, HOST:PORT. It stays the same over restarts.
+func (b *Broker) Addr() string { return b.addr }
+
+// Host gives Addr in parts.
+func (b *Broker) Host() (host, port string) {
+	host, port, err := net.SplitHostPort(b.addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return host, port
+}
+
+// DataDir gives the data directory.
+func (b *Broker) DataDir() string { return b.dir }
+
+// Stop ends the broker as an operator would, and waits for it. A stopped broker
+// may be stopped again.
+func (b *Broker) Stop() {
+	b.t.Helper()
+	if b.cancel == nil {
+		return
+	}
+	b.cancel()
+	select {
+	case err := <-b.done:
+		if err != nil {
+			b.t.Errorf("broker ended with: %v", err)
+		}
+	case <-time.After(patience):
+		b.t.Fatalf("broker does not stop within %v", patience)
+	}
+	b.cancel, b.done = nil, nil
+}
+
+// Restart stops the broker, runs between (which may be nil) and starts a new one on
+// the same data, address and settings with more over them.
+func (b *Broker) Restart(between func(), more map[string]string) {
+	b.t.Helper()
+	b.Stop()
+	if between != nil {
+		between()
+	}
+	maps.Copy(b.settings, more)
+	if err := b.run(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// ForgetCleanShutdown makes the stopped broker's data look as after a crash: the
+// next start recovers its logs. Requires: the broker is stopped.
+func (b *Broker) ForgetCleanShutdown() {
+	b.t.Helper()
+	if err := os.Remove(filepath.Join(b.dir, cleanShutdown)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// cleanShutdown is the file that storage leaves when it closed cleanly.
+const cleanShutdown = "clean-shutdown"
+
+// Eventually waits until a condition holds.
+func Eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}

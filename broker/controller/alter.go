@@ -1,0 +1,229 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/metadata"
+)
+
+// Operations of a Change.
+// Source: KIP-339.
+const (
+	OpSet      int8 = 0
+	OpDelete   int8 = 1
+	OpAppend   int8 = 2
+	OpSubtract int8 = 3
+)
+
+// Change of one setting. Op: 0 set, 1 delete, 2 append, 3 subtract (Kafka's).
+type Change struct {
+	Name  string
+	Op    int8
+	Value *string
+}
+
+// Alter changes a resource's dynamic settings. replace=true: AlterConfigs (all others are removed).
+type Alter struct {
+	Resource metadata.Resource
+	Changes  []Change
+	Replace  bool
+}
+
+// AlterConfigs changes dynamic settings, of each resource all or nothing; errors by position.
+func (c *Controller) AlterConfigs(ctx context.Context, as []Alter, validateOnly bool) []error {
+	d, end, err := c.begin(ctx)
+	if err != nil {
+		return same(len(as), err)
+	}
+	defer end()
+	wishes := d.alterConfigs(as)
+	if !validateOnly {
+		c.commit(ctx, wishes)
+	}
+	return errorsOf(wishes)
+}
+
+func (d *decision) alterConfigs(as []Alter) []wish {
+	wishes := make([]wish, len(as))
+	times := make(map[metadata.Resource]int)
+	for _, a := range as {
+		times[a.Resource]++
+	}
+	for i, a := range as {
+		if times[a.Resource] > 1 {
+			wishes[i].err = refuse(codeInvalidRequest, "%v stands %d times in the request; name it once", a.Resource, times[a.Resource])
+			continue
+		}
+		wishes[i].records, wishes[i].err = d.alter(a)
+	}
+	return wishes
+}
+
+// alter decides on one resource.
+func (d *decision) alter(a Alter) ([]metadata.Record, error) {
+	scope, err := d.scope(a.Resource)
+	if err != nil {
+		return nil, err
+	}
+	old := d.img.Config(a.Resource)
+	next := make(map[string]string)
+	if !a.Replace {
+		maps.Copy(next, old)
+	}
+	for i, c := range a.Changes {
+		if slices.ContainsFunc(a.Changes[:i], func(b Change) bool { return b.Name == c.Name }) {
+			return nil, refuse(codeInvalidRequest, "setting %q of %v stands in the request more than once; name it once", c.Name, a.Resource)
+		}
+		if err := d.change(scope, a, c, next); err != nil {
+			return nil, err
+		}
+	}
+	var records []metadata.Record
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if _, kept := next[name]; !kept {
+			records = append(records, &metadata.ConfigRemoved{Resource: a.Resource, Name: name})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		if was, ok := old[name]; !ok || was != next[name] {
+			records = append(records, &metadata.ConfigSet{Resource: a.Resource, Name: name, Value: next[name]})
+		}
+	}
+	return records, nil
+}
+
+// scope tells which part of the table holds a resource's settings, and whether
+// there is such a resource.
+func (d *decision) scope(r metadata.Resource) (config.Scope, error) {
+	switch r.Kind {
+	case metadata.TopicResource:
+		if d.img.Topic(r.Name) == nil {
+			return 0, refuse(codeUnknownTopicOrPartition, "there is no topic %q", r.Name)
+		}
+		return config.Topic, nil
+	case metadata.BrokerResource:
+		if r.Name == "" {
+			return config.Node, nil
+		}
+		id, err := strconv.ParseInt(r.Name, 10, 32)
+		if err != nil || id < 0 || strconv.FormatInt(id, 10) != r.Name {
+			return 0, refuse(codeInvalidRequest, "%q is no broker ID; want a number, or nothing for every broker", r.Name)
+		}
+		if d.img.Broker(metadata.BrokerID(id)) == nil {
+			return 0, refuse(codeBrokerIDNotRegistered, "broker %d is not registered; registered are %v", id, d.brokerIDs())
+		}
+		return config.Node, nil
+	case metadata.GroupResource:
+		if r.Name == "" {
+			return 0, refuse(codeInvalidRequest, "a group's settings need the group's name")
+		}
+		return 0, nil
+	}
+	return 0, refuse(codeInvalidRequest, "settings of %v cannot be changed; topics (%d), brokers (%d) and groups (%d) have settings",
+		r, metadata.TopicResource, metadata.BrokerResource, metadata.GroupResource)
+}
+
+// change applies one change to the settings that a resource will have.
+func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string]string) error {
+	op := c.Op
+	if a.Replace {
+		op = OpSet
+	}
+	if op == OpDelete {
+		// Why unchecked: what an older table let in must be removable.
+		if _, set := next[c.Name]; set {
+			delete(next, c.Name)
+			return nil
+		}
+		_, err := lookup(scope, a.Resource, c.Name)
+		return err
+	}
+	s, err := lookup(scope, a.Resource, c.Name)
+	if err != nil {
+		return err
+	}
+	if c.Value == nil {
+		return refuse(codeInvalidRequest, "setting %q of %v comes without a value; give one, or delete the setting", c.Name, a.Resource)
+	}
+	value := *c.Value
+	switch op {
+	case OpSet:
+	case OpAppend, OpSubtract:
+		if s.Kind != config.List {
+			return refuse(codeInvalidConfig, "setting %q of %v is not a list: nothing can be appended or subtracted; set it", c.Name, a.Resource)
+		}
+		value = combine(d.effective(s, a.Resource, next), value, op)
+	default:
+		return refuse(codeInvalidRequest, "setting %q of %v: operation %d is unknown; want 0 set, 1 delete, 2 append or 3 subtract", c.Name, a.Resource, c.Op)
+	}
+	if err := checkSetting(scope, a.Resource, c.Name, value); err != nil {
+		return err
+	}
+	next[c.Name] = value
+	return nil
+}
+
+// lookup finds a setting that may be changed at run time.
+func lookup(scope config.Scope, r metadata.Resource, name string) (config.Setting, error) {
+	s, ok := config.Lookup(scope, name)
+	if !ok {
+		return s, refuse(codeInvalidConfig, "%v has no setting %q; see `belfry config print` for those there are", r, name)
+	}
+	if !s.Dynamic {
+		return s, refuse(codeInvalidRequest, "setting %q cannot be changed at run time; set it in the node's configuration file and restart the node", name)
+	}
+	return s, nil
+}
+
+// checkSetting tells what is wrong with a setting's value.
+func checkSetting(scope config.Scope, r metadata.Resource, name, value string) error {
+	s, err := lookup(scope, r, name)
+	if err != nil {
+		return err
+	}
+	if err := s.Check(value); err != nil {
+		return refuse(codeInvalidConfig, "%v: %v", r, err)
+	}
+	return nil
+}
+
+// effective is the value that appending starts from.
+func (d *decision) effective(s config.Setting, r metadata.Resource, next map[string]string) string {
+	layers := config.Layers{
+		File:           d.file,
+		DynamicDefault: d.img.Config(metadata.Resource{Kind: metadata.BrokerResource}),
+	}
+	switch {
+	case r.Kind == metadata.TopicResource:
+		layers.DynamicBroker = d.img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: strconv.Itoa(int(d.node))})
+		layers.Topic = next
+	case r.Name == "":
+		layers.DynamicDefault = next
+	default:
+		layers.DynamicBroker = next
+	}
+	return layers.Effective(s).Value
+}
+
+// combine appends the items of more to a list, or takes them out.
+func combine(list, more string, op int8) string {
+	items := func(text string) []string {
+		return slices.DeleteFunc(strings.Split(strings.ReplaceAll(text, " ", ""), ","), func(s string) bool { return s == "" })
+	}
+	have := items(list)
+	for _, item := range items(more) {
+		at := slices.Index(have, item)
+		switch {
+		case op == OpAppend && at < 0:
+			have = append(have, item)
+		case op == OpSubtract && at >= 0:
+			have = slices.Delete(have, at, at+1)
+		}
+	}
+	return strings.Join(have, ",")
+}

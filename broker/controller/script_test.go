@@ -1,0 +1,353 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+var update = flag.Bool("update", false, "write the expected parts of the scripts anew")
+
+// memory is a Quorum that folds at once.
+type memory struct {
+	img   *metadata.Image
+	batch []string // what was proposed, as text
+	fail  error
+}
+
+func (m *memory) Image() *metadata.Image { return m.img }
+
+func (m *memory) Propose(_ context.Context, records []metadata.Record) (uint64, error) {
+	if m.fail != nil {
+		return 0, m.fail
+	}
+	next, err := m.img.Fold(m.img.Index()+1, records)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range records {
+		m.batch = append(m.batch, m.show(next, r))
+	}
+	m.img = next
+	return next.Index(), nil
+}
+
+// show gives a record as one line of a script.
+func (m *memory) show(next *metadata.Image, r metadata.Record) string {
+	name := func(id topic.ID) string {
+		if t := next.TopicByID(id); t != nil {
+			return t.Name
+		}
+		return m.img.TopicByID(id).Name
+	}
+	switch r := r.(type) {
+	case *metadata.TopicCreated:
+		return fmt.Sprintf("+topic %s created=%d", r.Name, r.Created)
+	case *metadata.TopicRemoved:
+		return "-topic " + name(r.ID)
+	case *metadata.PartitionCreated:
+		return fmt.Sprintf("+partition %s-%d leader=%d replicas=%d isr=%d", name(r.Topic), r.Number, r.State.Leader, r.State.Replicas, r.State.ISR)
+	case *metadata.ConfigSet:
+		return fmt.Sprintf("+config %v %s=%s", r.Resource, r.Name, r.Value)
+	case *metadata.ConfigRemoved:
+		return fmt.Sprintf("-config %v %s", r.Resource, r.Name)
+	case *metadata.BrokerRegistered:
+		return fmt.Sprintf("+broker %d fenced=%v", r.Broker.ID, r.Broker.Fenced)
+	case *metadata.LeadershipRenewed:
+		return fmt.Sprintf("renewed %d", r.ID)
+	case *metadata.BrokerFenced:
+		return fmt.Sprintf("fenced %d", r.ID)
+	case *metadata.BrokerUnfenced:
+		return fmt.Sprintf("unfenced %d", r.ID)
+	case *metadata.ProducerBlock:
+		return fmt.Sprintf("+producers %d+%d", r.First, r.Count)
+	}
+	return fmt.Sprintf("%T", r)
+}
+
+// stage is what one script plays on.
+type stage struct {
+	*memory
+	c *Controller
+}
+
+func newStage() *stage {
+	s := &stage{memory: &memory{img: metadata.Empty()}}
+	s.with(nil)
+	return s
+}
+
+// with gives the node other settings.
+func (s *stage) with(over map[string]string) {
+	v, err := config.Defaults().With(over)
+	if err != nil {
+		panic(err)
+	}
+	n := 0
+	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1}, s)
+	s.c.id = func() (id topic.ID) {
+		n++
+		copy(id[:], fmt.Sprintf("%016d", int(s.img.Index())*1000+n))
+		return id
+	}
+}
+
+// Commands of a script. The first line is the command with its flags; each
+// further line is one item of the request: its name and key=value words.
+//
+//	node KEY=VALUE…            the node's configuration file
+//	broker ID [rack=R] [fenced]
+//	create [validate]          items: NAME [partitions=N] [replicas=N] [assign=1,2/2,3] [SETTING=VALUE…]
+//	grow [validate]            items: NAME count=N [assign=1,2/2,3]
+//	delete                     items: NAME
+//	alter [replace] [validate] items: KIND/NAME SETTING=VALUE… (also SETTING+=, SETTING-=, -SETTING)
+//	producers
+//	fill NAME N                a topic with N partitions, unchecked
+func (s *stage) play(t *testing.T, input string) string {
+	lines := strings.Split(strings.TrimSpace(input), "\n")
+	head, items := strings.Fields(lines[0]), lines[1:]
+	validate := strings.Contains(lines[0], " validate")
+	s.batch = nil
+	var errs []error
+	ctx := t.Context()
+	switch head[0] {
+	case "node":
+		over := make(map[string]string)
+		for _, w := range head[1:] {
+			k, v, _ := strings.Cut(w, "=")
+			over[k] = v
+		}
+		s.with(over)
+	case "broker":
+		b := metadata.Broker{ID: metadata.BrokerID(number(head[1]))}
+		fenced := false
+		for _, w := range head[2:] {
+			fenced = fenced || w == "fenced"
+			if rack, ok := strings.CutPrefix(w, "rack="); ok {
+				b.Rack = rack
+			}
+		}
+		epoch, err := s.c.RegisterBroker(ctx, b)
+		if err == nil && !fenced {
+			err = s.c.UnfenceBroker(ctx, b.ID, epoch)
+		}
+		errs = []error{err}
+	case "fence", "unfence":
+		f := s.c.FenceBroker
+		if head[0] == "unfence" {
+			f = s.c.UnfenceBroker
+		}
+		errs = []error{f(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+	case "create":
+		var ts []NewTopic
+		for _, item := range items {
+			ts = append(ts, newTopic(item))
+		}
+		for _, made := range s.c.CreateTopics(ctx, ts, validate) {
+			errs = append(errs, made.Err)
+			if (made.Topic == nil) != (made.Err != nil) {
+				t.Errorf("%s: topic %v with error %v", input, made.Topic, made.Err)
+			}
+		}
+	case "grow":
+		var gs []Growth
+		for _, item := range items {
+			gs = append(gs, growth(item))
+		}
+		errs = s.c.CreatePartitions(ctx, gs, validate)
+	case "delete":
+		var ids []topic.ID
+		for _, name := range items {
+			if found := s.img.Topic(name); found != nil {
+				ids = append(ids, found.ID)
+			} else {
+				ids = append(ids, topic.ID{1})
+			}
+		}
+		errs = s.c.DeleteTopics(ctx, ids)
+	case "alter":
+		var as []Alter
+		for _, item := range items {
+			as = append(as, alteration(item, strings.Contains(lines[0], " replace")))
+		}
+		errs = s.c.AlterConfigs(ctx, as, validate)
+	case "producers":
+		first, n, err := s.c.ProducerIDs(ctx)
+		errs = []error{err}
+		t.Logf("block %d+%d", first, n)
+	case "fill":
+		s.fill(t, head[1], number(head[2]))
+	default:
+		t.Fatalf("no command %q", head[0])
+	}
+	var out strings.Builder
+	for _, err := range errs {
+		out.WriteString(outcome(err) + "\n")
+	}
+	if n := len(s.batch); n > 8 {
+		s.batch = append(s.batch[:2:2], fmt.Sprintf("… %d records", n-2))
+	}
+	for _, r := range s.batch {
+		out.WriteString("  " + r + "\n")
+	}
+	return out.String()
+}
+
+func (s *stage) fill(t *testing.T, name string, n int) {
+	var id topic.ID
+	copy(id[:], "fill "+name)
+	records := []metadata.Record{&metadata.TopicCreated{Name: name, ID: id}}
+	for p := range n {
+		records = append(records, &metadata.PartitionCreated{Topic: id, Number: int32(p), State: metadata.Partition{
+			Leader: 1, Replicas: []metadata.BrokerID{1}, ISR: []metadata.BrokerID{1}}})
+	}
+	if _, err := s.Propose(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	s.batch = nil
+}
+
+func outcome(err error) string {
+	names := map[int16]string{3: "UNKNOWN_TOPIC_OR_PARTITION", 17: "INVALID_TOPIC_EXCEPTION", 36: "TOPIC_ALREADY_EXISTS",
+		37: "INVALID_PARTITIONS", 38: "INVALID_REPLICATION_FACTOR", 39: "INVALID_REPLICA_ASSIGNMENT", 40: "INVALID_CONFIG",
+		42: "INVALID_REQUEST", 44: "POLICY_VIOLATION", 60: "REASSIGNMENT_IN_PROGRESS", 77: "STALE_BROKER_EPOCH",
+		100: "UNKNOWN_TOPIC_ID", 102: "BROKER_ID_NOT_REGISTERED"}
+	var r *Refusal
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &r):
+		return names[r.Code] + ": " + r.Message
+	}
+	return "trouble: " + err.Error()
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// assignment reads 1,2/2,3: the replicas of each partition.
+func assignment(text string) (all [][]metadata.BrokerID) {
+	for part := range strings.SplitSeq(text, "/") {
+		var ids []metadata.BrokerID
+		for id := range strings.SplitSeq(part, ",") {
+			if id != "" {
+				ids = append(ids, metadata.BrokerID(number(id)))
+			}
+		}
+		all = append(all, ids)
+	}
+	return all
+}
+
+func newTopic(item string) NewTopic {
+	words := strings.Fields(item)
+	t := NewTopic{Name: strings.Trim(words[0], "'"), Partitions: -1, Replicas: -1, Configs: make(map[string]string)}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		switch k {
+		case "partitions":
+			t.Partitions = int32(number(v))
+		case "replicas":
+			t.Replicas = int16(number(v))
+		case "assign":
+			t.Assignment = make(map[int32][]metadata.BrokerID)
+			for n, ids := range assignment(v) {
+				if len(ids) > 0 || !strings.HasPrefix(v, "/") {
+					t.Assignment[int32(n)] = ids
+				}
+			}
+		default:
+			t.Configs[k] = v
+		}
+	}
+	return t
+}
+
+func growth(item string) Growth {
+	words := strings.Fields(item)
+	g := Growth{Topic: words[0]}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		switch k {
+		case "count":
+			g.Count = int32(number(v))
+		case "assign":
+			g.Assignment = assignment(v)
+		}
+	}
+	return g
+}
+
+func alteration(item string, replace bool) Alter {
+	words := strings.Fields(item)
+	kind, name, _ := strings.Cut(words[0], "/")
+	a := Alter{Resource: metadata.Resource{Kind: int8(number(kind)), Name: name}, Replace: replace}
+	for _, w := range words[1:] {
+		if name, ok := strings.CutPrefix(w, "-"); ok {
+			a.Changes = append(a.Changes, Change{Name: name, Op: OpDelete})
+			continue
+		}
+		k, v, given := strings.Cut(w, "=")
+		c := Change{Name: k, Op: OpSet, Value: &v}
+		if !given {
+			c.Value = nil
+		}
+		if name, ok := strings.CutSuffix(k, "+"); ok {
+			c.Name, c.Op = name, OpAppend
+		} else if name, ok := strings.CutSuffix(k, "-"); ok {
+			c.Name, c.Op = name, OpSubtract
+		}
+		a.Changes = append(a.Changes, c)
+	}
+	return a
+}
+
+// TestScripts plays testdata/*.txt: commands, a line of dashes, what they gave.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newStage()
+			var out []string
+			for block := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n\n") {
+				if strings.HasPrefix(block, "#") {
+					out = append(out, block)
+					continue
+				}
+				input, _, _ := strings.Cut(block, "\n----")
+				out = append(out, strings.TrimRight(input+"\n----\n"+s.play(t, input), "\n"))
+			}
+			got := strings.Join(out, "\n\n") + "\n"
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(text) {
+				t.Errorf("the script gives now:\n%s", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,273 @@
+package group
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+// OffsetCommit, versions 0 to 9. Time-stamps of the client (1 only), retention (2 to 4),
+// KIP-320 leader epoch (6), KIP-345 instance (7). Version 0, which Kafka kept in ZooKeeper,
+// is kept like all others.
+
+// commit writes offsets down and answers when they are committed.
+func (s *shard) commit(r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
+	g, c := s.mayCommit(r)
+	resp := kmsg.NewPtrOffsetCommitResponse()
+	var records []record.Record
+	var written []topic.Partition
+	var wait []*code
+	most := s.limits().offsetMetadata
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic = t.Topic
+		rt.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(t.Partitions))
+		name := strings.Clone(t.Topic)
+		for j := range t.Partitions {
+			p, rp := &t.Partitions[j], &rt.Partitions[j]
+			rp.Partition = p.Partition
+			at := topic.Partition{Topic: name, Partition: p.Partition}
+			switch {
+			case c != none:
+				rp.ErrorCode = c
+			case !s.exists(at):
+				rp.ErrorCode = unknownPartition
+			case p.Metadata != nil && len(*p.Metadata) > most:
+				rp.ErrorCode = offsetMetadataTooLarge
+			default:
+				records = append(records, offsetRecord(r.Group, at, s.newOffset(r, p)))
+				written = append(written, at)
+				wait = append(wait, &rp.ErrorCode)
+			}
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if len(records) == 0 {
+		s.later(func() { answer(resp) })
+		return
+	}
+	if g == nil {
+		g = s.group(strings.Clone(r.Group))
+	}
+	once := s.answerOnce(func(c code) {
+		for _, w := range wait {
+			*w = c
+		}
+		s.later(func() { answer(resp) })
+	})
+	s.writeOffsets(g, records, written, once)
+}
+
+// mayCommit judges who commits: a member of this generation, or somebody outside while the
+// group has no members.
+func (s *shard) mayCommit(r *kmsg.OffsetCommitRequest) (*group, code) {
+	g := s.groups[r.Group]
+	outside := r.Generation < 0
+	switch {
+	case g == nil && outside:
+		return nil, none
+	case g == nil:
+		return nil, illegalGeneration
+	case g.state == dead:
+		return g, notAvailable
+	case outside && g.state == empty:
+		return g, none
+	}
+	m, c := g.member(r.MemberID, r.InstanceID)
+	switch {
+	case c != none:
+		return g, c
+	case r.Generation != g.generation:
+		return g, illegalGeneration
+	case g.state == completingRebalance:
+		return g, rebalanceInProgress
+	}
+	if m.join == nil && m.sync == nil {
+		s.heard(g, m)
+	}
+	return g, none
+}
+
+func (s *shard) newOffset(r *kmsg.OffsetCommitRequest, p *kmsg.OffsetCommitRequestTopicPartition) offset {
+	o := offset{at: p.Offset, epoch: p.LeaderEpoch, metadata: cloned(p.Metadata), committed: s.now.UnixMilli(), expires: -1}
+	if r.Version < 6 {
+		o.epoch = -1
+	}
+	if r.Version == 1 && p.Timestamp >= 0 {
+		o.committed = p.Timestamp
+	}
+	if r.Version >= 2 && r.Version <= 4 && r.RetentionTimeMillis >= 0 {
+		o.expires = s.now.UnixMilli() + r.RetentionTimeMillis
+	}
+	return o
+}
+
+// writeOffsets writes offsets or their deletion, and keeps in mind which are on their way.
+func (s *shard) writeOffsets(g *group, rs []record.Record, ps []topic.Partition, done func(code)) {
+	for _, p := range ps {
+		g.committing[p]++
+	}
+	s.write(g, rs, func(c code) {
+		for _, p := range ps {
+			if g.committing[p]--; g.committing[p] == 0 {
+				delete(g.committing, p)
+			}
+		}
+		done(c)
+	})
+}
+
+// OffsetFetch, versions 0 to 9. All topics (2), KIP-447 stable offsets (7), KIP-709 several
+// groups (8). Require-stable asks to hide offsets that a transaction may still change;
+// offsets are visible here only once committed.
+
+// fetch gives the offsets of one group: of the topics asked for, or of all of them.
+func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic) []kmsg.OffsetFetchResponseGroupTopic {
+	var offsets map[topic.Partition]offset
+	if g := s.groups[groupID]; g != nil {
+		offsets = g.offsets
+	}
+	if topics == nil {
+		return allOffsets(offsets)
+	}
+	out := make([]kmsg.OffsetFetchResponseGroupTopic, 0, len(topics))
+	for _, t := range topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic = t.Topic
+		for _, n := range t.Partitions {
+			o, ok := offsets[topic.Partition{Topic: t.Topic, Partition: n}]
+			rt.Partitions = append(rt.Partitions, fetched(n, o, ok))
+		}
+		out = append(out, rt)
+	}
+	return out
+}
+
+func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGroupTopic {
+	out := []kmsg.OffsetFetchResponseGroupTopic{}
+	for _, p := range slices.SortedFunc(maps.Keys(offsets), comparePartitions) {
+		if len(out) == 0 || out[len(out)-1].Topic != p.Topic {
+			rt := kmsg.NewOffsetFetchResponseGroupTopic()
+			rt.Topic = p.Topic
+			out = append(out, rt)
+		}
+		rt := &out[len(out)-1]
+		rt.Partitions = append(rt.Partitions, fetched(p.Partition, offsets[p], true))
+	}
+	return out
+}
+
+func comparePartitions(a, b topic.Partition) int {
+	return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+func fetched(n int32, o offset, ok bool) kmsg.OffsetFetchResponseGroupTopicPartition {
+	rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+	if !ok {
+		o = offset{at: -1, epoch: -1}
+	}
+	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = n, o.at, o.epoch, &o.metadata
+	return rp
+}
+
+// OffsetDelete, version 0 (KIP-496).
+
+// deleteOffsets forgets offsets of topics that no member consumes.
+func (s *shard) deleteOffsets(r *kmsg.OffsetDeleteRequest, answer func(*kmsg.OffsetDeleteResponse)) {
+	resp := kmsg.NewPtrOffsetDeleteResponse()
+	g := s.groups[r.Group]
+	var subscribed func(string) bool
+	switch {
+	case r.Group == "":
+		resp.ErrorCode = invalidGroupID
+	case g == nil || g.state == dead:
+		resp.ErrorCode = groupNotFound
+	default:
+		if subscribed = g.subscribed(); subscribed == nil {
+			resp.ErrorCode = nonEmptyGroup
+		}
+	}
+	if resp.ErrorCode != none {
+		s.later(func() { answer(resp) })
+		return
+	}
+	var gone []topic.Partition
+	var wait []*code
+	for _, t := range r.Topics {
+		rt := kmsg.NewOffsetDeleteResponseTopic()
+		rt.Topic = t.Topic
+		rt.Partitions = make([]kmsg.OffsetDeleteResponseTopicPartition, len(t.Partitions))
+		for i, p := range t.Partitions {
+			rp := &rt.Partitions[i]
+			rp.Partition = p.Partition
+			at := topic.Partition{Topic: strings.Clone(t.Topic), Partition: p.Partition}
+			switch {
+			case subscribed(t.Topic):
+				rp.ErrorCode = subscribedToTopic
+			case g.has(at):
+				gone = append(gone, at)
+				wait = append(wait, &rp.ErrorCode)
+			case !s.exists(at):
+				rp.ErrorCode = unknownPartition
+			}
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	once := s.answerOnce(func(c code) {
+		for _, w := range wait {
+			*w = c
+		}
+		s.later(func() { answer(resp) })
+	})
+	if len(gone) == 0 {
+		once(none)
+		return
+	}
+	s.tombstones(g, gone, once)
+}
+
+// has tells whether the group has an offset there, or will have one in a moment.
+func (g *group) has(p topic.Partition) bool {
+	_, ok := g.offsets[p]
+	return ok || g.committing[p] > 0
+}
+
+// tombstones deletes offsets.
+func (s *shard) tombstones(g *group, ps []topic.Partition, done func(code)) {
+	rs := make([]record.Record, 0, len(ps))
+	for _, p := range ps {
+		rs = append(rs, record.Record{Key: offsetKey(g.id, p)})
+	}
+	s.writeOffsets(g, rs, ps, done)
+}
+
+// subscribed gives what tells whether some member consumes a topic; nil when nobody can
+// tell, because the members are no consumers. What cannot be read counts as everything.
+func (g *group) subscribed() func(string) bool {
+	if g.state == empty {
+		return func(string) bool { return false }
+	}
+	if g.protocolType != "consumer" {
+		return nil
+	}
+	topics := make(map[string]bool)
+	for _, m := range g.members {
+		for _, p := range m.protocols {
+			names, ok := subscribedTopics(p.metadata)
+			if !ok {
+				return func(string) bool { return true }
+			}
+			for _, name := range names {
+				topics[name] = true
+			}
+		}
+	}
+	return func(name string) bool { return topics[name] }
+}

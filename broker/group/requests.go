@@ -1,0 +1,196 @@
+package group
+
+import (
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// JoinGroup takes a member in; the reply comes when the group's rebalance is complete, at
+// most the group's rebalance time-out later. r must stay as it is until then.
+func (c *Coordinator) JoinGroup(from Client, r *kmsg.JoinGroupRequest, reply func(*kmsg.JoinGroupResponse)) {
+	if why := c.do(r.Group, func(s *shard) { s.join(from, r, reply) }); why != none {
+		reply(joinRefused(r.MemberID, why))
+	}
+}
+
+// SyncGroup hands a member its assignment; the reply comes when the leader's is committed.
+func (c *Coordinator) SyncGroup(_ Client, r *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {
+	if why := c.do(r.Group, func(s *shard) { s.sync(r, reply) }); why != none {
+		reply(&kmsg.SyncGroupResponse{ErrorCode: why})
+	}
+}
+
+// Heartbeat keeps a member alive.
+func (c *Coordinator) Heartbeat(r *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
+	resp := kmsg.NewPtrHeartbeatResponse()
+	if why := c.do(r.Group, func(s *shard) { resp.ErrorCode = s.heartbeat(r) }); why != none {
+		resp.ErrorCode = why
+		if why == loadInProgress {
+			// Source: Kafka. A member that hears "loading" would join again; while its
+			// group is being read its session does not run, so it is fine as it is.
+			resp.ErrorCode = none
+		}
+	}
+	return resp
+}
+
+// LeaveGroup takes members out.
+func (c *Coordinator) LeaveGroup(r *kmsg.LeaveGroupRequest, reply func(*kmsg.LeaveGroupResponse)) {
+	resp := kmsg.NewPtrLeaveGroupResponse()
+	if why := c.do(r.Group, func(s *shard) { resp = s.leave(r) }); why != none {
+		resp.ErrorCode = why
+	}
+	reply(resp)
+}
+
+// OffsetCommit writes offsets down; the reply comes after the high watermark has passed
+// them (R31), or after five seconds with REQUEST_TIMED_OUT.
+func (c *Coordinator) OffsetCommit(r *kmsg.OffsetCommitRequest, reply func(*kmsg.OffsetCommitResponse)) {
+	if why := c.do(r.Group, func(s *shard) { s.commit(r, reply) }); why != none {
+		resp := kmsg.NewPtrOffsetCommitResponse()
+		for _, t := range r.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, why
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		reply(resp)
+	}
+}
+
+// OffsetFetch gives committed offsets, of one group or (from version 8 on) of several.
+func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse {
+	resp := kmsg.NewPtrOffsetFetchResponse()
+	if r.Version >= 8 {
+		for _, g := range r.Groups {
+			rg := kmsg.NewOffsetFetchResponseGroup()
+			rg.Group = g.Group
+			rg.Topics, rg.ErrorCode = c.fetchGroup(g.Group, g.Topics)
+			resp.Groups = append(resp.Groups, rg)
+		}
+		return resp
+	}
+	var topics []kmsg.OffsetFetchRequestGroupTopic
+	if r.Topics != nil || r.Version < 2 {
+		topics = []kmsg.OffsetFetchRequestGroupTopic{}
+	}
+	for _, t := range r.Topics {
+		gt := kmsg.NewOffsetFetchRequestGroupTopic()
+		gt.Topic, gt.Partitions = t.Topic, t.Partitions
+		topics = append(topics, gt)
+	}
+	found, why := c.fetchGroup(r.Group, topics)
+	resp.ErrorCode = why
+	if why != none && r.Version < 2 {
+		found = refusedFetch(topics, why)
+	}
+	for _, t := range found {
+		rt := kmsg.NewOffsetFetchResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetFetchResponseTopicPartition()
+			rp.Partition, rp.Offset, rp.LeaderEpoch = p.Partition, p.Offset, p.LeaderEpoch
+			rp.Metadata, rp.ErrorCode = p.Metadata, p.ErrorCode
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
+}
+
+func (c *Coordinator) fetchGroup(id string, topics []kmsg.OffsetFetchRequestGroupTopic) (out []kmsg.OffsetFetchResponseGroupTopic, why code) {
+	why = c.do(id, func(s *shard) { out = s.fetch(id, topics) })
+	return out, why
+}
+
+// refusedFetch says for each partition what the versions 0 and 1 have no other place for.
+func refusedFetch(topics []kmsg.OffsetFetchRequestGroupTopic, why code) []kmsg.OffsetFetchResponseGroupTopic {
+	out := make([]kmsg.OffsetFetchResponseGroupTopic, 0, len(topics))
+	for _, t := range topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic = t.Topic
+		for _, n := range t.Partitions {
+			rp := fetched(n, offset{}, false)
+			rp.ErrorCode = why
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		out = append(out, rt)
+	}
+	return out
+}
+
+// OffsetDelete forgets offsets; the reply comes when that is committed.
+func (c *Coordinator) OffsetDelete(r *kmsg.OffsetDeleteRequest, reply func(*kmsg.OffsetDeleteResponse)) {
+	if why := c.do(r.Group, func(s *shard) { s.deleteOffsets(r, reply) }); why != none {
+		resp := kmsg.NewPtrOffsetDeleteResponse()
+		resp.ErrorCode = why
+		reply(resp)
+	}
+}
+
+// DeleteGroups deletes groups without members; the reply comes when all of it is committed.
+func (c *Coordinator) DeleteGroups(r *kmsg.DeleteGroupsRequest, reply func(*kmsg.DeleteGroupsResponse)) {
+	resp := kmsg.NewPtrDeleteGroupsResponse()
+	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(r.Groups))
+	if len(r.Groups) == 0 {
+		reply(resp)
+		return
+	}
+	var mu sync.Mutex
+	left := len(r.Groups)
+	for i, id := range r.Groups {
+		one := func(why code) {
+			mu.Lock()
+			resp.Groups[i].Group, resp.Groups[i].ErrorCode = id, why
+			left--
+			last := left == 0
+			mu.Unlock()
+			if last {
+				reply(resp)
+			}
+		}
+		if why := c.do(id, func(s *shard) { s.deleteGroup(id, one) }); why != none {
+			one(why)
+		}
+	}
+}
+
+// DescribeGroups shows groups and their members.
+func (c *Coordinator) DescribeGroups(r *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse {
+	resp := kmsg.NewPtrDescribeGroupsResponse()
+	for _, id := range r.Groups {
+		var g kmsg.DescribeGroupsResponseGroup
+		why := c.do(id, func(s *shard) { g = s.describe(id, r.Version, r.IncludeAuthorizedOperations) })
+		if why != none {
+			g = undescribed(id, why, r.Version)
+		}
+		resp.Groups = append(resp.Groups, g)
+	}
+	return resp
+}
+
+// ListGroups gives the groups that this broker coordinates. While some are still being
+// loaded the answer says so, beside those that are there.
+func (c *Coordinator) ListGroups(r *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse {
+	c.mu.RLock()
+	hosts := make([]*host, 0, len(c.mu.hosts))
+	for n := range int32(c.mu.partitions) {
+		if h := c.mu.hosts[n]; h != nil {
+			hosts = append(hosts, h)
+		}
+	}
+	c.mu.RUnlock()
+	resp := kmsg.NewPtrListGroupsResponse()
+	for _, h := range hosts {
+		why := h.do(func(s *shard) { resp.Groups = append(resp.Groups, s.list(r.StatesFilter, r.TypesFilter)...) })
+		if why == loadInProgress {
+			resp.ErrorCode = why
+		}
+	}
+	return resp
+}

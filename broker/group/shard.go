@@ -1,0 +1,191 @@
+package group
+
+import (
+	"cmp"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+// limits are the settings that groups obey.
+type limits struct {
+	minSession, maxSession time.Duration
+	initialDelay           time.Duration
+	maxSize                int
+	offsetMetadata         int // bytes
+	retention              time.Duration
+	expiryInterval         time.Duration
+}
+
+// Times that no setting names.
+const (
+	// commitTimeout is how long a client waits for its offsets to be committed.
+	// Source: Kafka's default of offsets.commit.timeout.ms.
+	commitTimeout = 5 * time.Second
+	// freshTimeout is how long a member may wait for its first rebalance: its client cannot
+	// send heartbeats, so nothing else tells that it has gone. Source: Kafka.
+	freshTimeout = 5 * time.Minute
+)
+
+// shard is the groups of one __consumer_offsets partition: a state machine. It has neither
+// clock nor goroutine nor lock; whoever calls it sets now, and runs what is in out when it
+// has let go of every lock.
+type shard struct {
+	now    time.Time
+	out    []func()
+	alarms alarms
+	groups map[string]*group
+
+	limits func() limits
+	newID  func() string
+	// exists tells whether the metadata know a partition.
+	exists func(topic.Partition) bool
+	// append hands records to the journal; done comes after they were replayed, or with an error.
+	append func(rs []record.Record, done func(error)) error
+	logger *slog.Logger
+
+	expiry alarm
+}
+
+// group is one group.
+//
+// Its offsets and stored are what a replay of the log gives; the rest runs ahead of the log
+// and is made from stored after a restart.
+type group struct {
+	id      string
+	offsets map[topic.Partition]offset
+	stored  *kmsg.GroupMetadataValue // nil: never stored, or deleted
+
+	state        state
+	since        int64 // ms; when it became stable or empty, as stored
+	protocolType string
+	protocol     string
+	generation   int32
+	leader       string
+	members      map[string]*member
+	static       map[string]*member // by instance
+	promised     map[string]*alarm  // member IDs given out that have not joined yet (KIP-394)
+	joins        int                // members that ever joined; gives each its place
+
+	deadline  alarm         // of the rebalance or of the assignment
+	gathering bool          // the first rebalance waits for more members
+	grew      bool          // ... and one came since the last look
+	remaining time.Duration // ... and this is how long it may still wait
+	assigning bool          // the leader's assignment is being written
+
+	writing    int                     // entries in the journal
+	committing map[topic.Partition]int // offsets in them
+}
+
+// offset is one committed offset.
+type offset struct {
+	at        int64
+	epoch     int32 // -1: not said
+	metadata  string
+	committed int64 // ms
+	expires   int64 // ms; -1: as the broker's retention says
+}
+
+func newShard() *shard { return &shard{groups: make(map[string]*group)} }
+
+// group finds or makes a group.
+func (s *shard) group(id string) *group {
+	g := s.groups[id]
+	if g == nil {
+		g = &group{
+			id:         id,
+			offsets:    make(map[topic.Partition]offset),
+			members:    make(map[string]*member),
+			static:     make(map[string]*member),
+			promised:   make(map[string]*alarm),
+			committing: make(map[topic.Partition]int),
+			since:      -1,
+		}
+		s.groups[id] = g
+	}
+	return g
+}
+
+// forget lets go of a group of which nothing is left, neither in the log nor alive.
+func (s *shard) forget(g *group) {
+	if g.stored == nil && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
+		(g.state == empty || g.state == dead) {
+		s.alarms.off(&g.deadline)
+		delete(s.groups, g.id)
+	}
+}
+
+// later puts off what must not run under the shard's lock.
+func (s *shard) later(f func()) { s.out = append(s.out, f) }
+
+// take gives what was put off.
+func (s *shard) take() []func() {
+	out := s.out
+	s.out = nil
+	return out
+}
+
+// ring lets everything happen that is due.
+func (s *shard) ring() {
+	for fire := s.alarms.ring(s.now); fire != nil; fire = s.alarms.ring(s.now) {
+		fire()
+	}
+}
+
+// write appends records of a group. done gets none after they are committed and replayed,
+// else why they may not be there; it may come before write returns.
+func (s *shard) write(g *group, rs []record.Record, done func(code)) {
+	g.writing++
+	err := s.append(rs, func(err error) {
+		g.writing--
+		done(codeOf(err))
+		s.forget(g)
+	})
+	if err != nil {
+		g.writing--
+		done(codeOf(err))
+		s.forget(g)
+	}
+}
+
+// answerOnce gives a func that answers with the first code it hears, and with a time-out
+// when it hears none. Why: the records may still be committed later, and then they count;
+// only the client does not wait for it.
+func (s *shard) answerOnce(answer func(code)) func(code) {
+	var late alarm
+	answered := false
+	once := func(c code) {
+		if !answered {
+			answered = true
+			s.alarms.off(&late)
+			answer(c)
+		}
+	}
+	s.alarms.set(&late, s.now.Add(commitTimeout), func() { once(timedOut) })
+	return once
+}
+
+// everybody gives the members in the order in which they joined.
+func (g *group) everybody() []*member {
+	return slices.SortedFunc(maps.Values(g.members), func(a, b *member) int { return cmp.Compare(a.joined, b.joined) })
+}
+
+// resign fails everybody who waits: the partition is led elsewhere, or its journal ended.
+func (s *shard) resign() {
+	for _, g := range s.groups {
+		for _, m := range g.everybody() {
+			s.answerJoin(m, joinRefused(m.id, notCoordinator))
+			s.answerSync(m, &kmsg.SyncGroupResponse{ErrorCode: notCoordinator})
+		}
+	}
+	for _, a := range s.alarms {
+		a.at = 0
+	}
+	s.alarms, s.groups = nil, make(map[string]*group)
+}

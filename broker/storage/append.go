@@ -1,0 +1,248 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage/disk"
+)
+
+// Append says how batches come in.
+type Append struct {
+	Epoch         record.Epoch // the leader's; stamped into each batch when Assign
+	Assign        bool         // leader: give offsets, judge sequences. false: follower, take as they are
+	LogAppendTime bool         // stamp with Now and rewrite the CRC
+	Now           int64        // ms, wall clock
+}
+
+// Appended says where they landed.
+type Appended struct {
+	First, Last record.Offset
+	AppendTime  int64         // ms; -1 with CreateTime
+	Start       record.Offset // log start
+	Duplicate   bool          // the very same batch was appended before; First/Last are those of then (R27)
+}
+
+// Append takes one or more whole, checked, back-to-back batches; b is changed in place and not kept after return. Does not wait for the disk to sync: see Durable.
+//
+// Copies of batches that are in the log already are left out; Duplicate is set if nothing else was in b.
+// Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrFull (nothing was appended), ErrOffline,
+// ErrClosed; ErrOffsetOutOfRange for a follower's batch that does not lie behind End.
+func (l *Log) Append(b []byte, a Append) (Appended, error) {
+	l.mu.Lock()
+	r, err := l.appendLocked(b, &a)
+	l.mu.Unlock()
+	if err != nil {
+		return r, err
+	}
+	if !r.Duplicate && l.conf.Load().FlushMessages != 1 {
+		l.wake()
+	}
+	return r, nil
+}
+
+// plan is what one append does, found out before anything is written.
+type plan struct {
+	from        int // first byte to be written
+	first, last record.Offset
+	batches     int // to be written
+	copies      int // left out
+}
+
+func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
+	r := Appended{First: -1, Last: -1, AppendTime: -1, Start: l.Start()}
+	if err := l.readyLocked(); err != nil {
+		return r, err
+	}
+	c := l.conf.Load()
+	if !c.Internal && l.dir.reserve.short.Load() {
+		return r, ErrFull
+	}
+	p, err := l.planLocked(b, a)
+	if err != nil {
+		l.mu.producers.drop()
+		return r, err
+	}
+	r.First, r.Last, r.Duplicate = p.first, p.last, p.batches == 0
+	if a.LogAppendTime {
+		r.AppendTime = a.Now
+	}
+	if p.batches == 0 {
+		l.mu.producers.drop()
+		return r, nil
+	}
+	b = b[p.from:]
+	s, err := l.roomLocked(int64(len(b)), p.last, a.Now, c)
+	if err == nil {
+		err = l.writeLocked(s, b, c)
+	}
+	if err != nil {
+		l.mu.producers.drop()
+		return r, err
+	}
+	l.adoptLocked(s, b, a, c)
+	l.flushWhenDueLocked(c)
+	return r, nil
+}
+
+// planLocked gives the batches their offsets and stages producer state.
+func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
+	next := l.End()
+	p := plan{first: -1}
+	for at := 0; at < len(b); {
+		h, err := record.ReadHeader(b[at:])
+		if err != nil || at+h.Size() > len(b) {
+			return p, fmt.Errorf("cannot append to log %q: batch at byte %d of %d is not whole: %w", l.name, at, len(b), errors.Join(err, record.ErrCorrupt))
+		}
+		batch := b[at : at+h.Size()]
+		at += h.Size()
+		if a.Assign {
+			h.Base, h.LeaderEpoch = next, a.Epoch
+		} else if h.Base < next {
+			return p, fmt.Errorf("cannot append to log %q: batch at offset %d, log ends at %d: %w", l.name, h.Base, next, ErrOffsetOutOfRange)
+		}
+		if a.Assign && tracked(&h) {
+			old, dup, err := l.mu.producers.stage(&h, a.Now)
+			if dup && p.batches > 0 {
+				err = ErrOutOfOrderSequence
+			}
+			if err != nil {
+				return p, err
+			}
+			if dup {
+				p.note(old.last-record.Offset(old.delta), old.last)
+				p.copies++
+				p.from = at
+				continue
+			}
+		}
+		if a.Assign {
+			record.SetBase(batch, h.Base, h.LeaderEpoch)
+		}
+		if a.LogAppendTime {
+			record.StampAppendTime(batch, a.Now)
+		}
+		p.note(h.Base, h.Last())
+		p.batches++
+		next = h.Last() + 1
+	}
+	if p.batches+p.copies == 0 {
+		return p, fmt.Errorf("cannot append to log %q: no batch: %w", l.name, record.ErrCorrupt)
+	}
+	return p, nil
+}
+
+func (p *plan) note(first, last record.Offset) {
+	if p.first < 0 {
+		p.first = first
+	}
+	p.last = last
+}
+
+// roomLocked gives the segment that n bytes up to offset last go to, a new one if due.
+func (l *Log) roomLocked(n int64, last record.Offset, now int64, c *LogConfig) (*segment, error) {
+	s := l.active()
+	if s.fits(n, last, c.SegmentBytes) && !s.full(c.IndexBytes) && !s.aged(now, c) {
+		return s, nil
+	}
+	if s.size.Load() > 0 {
+		var err error
+		if s, err = l.rollLocked(); err != nil {
+			return nil, err
+		}
+	}
+	if n > math.MaxInt32 || last-s.base > math.MaxInt32 {
+		return nil, fmt.Errorf("cannot append to log %q: %d bytes up to offset %d do not fit a segment that begins at %d: %w", l.name, n, last, s.base, ErrOffsetOutOfRange)
+	}
+	return s, nil
+}
+
+// aged tells whether the segment's first batch is so old that it is rolled.
+func (s *segment) aged(now int64, c *LogConfig) bool {
+	first := s.firstTime.Load()
+	return first > 0 && c.SegmentAge > 0 && now-first > c.SegmentAge.Milliseconds()-s.jitter
+}
+
+// rollLocked closes the active segment and starts a new one at End. The closed one is
+// made durable, and its indexes written, by the flush that it queues.
+func (l *Log) rollLocked() (*segment, error) { return l.rollFromLocked(l.conf.Load().Internal) }
+
+// rollFromLocked is rollLocked, with must from the reserve on a full disk.
+func (l *Log) rollFromLocked(must bool) (*segment, error) {
+	old := l.active()
+	s := newSegment(l.dir.disk, l.folder, l.End())
+	create := s.create
+	var err error
+	if must {
+		err = l.dir.must(0, create)
+	} else {
+		err = create()
+	}
+	if err != nil {
+		return nil, l.trouble("start a segment of", err)
+	}
+	l.startSegment(s)
+	old.noteTime()
+	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{s.base, l.mu.producers.encode()})
+	v := *l.view.Load()
+	l.setView(append(v[:len(v):len(v)], s))
+	l.queueFlush()
+	return s, nil
+}
+
+// writeLocked writes b behind the segment's batches. What a full disk took of it is cut off again.
+func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
+	h, err := s.take()
+	if err != nil {
+		return l.trouble("append to", err)
+	}
+	defer h.Release()
+	at := s.size.Load()
+	write := func() error {
+		_, err := h.WriteAt(b, at)
+		return err
+	}
+	if c.Internal {
+		err = l.dir.must(int64(len(b)), write)
+	} else {
+		err = write()
+	}
+	if err == nil {
+		return nil
+	}
+	if disk.IsFull(err) {
+		if cerr := h.Truncate(at); cerr != nil {
+			err = cerr
+		}
+	}
+	return l.trouble("append to", err)
+}
+
+// adoptLocked makes what was written part of the log.
+func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
+	pos := s.size.Load()
+	var last record.Offset
+	for len(b) > 0 {
+		h, err := record.ReadHeader(b)
+		if err != nil {
+			panic("BUG: batch was whole before it was written: " + err.Error())
+		}
+		s.note(&h, pos, a.Now, c.IndexInterval)
+		if h.LeaderEpoch > l.mu.epochs.last() {
+			l.noteEpochLocked(h.LeaderEpoch, h.Base)
+		}
+		if !a.Assign && tracked(&h) {
+			l.mu.producers.follow(&h, a.Now)
+		}
+		s.tail.Store(pack(int64(h.Base-s.base), pos))
+		last = h.Last()
+		pos += int64(h.Size())
+		b = b[h.Size():]
+	}
+	l.mu.producers.commit()
+	s.end.Store(int64(last + 1))
+	l.end.Store(int64(last + 1))
+	s.size.Store(pos)
+}

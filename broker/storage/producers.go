@@ -1,0 +1,227 @@
+package storage
+
+import (
+	"slices"
+
+	"github.com/belfry-mq/belfry/broker/record"
+)
+
+// keptBatches is how many of a producer's last batches are remembered to recognise
+// them when they are sent again: what a client may have in flight.
+// Source: KIP-98, max.in.flight.requests.per.connection of an idempotent producer.
+const keptBatches = 5
+
+// producerTTL is how long, in ms, the state of a producer that sends nothing is kept.
+// Source: Kafka, producer.id.expiration.ms.
+const producerTTL = 24 * 60 * 60 * 1000
+
+// Producer is one producer's state in one partition.
+type Producer struct {
+	ID              int64
+	Epoch           int16
+	LastSequence    int32
+	LastTimestamp   int64
+	LastOffset      record.Offset
+	CurrentTxnStart record.Offset // -1 none
+}
+
+// sequenced is what is remembered of one batch.
+type sequenced struct {
+	lastSeq   int32
+	delta     int32 // last minus first offset, and so of the sequences
+	last      record.Offset
+	timestamp int64
+}
+
+// firstSeq gives the sequence of the batch's first record; sequences wrap from the largest int32 to 0.
+func (b sequenced) firstSeq() int32 { return int32((int64(b.lastSeq) - int64(b.delta)) & 0x7fffffff) }
+
+// producer is the state of one producer ID. It is a plain value: copying it copies all.
+type producer struct {
+	id        int64
+	epoch     int16
+	n         int8 // batches
+	coord     int32
+	txn       record.Offset // first offset of the open transaction, -1 none
+	timestamp int64         // of its last batch or marker
+	last      record.Offset // -1: no data batch known
+	seen      int64         // wall clock ms when it appended last, as far as known
+	batches   [keptBatches]sequenced
+}
+
+// lastSeq gives the sequence of its last record, -1 without one.
+func (p *producer) lastSeq() int32 {
+	if p.n == 0 {
+		return -1
+	}
+	return p.batches[p.n-1].lastSeq
+}
+
+// push remembers a batch as the last one.
+func (p *producer) push(b sequenced) {
+	if p.n == keptBatches {
+		copy(p.batches[:], p.batches[1:])
+		p.n--
+	}
+	p.batches[p.n] = b
+	p.n++
+}
+
+// find gives the remembered batch that h is a copy of.
+func (p *producer) find(h *record.Header) (sequenced, bool) {
+	if h.ProducerEpoch != p.epoch {
+		return sequenced{}, false
+	}
+	for _, b := range p.batches[:p.n] {
+		if b.firstSeq() == h.BaseSequence && b.lastSeq == h.LastSequence() {
+			return b, true
+		}
+	}
+	return sequenced{}, false
+}
+
+// judge tells why a leader must not append the batch, or nil.
+// Source: KIP-98, KIP-360; Kafka's ProducerAppendInfo for the order of the checks.
+func (p *producer) judge(h *record.Header) error {
+	switch {
+	case h.ProducerEpoch < p.epoch:
+		return ErrInvalidProducerEpoch
+	case h.Control():
+		return nil
+	case h.ProducerEpoch > p.epoch:
+		if h.BaseSequence != 0 {
+			return ErrOutOfOrderSequence
+		}
+	case int32((int64(p.lastSeq())+1)&0x7fffffff) != h.BaseSequence:
+		return ErrOutOfOrderSequence
+	}
+	return nil
+}
+
+// take brings the state up to date with a batch that is in the log.
+func (p *producer) take(h *record.Header, now int64) {
+	if h.ProducerEpoch != p.epoch {
+		p.epoch, p.n = h.ProducerEpoch, 0
+	}
+	p.timestamp, p.seen = h.MaxTimestamp, now
+	if h.Control() {
+		p.txn = -1
+		return
+	}
+	p.last = h.Last()
+	p.push(sequenced{lastSeq: h.LastSequence(), delta: h.LastDelta, last: h.Last(), timestamp: h.MaxTimestamp})
+	if h.Transactional() && p.txn < 0 {
+		p.txn = h.Base
+	}
+}
+
+// producers is the producer state of a partition: pure, without clock or disk.
+// A leader stages the batches of one append and commits them once they are written.
+type producers struct {
+	known  map[int64]*producer
+	staged []producer
+}
+
+func newProducers() producers { return producers{known: map[int64]*producer{}} }
+
+// tracked tells whether the batch concerns producer state.
+func tracked(h *record.Header) bool { return h.ProducerID >= 0 }
+
+// stage judges a batch, whose offsets are given, behind those staged before it.
+// dup is true if the very batch is in the log at the offsets of old.
+func (s *producers) stage(h *record.Header, now int64) (old sequenced, dup bool, err error) {
+	p := s.stagedOf(h.ProducerID)
+	if p == nil {
+		if known := s.known[h.ProducerID]; known != nil {
+			s.staged = append(s.staged, *known)
+		} else {
+			// Why: the first batch of an unknown producer may have any sequence; its state may have expired.
+			s.staged = append(s.staged, producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1})
+			p = &s.staged[len(s.staged)-1]
+			p.take(h, now)
+			return old, false, nil
+		}
+		p = &s.staged[len(s.staged)-1]
+	}
+	if !h.Control() {
+		if old, dup = p.find(h); dup {
+			return old, true, nil
+		}
+	}
+	if err := p.judge(h); err != nil {
+		return old, false, err
+	}
+	p.take(h, now)
+	return old, false, nil
+}
+
+func (s *producers) stagedOf(id int64) *producer {
+	for i := range s.staged {
+		if s.staged[i].id == id {
+			return &s.staged[i]
+		}
+	}
+	return nil
+}
+
+// commit makes what was staged the state; drop forgets it.
+func (s *producers) commit() {
+	for i := range s.staged {
+		p := s.known[s.staged[i].id]
+		if p == nil {
+			p = new(producer)
+			s.known[s.staged[i].id] = p
+		}
+		*p = s.staged[i]
+	}
+	s.staged = s.staged[:0]
+}
+
+func (s *producers) drop() { s.staged = s.staged[:0] }
+
+// follow takes a batch as it is: from a leader, or found on disk.
+func (s *producers) follow(h *record.Header, now int64) {
+	p := s.known[h.ProducerID]
+	if p == nil {
+		p = &producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1}
+		s.known[h.ProducerID] = p
+	}
+	p.take(h, now)
+}
+
+// expire forgets producers that neither appended since nor have a transaction open.
+func (s *producers) expire(now int64) {
+	for id, p := range s.known {
+		if p.txn < 0 && now-p.seen >= producerTTL {
+			delete(s.known, id)
+		}
+	}
+}
+
+// sorted gives the states by ID.
+func (s *producers) sorted() []*producer {
+	all := make([]*producer, 0, len(s.known))
+	for _, p := range s.known {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *producer) int {
+		switch {
+		case a.id < b.id:
+			return -1
+		case a.id > b.id:
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+// list gives what the outside may know, by ID.
+func (s *producers) list() []Producer {
+	all := s.sorted()
+	out := make([]Producer, len(all))
+	for i, p := range all {
+		out[i] = Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSeq(), LastTimestamp: p.timestamp, LastOffset: p.last, CurrentTxnStart: p.txn}
+	}
+	return out
+}

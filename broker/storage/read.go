@@ -1,0 +1,186 @@
+package storage
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage/disk"
+)
+
+// Slice is a piece of a segment file. Release must be called once; until then the file's bytes stay readable, also after deletion.
+type Slice struct {
+	file sliceFile
+	pos  int64
+	n    int
+}
+
+type sliceFile interface {
+	ReadAt([]byte, int64) (int, error)
+	OS() *os.File
+	Release()
+}
+
+// Len gives its bytes.
+func (s Slice) Len() int { return s.n }
+
+// File gives the OS file and position for sendfile, nil when there is none (memory disk).
+func (s Slice) File() (*os.File, int64) {
+	if s.file == nil {
+		return nil, 0
+	}
+	return s.file.OS(), s.pos
+}
+
+// ReadAt copies bytes of the slice; at is relative to its begin. It is an io.ReaderAt.
+func (s Slice) ReadAt(b []byte, at int64) (int, error) {
+	if at < 0 || at >= int64(s.n) {
+		return 0, io.EOF
+	}
+	short := int64(len(b)) > int64(s.n)-at
+	if short {
+		b = b[:int64(s.n)-at]
+	}
+	n, err := s.file.ReadAt(b, s.pos+at)
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Release lets go of the file.
+func (s Slice) Release() {
+	if s.file != nil {
+		s.file.Release()
+	}
+}
+
+// Read gives whole batches from the one that holds `from`, at most max bytes (at least one batch if minOne), none that begins at or above limit.
+// At End, and where limit leaves nothing, the slice is empty.
+// Errors: ErrOffsetOutOfRange outside [Start, End]; ErrOffline.
+func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool) (Slice, error) {
+	if err := l.ready(); err != nil {
+		return Slice{}, err
+	}
+	v := *l.view.Load()
+	for i := find(v, from); i < len(v); i++ {
+		s := v[i]
+		bytes := s.size.Load()
+		end := l.End()
+		if from < l.Start() || from > end {
+			return Slice{}, ErrOffsetOutOfRange
+		}
+		if from >= limit || from == end {
+			return Slice{}, nil
+		}
+		if bytes == 0 {
+			continue
+		}
+		slice, err := l.readSegment(s, from, int64(max), bytes, limit, minOne)
+		switch {
+		case err == nil:
+			return slice, nil
+		case errors.Is(err, io.EOF):
+			continue // a gap at the segment's end, left by compaction
+		case s.gone.Load() || disk.IsAbsent(err) && from < l.Start():
+			return Slice{}, ErrOffsetOutOfRange
+		}
+		return Slice{}, l.readTrouble(err)
+	}
+	return Slice{}, nil
+}
+
+// readTrouble draws the consequences of a failed read.
+func (l *Log) readTrouble(err error) error {
+	if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+		l.quarantine(err)
+		return ErrOffline
+	}
+	return l.trouble("read", err)
+}
+
+// readSegment reads within one segment of which the first bytes are valid.
+// Errors: io.EOF if it has no batch at or above from.
+func (l *Log) readSegment(s *segment, from record.Offset, max, bytes int64, limit record.Offset, minOne bool) (Slice, error) {
+	h, err := s.take()
+	if err != nil {
+		return Slice{}, err
+	}
+	first, pos, err := s.seek(h, from, bytes)
+	if err == nil {
+		var to int64
+		if to, err = s.boundary(h, &first, pos, max, bytes, limit, minOne); err == nil && to > pos {
+			return Slice{file: h, pos: pos, n: int(to - pos)}, nil
+		}
+	}
+	h.Release()
+	return Slice{}, err
+}
+
+// boundary gives where a read that begins with the batch first at pos ends.
+func (s *segment) boundary(f io.ReaderAt, first *record.Header, pos, max, bytes int64, limit record.Offset, minOne bool) (int64, error) {
+	size := int64(first.Size())
+	if first.Base >= limit || size > max && !minOne {
+		return pos, nil
+	}
+	whole := limit >= record.Offset(s.end.Load())
+	if size >= max || pos+size >= bytes {
+		s.hint.Store(pack(int64(first.Last()+1-s.base), pos+size))
+		return pos + size, nil
+	}
+	if whole && pos+max >= bytes {
+		return bytes, nil
+	}
+	from, err := s.index.boundary(min(pos+max, bytes-1))
+	if err != nil {
+		return 0, err
+	}
+	if !whole {
+		below, err := s.index.positionOf(int64(limit - 1 - s.base))
+		if err != nil {
+			return 0, err
+		}
+		from = min(from, below)
+	}
+	c := newScan(f, pos, bytes)
+	defer c.free()
+	if from > pos {
+		c.pos = from
+	}
+	end := c.pos
+	for {
+		h, at, err := c.next()
+		if errors.Is(err, io.EOF) {
+			return end, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if h.Base >= limit || at+int64(h.Size()) > pos+max {
+			return end, nil
+		}
+		end = at + int64(h.Size())
+		s.hint.Store(pack(int64(h.Last()+1-s.base), end))
+	}
+}
+
+// Bytes gives how many bytes of whole batches lie from the batch that holds `from` up
+// to limit, over all segments, but not more than max. It reads a few headers at most.
+// Errors: none are told, what cannot be looked at counts as nothing: Read will say why.
+func (l *Log) Bytes(from, limit record.Offset, max int) int {
+	limit = min(limit, l.End())
+	if l.ready() != nil || from < l.Start() || from >= limit {
+		return 0
+	}
+	total := int64(0)
+	v := *l.view.Load()
+	for i := find(v, from); i < len(v) && total < int64(max) && v[i].base < limit; i++ {
+		slice, err := l.readSegment(v[i], from, int64(max)-total, v[i].size.Load(), limit, true)
+		if err == nil {
+			total += int64(slice.Len())
+			slice.Release()
+		}
+	}
+	return int(min(total, int64(max)))
+}

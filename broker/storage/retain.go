@@ -1,0 +1,194 @@
+package storage
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/record"
+)
+
+// Bounds of what retention believes of the wall clock (R24).
+const (
+	// clockSlack is by how much the wall clock may run ahead of the time that has truly passed.
+	clockSlack = time.Minute
+	// clockDrift is how much faster than the monotonic clock it may run: a clock that was set
+	// forward by d is believed after 10·d, and deletes at most a tenth faster meanwhile.
+	clockDrift = 10
+)
+
+// retentionClock is the wall clock that never jumps forward: it starts with the wall
+// clock's time and follows it only as fast as the monotonic clock lets it.
+type retentionClock struct {
+	wall   func() time.Time
+	base   time.Time // wall clock at the start
+	start  time.Time // with the monotonic reading
+	behind atomic.Bool
+}
+
+func newRetentionClock(wall func() time.Time) *retentionClock {
+	return &retentionClock{wall: wall, base: wall(), start: time.Now()}
+}
+
+// now gives the time, and whether the wall clock is not believed for the first time since it was.
+func (c *retentionClock) now() (now time.Time, jumped bool) {
+	passed := time.Since(c.start)
+	most := c.base.Add(passed + passed/clockDrift + clockSlack)
+	now = c.wall()
+	if now.After(most) {
+		return most, !c.behind.Swap(true)
+	}
+	c.behind.Store(false)
+	return now, false
+}
+
+// retainAll deletes what retention no longer keeps, log by log.
+func (s *Store) retainAll(ctx context.Context) {
+	now, jumped := s.clock.now()
+	if jumped {
+		s.o.Logger.Warn("the clock jumped forward; retention goes on by the time that has truly passed", "clock", s.env.now(), "retention", now)
+	}
+	for _, l := range s.Logs() {
+		if ctx.Err() != nil {
+			return
+		}
+		if l.Err() != nil {
+			continue
+		}
+		if err := l.retain(now.UnixMilli()); err != nil && l.Err() == nil {
+			s.o.Logger.Warn("retention did not get through", "partition", l.name.String(), "error", err)
+		}
+	}
+}
+
+// retain deletes closed segments by time, then by size.
+func (l *Log) retain(now int64) error {
+	c := l.conf.Load()
+	l.chores.Lock()
+	defer l.chores.Unlock()
+	if !c.Delete {
+		_, err := l.dropBelowChore(l.Start(), maxSegments, "records", false)
+		return err
+	}
+	if err := l.rollExpired(now, c); err != nil {
+		return err
+	}
+	_, err := l.dropBelowChore(max(l.Start(), l.retained(now, c)), maxSegments, "retention", false)
+	return err
+}
+
+// maxSegments is as many as there are.
+const maxSegments = 1<<31 - 1
+
+// expired tells whether all of a segment is older than the retention time.
+func (s *segment) expired(now int64, c *LogConfig) bool {
+	return c.RetentionAge >= 0 && s.size.Load() > 0 && now-s.keepTime.Load() > c.RetentionAge.Milliseconds()
+}
+
+// rollExpired closes an active segment that is older than the retention time, so that it can go.
+func (l *Log) rollExpired(now int64, c *LogConfig) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readyLocked() != nil {
+		return nil
+	}
+	if s := l.active(); !s.expired(now, c) || l.HighWatermark() < l.End() {
+		return nil
+	}
+	_, err := l.rollLocked()
+	return err
+}
+
+// retained gives the first offset that retention keeps. It is pure but for what it looks at.
+func (l *Log) retained(now int64, c *LogConfig) record.Offset {
+	v := *l.view.Load()
+	high := l.HighWatermark()
+	excess := int64(-1)
+	if c.RetentionBytes >= 0 {
+		excess = l.Size() - c.RetentionBytes
+	}
+	for i, s := range v {
+		size := s.size.Load()
+		last := i == len(v)-1
+		if last || v[i+1].base > high || !s.expired(now, c) && excess < size {
+			return s.base
+		}
+		excess -= size
+	}
+	return 0
+}
+
+// FreeOldest is the guard's delete: closed segments, oldest by largest timestamp first, over all partitions but internal ones, until bytes are freed; rolls active segments first when the rest is not enough.
+// The space is free on return: no delete delay, and what waits for one goes too.
+// Errors: of ctx, of the disk; with freed < bytes and no error there was nothing more to delete.
+func (s *Store) FreeOldest(ctx context.Context, bytes int64) (freed int64, err error) {
+	s.trash.empty(s.env.now().Add(100 * 365 * 24 * time.Hour))
+	defer s.tidy(ctx)
+	for roll := false; freed < bytes; {
+		if err := ctx.Err(); err != nil {
+			return freed, err
+		}
+		l := s.oldest(roll)
+		if l == nil {
+			if roll {
+				return freed, nil
+			}
+			roll = true
+			continue
+		}
+		n, err := l.freeFirst(roll)
+		freed += n
+		if err != nil && l.Err() == nil {
+			return freed, err
+		}
+	}
+	return freed, nil
+}
+
+// oldest gives the log whose first segment may be freed and has the smallest largest
+// timestamp; with active also one whose first segment is its active one.
+func (s *Store) oldest(active bool) *Log {
+	var best *Log
+	var bestTime int64
+	for _, l := range s.Logs() {
+		if l.Err() != nil || l.conf.Load().Internal {
+			continue
+		}
+		v := *l.view.Load()
+		end := record.Offset(v[0].end.Load())
+		if len(v) > 1 {
+			end = v[1].base
+		}
+		if len(v) == 1 && (!active || v[0].size.Load() == 0) || end > l.HighWatermark() {
+			continue
+		}
+		if t := v[0].keepTime.Load(); best == nil || t < bestTime {
+			best, bestTime = l, t
+		}
+	}
+	return best
+}
+
+// freeFirst deletes the first segment, rolled before if it is the active one.
+func (l *Log) freeFirst(roll bool) (int64, error) {
+	l.chores.Lock()
+	defer l.chores.Unlock()
+	l.mu.Lock()
+	if err := l.readyLocked(); err != nil {
+		l.mu.Unlock()
+		return 0, err
+	}
+	if v := *l.view.Load(); len(v) == 1 && roll && v[0].size.Load() > 0 {
+		// Why from the reserve: the new file's name may need a block that the disk does not have.
+		if _, err := l.rollFromLocked(true); err != nil {
+			l.mu.Unlock()
+			return 0, err
+		}
+	}
+	v := *l.view.Load()
+	l.mu.Unlock()
+	if len(v) < 2 {
+		return 0, nil
+	}
+	return l.dropBelowChore(v[1].base, 1, "capacity", true)
+}

@@ -1,0 +1,120 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Run does the background work (retention, flush by time, checkpoints, cleaner, removal, scrubber); returns when ctx ends.
+// Errors: the last log directory went offline.
+func (s *Store) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, d := range s.dirs {
+		s.env.online(d.path, d.Err() == nil)
+	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for range flushWorkers {
+		wait.Go(func() { s.env.flushes.work(ctx) })
+	}
+	wait.Go(func() { every(ctx, s.o.Checkpoint, s.checkpointAll) })
+	wait.Go(func() { every(ctx, s.o.RetentionCheck, s.retainAll) })
+	wait.Go(func() { every(ctx, time.Second, s.tidy) })
+	for s.announce() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.news:
+		}
+	}
+	err := s.allFailed()
+	cancel(err)
+	return err
+}
+
+// every calls f once a period until ctx ends; a period of 0 never.
+func every(ctx context.Context, period time.Duration, f func(context.Context)) {
+	if period <= 0 {
+		return
+	}
+	t := time.NewTicker(period)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			f(ctx)
+		}
+	}
+}
+
+// announce tells of directories that failed since the last call; false: none is left.
+func (s *Store) announce() bool {
+	left := false
+	for _, d := range s.dirs {
+		err := d.Err()
+		if err == nil {
+			left = true
+			continue
+		}
+		if d.told.Swap(true) {
+			continue
+		}
+		s.env.online(d.path, false)
+		for _, l := range s.Logs() {
+			if l.dir == d {
+				l.wake()
+			}
+		}
+		if s.o.DirFailed != nil {
+			s.o.DirFailed(d.path, err)
+		}
+	}
+	return left
+}
+
+func (s *Store) allFailed() error {
+	var errs []error
+	for _, d := range s.dirs {
+		errs = append(errs, fmt.Errorf("%q: %w", d.path, d.Err()))
+	}
+	return fmt.Errorf("cannot go on without a log directory: %w", errors.Join(errs...))
+}
+
+// checkpointAll writes all checkpoints and what could not be written before.
+func (s *Store) checkpointAll(ctx context.Context) {
+	now := s.env.now().UnixMilli()
+	for _, l := range s.Logs() {
+		if ctx.Err() != nil || l.Err() != nil {
+			continue
+		}
+		l.mu.Lock()
+		l.mu.producers.expire(now)
+		l.mu.Unlock()
+		if err := l.sealSegments(); err != nil {
+			continue // the directory is offline
+		}
+	}
+	for _, d := range s.dirs {
+		if err := s.checkpoint(d, false); err != nil && d.Err() == nil {
+			s.o.Logger.Warn("checkpoints were not written; the old ones stay", "dir", d.path, "error", err)
+		}
+	}
+}
+
+// tidy removes what is due and takes the reserves back.
+func (s *Store) tidy(context.Context) {
+	s.trash.empty(s.env.now())
+	for _, d := range s.dirs {
+		if d.Err() == nil {
+			if err := d.reserve.fill(); err != nil {
+				_ = d.trouble(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/belfry-mq/belfry/broker/storage/disk"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+// key names a log for its whole life.
+type key struct {
+	id        topic.ID
+	partition int32
+}
+
+// Store owns all log directories of the node.
+type Store struct {
+	o       Options
+	env     *env
+	cluster string
+	dirs    []*directory
+	lost    bool          // a directory could not be opened: which logs it holds is not known
+	news    chan struct{} // capacity 1: a directory failed
+	trash   trash
+	clock   *retentionClock
+
+	mu struct {
+		sync.RWMutex
+		byKey  map[key]*Log
+		byName map[topic.Partition]*Log
+		closed bool
+	}
+	// making serialises Create and Delete; it is held over their I/O, which nothing on the data path waits for.
+	making sync.Mutex
+}
+
+// ClusterID gives the cluster's ID, made by Open if there was none.
+func (s *Store) ClusterID() string { return s.cluster }
+
+// Log gives a partition's log, nil if it has none here.
+func (s *Store) Log(p topic.Partition) *Log {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mu.byName[p]
+}
+
+// Logs gives all logs, those of offline directories too, in no order.
+func (s *Store) Logs() []*Log {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]*Log, 0, len(s.mu.byKey))
+	for _, l := range s.mu.byKey {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Create makes the log or gives the one that is there with the same topic ID; a log of another ID under that name is deleted first. Lands in the online directory with the fewest logs.
+//
+// Errors: ErrOffline if no directory is online, or if one could not be opened and may
+// hold the log; ErrFull; ErrClosed.
+func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	k := key{id, p.Partition}
+	s.mu.RLock()
+	there, named, closed := s.mu.byKey[k], s.mu.byName[p], s.mu.closed
+	s.mu.RUnlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if named != nil && named != there {
+		if err := s.deleteMaking(named); err != nil {
+			return nil, err
+		}
+	}
+	if there != nil {
+		there.Reconfigure(c)
+		s.mu.Lock()
+		s.mu.byName[p] = there
+		s.mu.Unlock()
+		return there, nil
+	}
+	if s.lost {
+		return nil, fmt.Errorf("cannot create log %q: a log directory that may hold it was not opened: %w", p, ErrOffline)
+	}
+	d := s.emptiest()
+	if d == nil {
+		return nil, fmt.Errorf("cannot create log %q: %w", p, ErrOffline)
+	}
+	l := newLog(s.env, d, folderName(id, p.Partition), p, id, c)
+	if err := l.create(); err != nil {
+		return nil, l.trouble("create", err)
+	}
+	d.logs.Add(1)
+	s.mu.Lock()
+	s.mu.byKey[k], s.mu.byName[p] = l, l
+	s.mu.Unlock()
+	return l, nil
+}
+
+// emptiest gives the online directory with the fewest logs, nil without one.
+func (s *Store) emptiest() *directory {
+	var best *directory
+	for _, d := range s.dirs {
+		if d.Err() == nil && (best == nil || d.logs.Load() < best.logs.Load()) {
+			best = d
+		}
+	}
+	return best
+}
+
+// create makes the log's folder with all that an empty log has, durably.
+func (l *Log) create() error {
+	d := l.dir.disk
+	steps := func() error {
+		if err := disk.RemoveAll(d, l.folder); err != nil {
+			return err
+		}
+		if err := d.Mkdir(l.folder); err != nil {
+			return err
+		}
+		s := newSegment(d, l.folder, 0)
+		if err := s.create(); err != nil {
+			return err
+		}
+		if err := l.writeAtomic(partitionFile, encodePartition(l.name, l.id)); err != nil {
+			s.drop()
+			return err
+		}
+		s.named.Store(true) // writeAtomic has synced the folder
+		l.startSegment(s)
+		l.setView([]*segment{s})
+		return d.Sync(".")
+	}
+	var err error
+	if l.conf.Load().Internal {
+		err = l.dir.must(4*4096, steps)
+	} else {
+		err = steps()
+	}
+	if disk.IsFull(err) {
+		// Why: what is half made would take the last blocks. If this fails too, it is the directory that failed.
+		if rerr := disk.RemoveAll(d, l.folder); rerr != nil {
+			return rerr
+		}
+	}
+	return err
+}
+
+// Delete removes the partition's log if it is the one of that topic ID; none is fine.
+func (s *Store) Delete(p topic.Partition, id topic.ID) error {
+	s.making.Lock()
+	defer s.making.Unlock()
+	s.mu.RLock()
+	l, closed := s.mu.byKey[key{id, p.Partition}], s.mu.closed
+	s.mu.RUnlock()
+	switch {
+	case closed:
+		return ErrClosed
+	case l == nil:
+		return nil
+	}
+	return s.deleteMaking(l)
+}
+
+// deleteMaking takes a log out of the store and its folder out of the way; the bytes
+// go after the delete delay. Requires: making.
+func (s *Store) deleteMaking(l *Log) error {
+	l.chores.Lock()
+	defer l.chores.Unlock()
+	size := l.Size()
+	if l.dir.Err() == nil {
+		gone := l.folder + trashMark + randomMark()
+		err := l.dir.disk.Rename(l.folder, gone)
+		if err == nil {
+			err = l.dir.disk.Sync(".")
+		}
+		if err != nil && !disk.IsAbsent(err) {
+			return l.trouble("delete", err)
+		}
+		s.trash.add(l.dir, gone, s.env.now().Add(l.conf.Load().DeleteDelay))
+	}
+	s.mu.Lock()
+	delete(s.mu.byKey, key{l.id, l.name.Partition})
+	if s.mu.byName[l.name] == l {
+		delete(s.mu.byName, l.name)
+	}
+	s.mu.Unlock()
+	l.dir.logs.Add(-1)
+	l.markGone()
+	l.close()
+	s.env.deleted("topic", size)
+	l.wake()
+	return nil
+}
+
+// markGone tells readers that the files are away.
+func (l *Log) markGone() {
+	for _, s := range *l.view.Load() {
+		s.gone.Store(true)
+	}
+}
+
+// Dirs gives the state of the log directories, in the order of the options.
+func (s *Store) Dirs() []Dir {
+	sizes := map[*directory]int64{}
+	for _, l := range s.Logs() {
+		sizes[l.dir] += l.Size()
+	}
+	out := make([]Dir, len(s.dirs))
+	for i, d := range s.dirs {
+		out[i] = Dir{Path: d.path, UUID: d.uuid, Err: d.Err(), Size: sizes[d]}
+		if out[i].Err == nil {
+			var err error
+			if out[i].Total, out[i].Free, err = d.disk.Usage(); err != nil {
+				out[i].Err = err
+			}
+		}
+	}
+	return out
+}
+
+// Close flushes everything and writes the clean-shutdown file (never after an I/O error).
+// Requires: Run has returned, or was never called.
+func (s *Store) Close() error {
+	s.making.Lock()
+	defer s.making.Unlock()
+	s.mu.Lock()
+	if s.mu.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.closed = true
+	s.mu.Unlock()
+	var errs []error
+	byDir := map[*directory][]*Log{}
+	for _, l := range s.Logs() {
+		byDir[l.dir] = append(byDir[l.dir], l)
+	}
+	for _, d := range s.dirs {
+		if err := s.closeDirectory(d, byDir[d]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closeDirectory brings a directory's logs to disk; only if all of it worked they need no recovery.
+func (s *Store) closeDirectory(d *directory, logs []*Log) error {
+	defer d.close()
+	clean := d.Err() == nil
+	var first error
+	for _, l := range logs {
+		if l.damage.Load() != nil {
+			clean = false // the next start has to look again
+		} else if clean {
+			if err := l.shut(); err != nil {
+				clean = false
+				if !isFull(err) {
+					first = err
+				}
+			}
+		}
+	}
+	if d.Err() == nil {
+		if err := s.checkpoint(d, false); err != nil && !isFull(err) {
+			clean, first = false, errors.Join(first, err)
+		} else if err != nil {
+			clean = false
+		}
+	}
+	for _, l := range logs {
+		l.close()
+	}
+	if !clean || d.Err() != nil {
+		return first
+	}
+	err := disk.WriteAtomic(d.disk, cleanFile, seal([]byte("version: 0\n")))
+	if err != nil && !disk.IsFull(err) {
+		return d.trouble(err)
+	}
+	return nil
+}
+
+// shut brings everything of one log to disk, for the last time.
+func (l *Log) shut() error {
+	if err := l.flush(); err != nil {
+		return err
+	}
+	l.chores.Lock()
+	defer l.chores.Unlock()
+	l.mu.Lock()
+	l.active().noteTime()
+	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{l.End(), l.mu.producers.encode()})
+	l.mu.Unlock()
+	if err := l.saveEpochsChore(); err != nil {
+		return err
+	}
+	if err := l.sealChore(); err != nil {
+		return err
+	}
+	s := l.active()
+	for _, x := range []*index{&s.index, &s.times} {
+		if err := x.save(true); err != nil {
+			return l.trouble("close", err)
+		}
+	}
+	if err := l.dir.disk.Sync(l.folder); err != nil {
+		return l.trouble("close", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.mu.snapshots) > 0 || l.mu.epochNews || l.recoveryPointLocked() != l.End() {
+		return fmt.Errorf("cannot close log %q: %w", l.name, ErrFull)
+	}
+	return nil
+}
