@@ -49,6 +49,7 @@ import (
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 
 	"github.com/belfry-mq/belfry/agent/alarm"
@@ -63,7 +64,8 @@ type Engine struct {
 	route *dispatch.Route
 	tmpl  *template.Template
 
-	registry *prometheus.Registry
+	registry *prometheus.Registry // of what lives as long as the engine
+	running  *prometheus.Registry // of what lives as long as Run; replaced under mu
 	events   eventrecorder.Recorder
 	nflog    *nflog.Log
 	silences *silence.Silences
@@ -118,12 +120,11 @@ func Open(opts Options, log *slog.Logger) (*Engine, error) {
 		return nil, fmt.Errorf("cannot open notification state %q: %w", opts.Dir, err)
 	}
 	e := &Engine{
-		opts: opts, log: log, registry: prometheus.NewRegistry(), events: eventrecorder.NopRecorder(),
+		opts: opts, log: log, registry: prometheus.NewRegistry(), running: prometheus.NewRegistry(), events: eventrecorder.NopRecorder(),
 		nflogFile:   checkpoint.New(filepath.Join(opts.Dir, "nflog"), "nflog"),
 		silenceFile: checkpoint.New(filepath.Join(opts.Dir, "silences"), "silences"),
 		markFile:    checkpoint.New(filepath.Join(opts.Dir, "mark"), "mark"),
 		wake:        make(chan struct{}, 1), dirty: make(chan struct{}, 1),
-		live: map[model.Fingerprint]*alert.Alert{}, over: map[string]handled{},
 	}
 	e.mu.known = map[model.Fingerprint]*alarm.Alarm{}
 	if err := e.configure(); err != nil {
@@ -221,7 +222,14 @@ func (e *Engine) Receivers() []string { return slices.Sorted(maps.Keys(e.outlets
 func (e *Engine) HasReceiver(name string) bool { _, ok := e.outlets[name]; return ok }
 
 // Gatherer gives Alertmanager's own metrics.
-func (e *Engine) Gatherer() prometheus.Gatherer { return e.registry }
+func (e *Engine) Gatherer() prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		e.mu.Lock()
+		all := prometheus.Gatherers{e.registry, e.running}
+		e.mu.Unlock()
+		return all.Gather()
+	})
+}
 
 // known gives the alarm behind an alert.
 func (e *Engine) knownAlarm(fp model.Fingerprint) (*alarm.Alarm, bool) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/alertmanager/alert"
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/featurecontrol"
 	"github.com/prometheus/alertmanager/inhibit"
@@ -19,6 +20,8 @@ import (
 	"github.com/prometheus/alertmanager/provider/mem"
 	"github.com/prometheus/alertmanager/silence"
 	"github.com/prometheus/alertmanager/timeinterval"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 
 	"github.com/belfry-mq/belfry/agent/checkpoint"
 )
@@ -31,8 +34,10 @@ const (
 )
 
 // Run tells about alarms until ctx ends; then it finishes what is being sent, for
-// a few seconds at most, and keeps the rest for the next run.
+// a few seconds at most, and keeps the rest for the next run. It may be called
+// again after it returned.
 func (e *Engine) Run(ctx context.Context) error {
+	e.begin()
 	// Order of the end: no new messages, then no senders, then no journals.
 	journalCtx, stopJournals := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopJournals()
@@ -48,7 +53,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.closeIdle()
 	defer senders.Wait()
 
-	alerts, err := mem.NewAlerts(context.WithoutCancel(ctx), alertGC, 0, nil, e.log, e.events, e.registry, featurecontrol.NoopFlags{})
+	alerts, err := mem.NewAlerts(context.WithoutCancel(ctx), alertGC, 0, nil, e.log, e.events, e.running, featurecontrol.NoopFlags{})
 	if err != nil {
 		return fmt.Errorf("cannot start notification: %w", err)
 	}
@@ -56,6 +61,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	stop := e.startPipeline(alerts)
 	defer stop()
 	return e.loop(ctx, alerts)
+}
+
+// begin forgets what only holds while Alertmanager's memory lasts, and gives its
+// parts a fresh registry, because they register their metrics when they are made.
+func (e *Engine) begin() {
+	e.live, e.over, e.later = map[model.Fingerprint]*alert.Alert{}, map[string]handled{}, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running = prometheus.NewRegistry()
 }
 
 // closeIdle lets go of connections that were kept for the next message.
@@ -87,12 +101,12 @@ func (e *Engine) startPipeline(alerts *mem.Alerts) (stop func()) {
 			receivers[name] = append(receivers[name], o.integration())
 		}
 	}
-	builder := amnotify.NewPipelineBuilder(e.registry, featurecontrol.NoopFlags{}, e.events)
+	builder := amnotify.NewPipelineBuilder(e.running, featurecontrol.NoopFlags{}, e.events)
 	pipeline := builder.New(receivers, wait, inhibitor, silence.NewSilencer(e.silences, e.log, e.events),
 		timeinterval.NewIntervener(intervals(e.conf)), groups, &watchedLog{log: e.nflog, dirty: e.dirty}, peer)
 	timeout := func(d time.Duration) time.Duration { return max(d, amnotify.MinTimeout) }
 	dispatcher := dispatch.NewDispatcher(alerts, e.route, &ruleStage{engine: e, next: pipeline}, groups, timeout, groupGC,
-		nil, e.log, e.events, dispatch.NewDispatcherMetrics(false, e.registry, featurecontrol.NoopFlags{}), e.tmpl)
+		nil, e.log, e.events, dispatch.NewDispatcherMetrics(false, e.running, featurecontrol.NoopFlags{}), e.tmpl)
 
 	var wg sync.WaitGroup
 	wg.Go(inhibitor.Run)
