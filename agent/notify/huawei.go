@@ -5,25 +5,27 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
 
 // signHuawei signs a request with an access key and its secret.
 // Source: Huawei Cloud, "AK/SK signing", algorithm SDK-HMAC-SHA256: a canonical
-// request (method, path with a slash at its end, query, signed headers, hash of
-// the body), its hash with algorithm and time, and an HMAC of that.
+// request (method, path with each segment escaped and a slash at its end, query,
+// signed headers, hash of the body), its hash with algorithm and time, and an HMAC of that.
 func signHuawei(req *http.Request, body []byte, access, secret string, now time.Time) {
 	const algorithm = "SDK-HMAC-SHA256"
 	stamp := now.UTC().Format("20060102T150405Z")
 	req.Header.Set("X-Sdk-Date", stamp)
-	path := req.URL.EscapedPath()
-	if !strings.HasSuffix(path, "/") {
-		path += "/"
+	var path strings.Builder
+	for _, segment := range strings.Split(strings.Trim(req.URL.Path, "/"), "/") {
+		path.WriteString("/" + plusless(url.QueryEscape(segment)))
 	}
+	path.WriteString("/")
 	signed := "content-type;host;x-sdk-date"
 	canonical := strings.Join([]string{
-		req.Method, path, strings.ReplaceAll(req.URL.Query().Encode(), "+", "%20"),
+		req.Method, path.String(), plusless(req.URL.Query().Encode()),
 		"content-type:" + strings.TrimSpace(req.Header.Get("Content-Type")),
 		"host:" + req.URL.Host,
 		"x-sdk-date:" + stamp,
@@ -34,6 +36,9 @@ func signHuawei(req *http.Request, body []byte, access, secret string, now time.
 	mac.Write([]byte(toSign))
 	req.Header.Set("Authorization", algorithm+" Access="+access+", SignedHeaders="+signed+", Signature="+hex.EncodeToString(mac.Sum(nil)))
 }
+
+// plusless writes a space as the signature wants it.
+func plusless(escaped string) string { return strings.ReplaceAll(escaped, "+", "%20") }
 
 func hexHash(b []byte) string {
 	h := sha256.Sum256(b)

@@ -271,16 +271,17 @@ func presets() map[string]preset {
 			},
 			vars: []string{"key", "secret", "from"},
 		},
-		// Source: Huawei Cloud, Simple Message Notification, "publish to a phone
-		// number" (send SMS). Auth: user = access key, password = secret key.
+		// Source: Huawei Cloud, Simple Message Notification, PublishMessage. A
+		// recipient is the URN of a topic, and the phones are its subscribers.
+		// Auth: user = access key, password = secret key.
 		"huawei-smn": {
 			sms: SMS{
-				URL:     "https://{{ .Vars.host }}/v2/{{ .Vars.project }}/notifications/sms",
-				JSON:    map[string]any{"endpoint": "{{ .To }}", "message": "{{ .Text }}", "sign_id": "{{ .Vars.sign_id }}"},
+				URL:     "https://smn.{{ .Vars.region }}.myhuaweicloud.com/v2/{{ .Vars.project }}/notifications/topics/{{ .To }}/publish",
+				JSON:    map[string]any{"message": "{{ .Text }}"},
 				Auth:    SMSAuth{Type: "huawei"},
 				Success: SMSSuccess{Status: "200-299", Body: `"message_id"`},
 			},
-			vars: []string{"host", "project", "sign_id"},
+			vars: []string{"region", "project"},
 		},
 	}
 }

@@ -112,10 +112,10 @@ func TestPresets(t *testing.T) {
 			},
 		},
 		"huawei-smn": {
-			sms:    SMS{Vars: map[string]string{"host": "smn.example.org", "project": "p1", "sign_id": "s1"}, Auth: SMSAuth{User: "AK", Password: "SK"}},
+			sms:    SMS{Vars: map[string]string{"region": "r1", "project": "p1"}, Auth: SMSAuth{User: "AK", Password: "SK"}},
 			status: 200, answer: `{"request_id":"r","message_id":"m"}`,
 			check: func(t *testing.T, g got, _ url.Values) {
-				if g.query != "/v2/p1/notifications/sms" || !strings.Contains(g.body, `"endpoint":"+4915550101"`) || !strings.Contains(g.body, `"sign_id":"s1"`) {
+				if g.query != "/v2/p1/notifications/topics/+4915550101/publish" || !strings.HasPrefix(g.body, `{"message":"[CRITICAL] broker_disk_usage: broker 0`) {
 					t.Errorf("%s %s", g.query, g.body)
 				}
 				if auth := g.header.Get("Authorization"); !strings.HasPrefix(auth, "SDK-HMAC-SHA256 Access=AK, SignedHeaders=content-type;host;x-sdk-date, Signature=") {
@@ -130,7 +130,7 @@ func TestPresets(t *testing.T) {
 			s := c.sms
 			s.Preset, s.Recipients = name, []string{"+4915550101"}
 			// The sink plays the gateway: everything but its address is the preset's.
-			original, err := url.Parse(strings.NewReplacer("{{ .Vars.account }}", "AC1", "{{ .Vars.host }}", "h", "{{ .Vars.project }}", "p1").Replace(presets()[name].sms.URL))
+			original, err := url.Parse(strings.NewReplacer("{{ .Vars.account }}", "AC1", "{{ .Vars.region }}", "r1", "{{ .Vars.project }}", "p1", "{{ .To }}", "+4915550101").Replace(presets()[name].sms.URL))
 			if err != nil || original.Scheme != "https" {
 				t.Fatalf("url of the preset: %v, %v", original, err)
 			}
@@ -143,14 +143,14 @@ func TestPresets(t *testing.T) {
 }
 
 func TestSignHuawei(t *testing.T) {
-	req, err := http.NewRequest("POST", "https://h.example.org/v2/p/notifications/sms?b=2&a=1", nil)
+	req, err := http.NewRequest("POST", "https://h.example.org/v2/p/notifications/topics/urn:smn:r:p:t/publish?b=2&a=1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	signHuawei(req, []byte(`{}`), "AK", "SK", time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	// Computed apart from this code, in Python, after the published steps.
-	const want = "SDK-HMAC-SHA256 Access=AK, SignedHeaders=content-type;host;x-sdk-date, Signature=d3bd88c7fae582641f8201cf7b11b7d170ce4e8e12e1e9e7b7305e93b8d583d2"
+	const want = "SDK-HMAC-SHA256 Access=AK, SignedHeaders=content-type;host;x-sdk-date, Signature=f22ef45a6ba082f47b34d672c39338909b33d6e22774d6036e930f6ca2fc1f0f"
 	if got := req.Header.Get("Authorization"); got != want || req.Header.Get("X-Sdk-Date") != "20260301T120000Z" {
 		t.Errorf("authorization\n %s, want\n %s", got, want)
 	}
@@ -272,24 +272,24 @@ func TestPace(t *testing.T) {
 
 func TestSMSFileRefusals(t *testing.T) {
 	for text, want := range map[string]string{
-		"sms: [{url: http://x, recipients: [1], colour: red}]":                                  "colour",
-		"sms: [{recipients: [1]}]":                                                              "needs a url or a preset",
-		"sms: [{url: http://x}]":                                                                "has no recipients",
-		"sms: [{preset: pigeon, recipients: [1]}]":                                              `preset "pigeon" is none of huawei-smn, twilio, vonage`,
-		"sms: [{preset: twilio, vars: {account: a}, recipients: [1]}]":                          "needs vars: account, from",
-		"sms: [{preset: huawei-smn, vars: {host: h, project: p, sign_id: s}, recipients: [1]}]": "auth huawei needs user",
-		"sms: [{url: http://x, recipients: [1], rate: fast}]":                                   `rate "fast"`,
-		"sms: [{url: http://x, recipients: [1], max_parts: 11}]":                                "max_parts 11 is not from 1 to 10",
-		"sms: [{url: http://x, recipients: [1], min_severity: bad}]":                            `min_severity "bad"`,
-		"sms: [{url: http://x, recipients: [1], timeout: 1m}]":                                  "timeout 1m0s",
-		"sms: [{url: http://x, recipients: [1], success: {status: fine}}]":                      `success status "fine"`,
-		"sms: [{url: http://x, recipients: [1], success: {body: '('}}]":                         "no regular expression",
-		"sms: [{url: http://x, recipients: [1], form: {a: '{{ .Vars.x }}'}}]":                   "cannot be filled in",
-		"sms: [{url: http://x, recipients: [1], form: {a: b}, json: {a: b}}]":                   "either form or json",
-		"sms: [{url: 'ftp://x', recipients: [1]}]":                                              "no http or https address",
-		"sms: [{url: http://x, recipients: [1], method: SEND}]":                                 `method "SEND"`,
-		"sms: [{url: http://x, recipients: [1], auth: {type: magic}}]":                          `auth type "magic"`,
-		"sms: [{url: http://x, recipients: [1], receiver: somebody}]":                           `SMS receiver "somebody" is not among the receivers`,
+		"sms: [{url: http://x, recipients: [1], colour: red}]":                        "colour",
+		"sms: [{recipients: [1]}]":                                                    "needs a url or a preset",
+		"sms: [{url: http://x}]":                                                      "has no recipients",
+		"sms: [{preset: pigeon, recipients: [1]}]":                                    `preset "pigeon" is none of huawei-smn, twilio, vonage`,
+		"sms: [{preset: twilio, vars: {account: a}, recipients: [1]}]":                "needs vars: account, from",
+		"sms: [{preset: huawei-smn, vars: {region: r, project: p}, recipients: [1]}]": "auth huawei needs user",
+		"sms: [{url: http://x, recipients: [1], rate: fast}]":                         `rate "fast"`,
+		"sms: [{url: http://x, recipients: [1], max_parts: 11}]":                      "max_parts 11 is not from 1 to 10",
+		"sms: [{url: http://x, recipients: [1], min_severity: bad}]":                  `min_severity "bad"`,
+		"sms: [{url: http://x, recipients: [1], timeout: 1m}]":                        "timeout 1m0s",
+		"sms: [{url: http://x, recipients: [1], success: {status: fine}}]":            `success status "fine"`,
+		"sms: [{url: http://x, recipients: [1], success: {body: '('}}]":               "no regular expression",
+		"sms: [{url: http://x, recipients: [1], form: {a: '{{ .Vars.x }}'}}]":         "cannot be filled in",
+		"sms: [{url: http://x, recipients: [1], form: {a: b}, json: {a: b}}]":         "either form or json",
+		"sms: [{url: 'ftp://x', recipients: [1]}]":                                    "no http or https address",
+		"sms: [{url: http://x, recipients: [1], method: SEND}]":                       `method "SEND"`,
+		"sms: [{url: http://x, recipients: [1], auth: {type: magic}}]":                `auth type "magic"`,
+		"sms: [{url: http://x, recipients: [1], receiver: somebody}]":                 `SMS receiver "somebody" is not among the receivers`,
 	} {
 		file := filepath.Join(t.TempDir(), "sms.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
