@@ -265,19 +265,15 @@ func TestAHangingReceiverDelaysNoOther(t *testing.T) {
 	hook.set(200, "", hang)
 	box.silent = true
 	e, _ := start(t, allThree(t.TempDir(), hook, box, sms))
-	began := time.Now()
+	var firing []alarm.Alarm
 	for i := range 10 {
 		a := diskAlarm(time.Now().Add(-time.Second))
 		a.Labels = metric.Labels("kafka_broker", fmt.Sprint(i))
-		e.mu.Lock()
-		firing := append(e.mu.firing[:len(e.mu.firing):len(e.mu.firing)], a)
-		e.mu.Unlock()
+		firing = append(firing, a)
 		e.Sync(firing, nil)
 	}
+	// Far sooner than an attempt at the others is given up.
 	eventually(t, "ten text messages", func() bool { return len(sms.taken()) == 10 })
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("ten text messages took %v beside receivers that hang", took)
-	}
 	if len(hook.taken()) != 0 {
 		t.Errorf("the webhook that hangs took %d", len(hook.taken()))
 	}
@@ -426,13 +422,14 @@ receivers:
 	named.Rule, named.Receivers = "named", []string{"oncall"}
 	repeating.Rule, repeating.Repeat = "repeating", time.Second
 	silent.Rule, silent.NotifyOn = "silent", []rules.Change{rules.OnOK}
+	began := time.Now()
 	for range 30 {
 		e.Sync([]alarm.Alarm{named, repeating, silent}, nil)
 		settledBriefly()
 	}
 	eventually(t, "the repetition", func() bool { return count(hook, `"repeating"`) >= 3 })
-	if n := count(hook, `"repeating"`); n > 5 {
-		t.Errorf("%d messages in 4 s with a repeat interval of 1 s", n)
+	if n, took := count(hook, `"repeating"`), time.Since(began); n > int(took/time.Second)+2 {
+		t.Errorf("%d messages in %v with a repeat interval of 1 s", n, took)
 	}
 	if count(other, `"named"`) != 1 || count(hook, `"named"`) != 0 || len(other.taken()) != 1 {
 		t.Errorf("named receiver: %d there, %d at the route's", count(other, `"named"`), count(hook, `"named"`))

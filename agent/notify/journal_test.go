@@ -199,24 +199,21 @@ func FuzzDecodeRecords(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Add([]byte("00000000 {}\n"))
+	read := func(raw []byte) *queue {
+		q := &queue{name: "test", limit: 10, log: quiet}
+		q.mu.done = map[string]time.Time{}
+		decodeRecords(raw, q.replay)
+		return q
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		path := filepath.Join(t.TempDir(), "q")
-		if err := os.WriteFile(path, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		q, err := openQueue(path, "test", 10, quiet)
-		if err != nil {
-			return // the head names another queue
-		}
+		q := read(raw)
 		q.trim(time.Now()) // what writing forgets for its age
-		before := q.text()
-		if err := q.journal.flush(); err != nil {
-			t.Fatal(err)
+		var again bytes.Buffer
+		for _, r := range q.state() {
+			again.Write(encodeRecord(&r))
 		}
-		q.journal.close()
-		q, err = openQueue(path, "test", 10, quiet)
-		if err != nil || q.text() != before {
-			t.Errorf("written anew: %s, %v; before: %s", q.text(), err, before)
+		if got := read(again.Bytes()).text(); got != q.text() {
+			t.Errorf("written anew: %s; before: %s", got, q.text())
 		}
 	})
 }

@@ -92,12 +92,13 @@ func (s *httpSink) tried() int {
 
 // mailSink is a small SMTP server with STARTTLS and AUTH PLAIN.
 type mailSink struct {
-	addr   string
-	caFile string
-	mu     sync.Mutex
-	mails  []string
-	faults []string
-	silent bool // accepts and says nothing
+	addr     string
+	caFile   string
+	mu       sync.Mutex
+	mails    []string
+	faults   []string
+	silent   bool // accepts and says nothing
+	tolerant bool // clients that go wrong are what the test is about
 }
 
 const mailUser, mailPassword = "belfry", "tower"
@@ -133,7 +134,7 @@ func newMailSink(t *testing.T) *mailSink {
 		}
 		mu.Unlock()
 		wg.Wait()
-		if len(s.faults) > 0 {
+		if len(s.faults) > 0 && !s.tolerant {
 			t.Errorf("mail sink: %v", s.faults)
 		}
 	})
