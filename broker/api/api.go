@@ -88,6 +88,7 @@ type API struct {
 	sessions  *fetchSessions
 	producers producerIDs
 	brake     atomic.Pointer[string]
+	refused   atomic.Int64 // produce requests
 
 	closing context.Context // ends at Close: waiting fetches answer with what there is
 	close   context.CancelFunc
@@ -136,6 +137,9 @@ func (a *API) RefuseProduce(reason string) {
 	}
 	a.brake.Store(&reason)
 }
+
+// RefusedProduce gives how many produce requests the brake has refused, wholly or in part.
+func (a *API) RefusedProduce() int64 { return a.refused.Load() }
 
 // Serve dispatches one request of a connection; see wire.Handler.
 func (a *API) Serve(r *wire.Request) {

@@ -3,12 +3,16 @@ package api
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/wire"
 )
+
+// ownFeature begins the names of features that are none of a client's business.
+const ownFeature = "belfry."
 
 // apiVersions answers ApiVersions 0–4: what is served. A client that asked in a
 // version that is not served learns which are, in version 0 (KIP-511).
@@ -36,6 +40,9 @@ func (a *API) apiVersions(r *wire.Request) {
 	resp.FinalizedFeaturesEpoch = int64(img.Index())
 	features := img.Features()
 	for _, name := range slices.Sorted(maps.Keys(features)) {
+		if strings.HasPrefix(name, ownFeature) {
+			continue
+		}
 		s := kmsg.NewApiVersionsResponseSupportedFeature()
 		s.Name, s.MinVersion, s.MaxVersion = name, 1, features[name]
 		resp.SupportedFeatures = append(resp.SupportedFeatures, s)

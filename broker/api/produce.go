@@ -39,6 +39,9 @@ func (a *API) produce(r *wire.Request) {
 			c.partition(i, j, now, timeout)
 		}
 	}
+	if c.refused {
+		a.refused.Add(1)
+	}
 	c.release()
 }
 
@@ -50,6 +53,8 @@ type produceCall struct {
 	req  *kmsg.ProduceRequest
 	resp *kmsg.ProduceResponse
 	left atomic.Int32
+
+	refused bool // the brake refused a part of it; the dispatch's alone
 }
 
 // partition appends one partition's records and arranges for its acknowledgement.
@@ -65,6 +70,12 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 	}
 	counts := part.Stats()
 	counts.ProduceRequests.Add(1)
+	if reason := c.api.brake.Load(); reason != nil {
+		counts.RejectedBytes.Add(len(p.Records))
+		c.refused = true
+		c.fail(slot, part, refuse(kerr.KafkaStorageError, *reason))
+		return
+	}
 	b, info, err := c.api.admit(part, p.Records, c.req, now)
 	if err != nil {
 		c.fail(slot, part, err)
@@ -182,10 +193,6 @@ func (a *API) produceTo(name string, partition int32, req *kmsg.ProduceRequest) 
 // checked batches of magic 2, ready to be appended.
 func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest, now time.Time) ([]byte, record.Info, error) {
 	none := record.Info{}
-	if reason := a.brake.Load(); reason != nil {
-		part.Stats().RejectedBytes.Add(len(b))
-		return nil, none, refuse(kerr.KafkaStorageError, *reason)
-	}
 	if len(b) == 0 {
 		return nil, none, refuse(kerr.InvalidRecord, "the partition has no records in the request")
 	}
@@ -222,9 +229,9 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 
 // failedRecord gives the number of the record that a whole batch was refused for (KIP-467).
 func failedRecord(err error) (int32, bool) {
-	var one interface{ RecordIndex() int32 }
+	var one *record.RecordError
 	if errors.As(err, &one) {
-		return one.RecordIndex(), true
+		return one.Index, true
 	}
 	return 0, false
 }

@@ -270,6 +270,9 @@ func TestBrake(t *testing.T) {
 	if rejected == 0 {
 		t.Error("refused bytes are not counted")
 	}
+	if n := node.RefusedProduce(); n != 1 {
+		t.Errorf("%d refused requests are counted, want 1", n)
+	}
 	node.RefuseProduce("")
 	code(t, try(c, "braked", batchOf("x", 1000)).ErrorCode, nil)
 }

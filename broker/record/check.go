@@ -118,24 +118,13 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	for i := int32(0); i < h.Count; i++ {
 		f, err := w.record()
 		if err != nil {
-			return 0, false, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)
-		}
-		if f.delta != int64(i) {
-			return 0, false, fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)
-		}
-		if f.nullKey {
-			nullKey = true
-			if l.NoNullKeys {
-				return 0, false, fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)
-			}
+			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)}
 		}
 		ts := h.FirstTimestamp + f.timestamp
-		if (ts < h.FirstTimestamp) != (f.timestamp < 0) {
-			return 0, false, fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)
+		if err := h.judgeRecord(int64(i), f, ts, l); err != nil {
+			return 0, false, &RecordError{Index: i, Err: err}
 		}
-		if err := l.judgeTime(ts); err != nil {
-			return 0, false, err
-		}
+		nullKey = nullKey || f.nullKey
 		top = max(top, ts)
 	}
 	end, err := w.end()
@@ -145,15 +134,29 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	return top, nullKey, err
 }
 
+// judgeRecord checks the record with number i and timestamp ts.
+func (h *Header) judgeRecord(i int64, f fields, ts int64, l *Limits) error {
+	switch {
+	case f.delta != i:
+		return fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)
+	case f.nullKey && l.NoNullKeys:
+		return fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)
+	case (ts < h.FirstTimestamp) != (f.timestamp < 0):
+		return fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)
+	}
+	return l.judgeTime(ts)
+}
+
 func (l *Limits) judgeTime(ts int64) error {
 	if l.LogAppendTime || ts == NoTimestamp {
 		return nil
 	}
 	// Why unsigned: the difference of two int64 may need 64 bits.
-	late := ts > l.Now && l.MaxAfter > 0 && uint64(ts)-uint64(l.Now) > uint64(l.MaxAfter)
-	early := ts < l.Now && l.MaxBefore > 0 && uint64(l.Now)-uint64(ts) > uint64(l.MaxBefore)
-	if late || early {
-		return fmt.Errorf("cannot take timestamp %d at %d: %w", ts, l.Now, ErrTimestamp)
+	if ahead := uint64(ts) - uint64(l.Now); ts > l.Now && l.MaxAfter > 0 && ahead > uint64(l.MaxAfter) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms ahead of the broker's clock, the limit message.timestamp.after.max.ms is %d; set the producer's clock right or raise the limit: %w", ts, ahead, l.MaxAfter, ErrTimestamp)
+	}
+	if behind := uint64(l.Now) - uint64(ts); ts < l.Now && l.MaxBefore > 0 && behind > uint64(l.MaxBefore) {
+		return fmt.Errorf("cannot take timestamp %d: it is %d ms behind the broker's clock, the limit message.timestamp.before.max.ms is %d; send newer messages or raise the limit: %w", ts, behind, l.MaxBefore, ErrTimestamp)
 	}
 	return nil
 }

@@ -103,6 +103,9 @@ func (d *directory) remove(name string) error {
 
 // close lets go of the directory.
 func (d *directory) close() {
+	if d.disk == nil {
+		return // it could not be opened
+	}
 	d.reserve.close()
 	if d.lock != nil {
 		_ = d.lock.Close()

@@ -18,7 +18,11 @@ const (
 
 // accept takes connections of one listener until ctx ends. connCtx is theirs.
 func (s *Server) accept(ctx, connCtx context.Context, l Listener) error {
-	count := s.listenerStats(l)
+	counts := s.o.Stats
+	if l.Internal {
+		counts = nil
+	}
+	count := counts.Listener(l.Name, l.Public)
 	refusals := rate{every: logEvery}
 	pause := acceptPause
 	for {
@@ -81,6 +85,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, l Listener, count *stat
 	switch {
 	case s.mu.draining:
 		return nil, errShutdown
+	case l.Internal:
 	case total > 0 && len(s.mu.conns) >= total:
 		return nil, fmt.Errorf("%d connections are open", total)
 	case perIP > 0 && s.mu.perIP[ip] >= perIP:
@@ -133,20 +138,3 @@ func (r *rate) note(now time.Time) (n int, ok bool) {
 	n, r.n, r.last = r.n, 0, now
 	return n, true
 }
-
-func (s *Server) listenerStats(l Listener) *stats.Listener {
-	if s.o.Stats == nil {
-		return &stats.Listener{Connections: nowhere{}, Accepted: nowhereCounter{}, Refused: nowhereCounter{}, BytesIn: nowhereCounter{}, BytesOut: nowhereCounter{}}
-	}
-	return s.o.Stats.Listener(l.Name, l.Public)
-}
-
-// nowhere is a gauge that nobody reads.
-type nowhere struct{}
-
-func (nowhere) Add(float64) {}
-func (nowhere) Set(float64) {}
-
-type nowhereCounter struct{}
-
-func (nowhereCounter) Add(int) {}
