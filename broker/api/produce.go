@@ -88,7 +88,7 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 		return
 	}
 	if !got.Duplicate {
-		counts.BytesIn.Add(len(b))
+		counts.BytesIn.Add(len(p.Records))
 		counts.MessagesIn.Add(info.Records)
 	}
 	slot.BaseOffset, slot.LogStartOffset, slot.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
@@ -196,6 +196,8 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	if len(b) == 0 {
 		return nil, none, refuse(kerr.InvalidRecord, "the partition has no records in the request")
 	}
+	a.heavy <- struct{}{}
+	defer func() { <-a.heavy }()
 	b, err := modern(b, req.Version)
 	if err != nil {
 		return nil, none, err
