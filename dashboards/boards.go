@@ -95,10 +95,14 @@ func groupVariable() variable {
 // asked is a variable whose values a query gives. With several of them "All" is a pattern, not a list of all names.
 func asked(name, label, ask string, several bool) variable {
 	ask = scopes(ask)
+	order := 5 // Grafana: by name
+	if name == "broker" {
+		order = 3 // by number
+	}
 	v := variable{
 		Name: name, Label: label, Type: "query", Definition: ask, Datasource: dataSource(),
 		Query:   variableQuery{Query: ask, RefID: "variable_" + name},
-		Refresh: 2, Sort: 7, Multi: several, IncludeAll: several,
+		Refresh: 2, Sort: order, Multi: several, IncludeAll: several,
 	}
 	if several {
 		v.AllValue, v.Current = ".+", current{Text: "All", Value: "$__all"}

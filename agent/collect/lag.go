@@ -70,7 +70,8 @@ type lagResult struct {
 // lagSamples gives what every group has consumed and has still to consume.
 //
 // A group that committed nothing for a partition has no series there: nobody
-// knows where it will begin. What it committed for a topic that is gone is not
+// knows where it will begin. One that never committed and has no member has none
+// at all. What it committed for a topic that is gone is not
 // shown either.
 func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResult {
 	var r lagResult
@@ -79,7 +80,8 @@ func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResul
 	for _, g := range state.Groups {
 		shown := show(g.Name)
 		labels := metric.Labels(metric.LabelGroup, g.Name)
-		s.addIf(shown && g.Members >= 0, metric.GroupMembers, float64(g.Members), labels)
+		exists := g.Members > 0 || len(g.Commits) > 0 || !g.Known
+		s.addIf(shown && exists && g.Members >= 0, metric.GroupMembers, float64(g.Members), labels)
 		if !g.Known {
 			all.incomplete = true
 			continue

@@ -112,6 +112,7 @@ type Guard struct {
 	acted     chan act
 	tell      chan func(context.Context)
 	probeTook time.Duration
+	trouble   string // why the last deletion freed nothing or not enough, as it was told
 }
 
 // order is a change of settings on its way to the loop.

@@ -28,7 +28,8 @@ type volume struct {
 	tasks    []string
 	hang     chan struct{} // not nil: Usage hangs until it is closed
 	stuck    chan struct{} // not nil: FreeOldest hangs until it or the context ends
-	fail     error
+	fail     error         // of Usage
+	broken   error         // of FreeOldest
 }
 
 func (v *volume) Usage() (int64, int64, float64, error) {
@@ -64,6 +65,9 @@ func (v *volume) FreeOldest(ctx context.Context, bytes int64) (int64, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.broken != nil {
+		return 0, v.broken
+	}
 	v.asked = append(v.asked, bytes)
 	freed := min(bytes, v.held)
 	v.held -= freed
@@ -201,6 +205,21 @@ func TestDeleteWithNothingLeft(t *testing.T) {
 				t.Error("produce still refused")
 			}
 			wantValue(t, g, exhaustedID, "", 0)
+		})
+	})
+}
+
+func TestDeletionThatFailsIsCountedAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &volume{used: 960, total: 1000, held: 500, broken: errors.New("input/output error")}
+		g := v.guard(t, Settings{Policy: Delete})
+		running(t, g, func() {
+			after(11 * time.Second)
+			wantValue(t, g, failuresID, "", 3)
+			wantValue(t, g, exhaustedID, "", 0)
+			if got := v.kinds(); !slices.Equal(got, []Kind{Deleted}) || v.events[0].Err == "" {
+				t.Errorf("events %v", v.events)
+			}
 		})
 	})
 }

@@ -172,7 +172,11 @@ func (g *Guard) take(p probe) Decision {
 	g.trend.Add(p.reading)
 	g.now.Checked, g.now.Percent = p.reading.At, p.reading.Percent
 	g.now.Used, g.now.Total = p.reading.Used, p.reading.Total
-	return g.perform(g.machine.Observe(p.reading))
+	d := g.machine.Observe(p.reading)
+	if !g.machine.Above() {
+		g.trouble = ""
+	}
+	return g.perform(d)
 }
 
 // missed notes that the disk could not be read.
@@ -231,8 +235,15 @@ func (g *Guard) act(ctx context.Context, percent float64) {
 func (g *Guard) finish(a act) {
 	at := time.Now()
 	g.acting, g.now.Deleting = false, false
-	g.machine.Acted(a.freed, at)
-	first := !g.now.Exhausted
+	g.machine.Acted(a.freed, a.err != nil, at)
+	trouble := ""
+	if a.err != nil {
+		trouble = a.err.Error()
+	} else if a.freed <= 0 {
+		trouble = "nothing left"
+	}
+	news := trouble != g.trouble
+	g.trouble = trouble
 	g.now.Exhausted = g.machine.Exhausted()
 	g.now.lastAct = at
 	if a.err != nil {
@@ -242,13 +253,14 @@ func (g *Guard) finish(a act) {
 		g.now.Deletions++
 		g.now.DeletedBytes += a.freed
 	}
-	if a.freed > 0 || a.err != nil || first { // a disk that others filled is told once, not every check
+	if a.freed > 0 || news { // a disk that others filled is told once, not every check
 		e := Event{Kind: Deleted, Bytes: a.freed, Percent: a.percent, Text: fmt.Sprintf("deleted the oldest %d bytes of message data", a.freed)}
-		if a.freed == 0 {
-			e.Text = "nothing is left to delete, and the disk is above the threshold"
-		}
-		if a.err != nil {
+		switch {
+		case a.err != nil:
 			e.Err = a.err.Error()
+			e.Text = fmt.Sprintf("deleted the oldest %d bytes of message data, then could not go on", a.freed)
+		case a.freed == 0:
+			e.Text = "nothing is left to delete, and the disk is above the threshold"
 		}
 		g.event(e)
 	}
@@ -281,7 +293,7 @@ func (g *Guard) reconfigure() Decision {
 
 // pause is the time to the next look.
 func (g *Guard) pause() time.Duration {
-	if g.refuse || g.now.ProbeFailed || g.now.Exhausted {
+	if g.refuse || g.now.ProbeFailed || g.machine.Idle() {
 		return g.settings.Interval
 	}
 	until, filling := g.forecast()

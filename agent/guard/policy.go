@@ -23,7 +23,7 @@ func ParsePolicy(name string) (Policy, error) {
 	return "", fmt.Errorf("cannot use capacity policy %q: must be %q or %q", name, Delete, Reject)
 }
 
-// fullPercent is where produce is refused under Delete too, once there is nothing left to delete.
+// fullPercent is where produce is refused under Delete too, once there is nothing left to delete or deleting fails.
 // Why: without it the disk runs to 0 bytes, where produce fails anyway, but offset commits and metadata with it.
 const fullPercent = 99
 
@@ -60,7 +60,8 @@ type Machine struct {
 	before    int64     // bytes used when it was ordered
 	freed     int64     // what it said it freed
 	notBefore time.Time // no further deletion before, unless the space has come back
-	exhausted bool      // the last deletion found nothing to delete
+	exhausted bool      // the last deletion freed nothing: nothing is left
+	failed    bool      // … or it could not
 }
 
 // NewMachine makes a machine that has seen nothing yet.
@@ -84,7 +85,7 @@ func (m *Machine) Unknown() Decision {
 // Configure puts other limits in force and decides again by the last reading.
 func (m *Machine) Configure(l Limits, at time.Time) Decision {
 	if l.Policy != m.limits.Policy {
-		m.exhausted = false
+		m.exhausted, m.failed = false, false
 	}
 	m.limits = l
 	if !m.known {
@@ -93,10 +94,10 @@ func (m *Machine) Configure(l Limits, at time.Time) Decision {
 	return m.decide(at)
 }
 
-// Acted reports the end of an ordered deletion.
-func (m *Machine) Acted(freed int64, at time.Time) {
+// Acted reports the end of an ordered deletion; failed tells that it could not delete all it wanted.
+func (m *Machine) Acted(freed int64, failed bool, at time.Time) {
 	m.deleting, m.freed = false, freed
-	m.exhausted = freed <= 0
+	m.exhausted, m.failed = freed <= 0 && !failed, freed <= 0 && failed
 	m.notBefore = at.Add(m.limits.Pace)
 }
 
@@ -104,13 +105,16 @@ func (m *Machine) Acted(freed int64, at time.Time) {
 func (m *Machine) Refusing() bool  { return m.refusing }
 func (m *Machine) Exhausted() bool { return m.exhausted }
 
+// Idle tells whether the last deletion freed nothing, so that looking often serves no one.
+func (m *Machine) Idle() bool { return m.exhausted || m.failed }
+
 // Above tells whether the last reading was at or above the threshold.
 func (m *Machine) Above() bool { return m.last.Percent >= m.limits.Threshold }
 
 func (m *Machine) decide(at time.Time) Decision {
 	above := m.Above()
 	if !above {
-		m.exhausted = false
+		m.exhausted, m.failed = false, false
 	}
 	switch m.limits.Policy {
 	case Reject:
@@ -121,7 +125,7 @@ func (m *Machine) decide(at time.Time) Decision {
 		}
 		return Decision{Refuse: m.refusing, Reason: m.reason()}
 	case Delete:
-		m.refusing = m.exhausted && m.last.Percent >= fullPercent
+		m.refusing = (m.exhausted || m.failed) && m.last.Percent >= fullPercent
 		d := Decision{Refuse: m.refusing, Reason: m.reason(), Delete: above && m.mayDelete(at)}
 		if d.Delete {
 			m.deleting, m.before = true, m.last.Used
@@ -150,6 +154,8 @@ func (m *Machine) reason() string {
 		return ""
 	}
 	switch {
+	case m.limits.Policy == Delete && m.failed:
+		return fmt.Sprintf("disk usage is at or above %d %% and old data cannot be deleted", fullPercent)
 	case m.limits.Policy == Delete:
 		return fmt.Sprintf("disk usage is at or above %d %% and nothing is left to delete", fullPercent)
 	case m.last.Total == 0:

@@ -49,7 +49,7 @@ func step(t *testing.T, m **Machine, words []string) (d Decision, decided bool) 
 	case "restore":
 		(*m).Restore(words[1] == "refusing")
 	case "acted":
-		(*m).Acted(int64(figure(t, words[2])*10), instant(t, words[1]))
+		(*m).Acted(int64(figure(t, words[2])*10), len(words) > 3, instant(t, words[1]))
 	case "unknown":
 		return (*m).Unknown(), true
 	case "at":
@@ -119,7 +119,7 @@ func FuzzPolicy(f *testing.F) {
 				}
 			case 1:
 				if running {
-					m.Acted(int64(arg), at)
+					m.Acted(int64(arg), arg%3 == 0, at)
 					running = false
 				}
 			case 2:

@@ -7,7 +7,7 @@ import (
 
 // Settings of a guard. The zero value of a field means its default.
 type Settings struct {
-	Policy     Policy        // default Delete; may change at run time
+	Policy     Policy        // default Reject; may change at run time
 	Threshold  float64       // percent of the disk in use at which the policy acts; default 95, above 0, at most 100; may change at run time
 	Hysteresis float64       // points below Threshold where a refusal ends; default 5, below Threshold
 	Share      float64       // share of the broker's message data that one deletion frees; default 0.10, above 0, at most 1
@@ -27,7 +27,7 @@ const (
 )
 
 // floorInterval is the shortest pause between two looks. A look that takes long stretches it (see probeShare).
-const floorInterval = 100 * time.Millisecond
+const floorInterval = 20 * time.Millisecond
 
 // probeShare bounds the share of time spent looking: a look that took 50 ms is followed by a pause of at least 500 ms.
 // Why: with a logical volume size a look may mean walking the data directories.
@@ -35,7 +35,7 @@ const probeShare = 10
 
 func (s Settings) filled() Settings {
 	if s.Policy == "" {
-		s.Policy = Delete
+		s.Policy = Reject
 	}
 	if s.Threshold == 0 {
 		s.Threshold = defaultThreshold

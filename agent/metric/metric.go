@@ -49,14 +49,17 @@ func (s Sample) Label(name string) string {
 	return ""
 }
 
-// Labels makes a sorted label set of name, value, name, value ….
+// Labels makes a sorted label set of name, value, name, value …. A label without a
+// value is none, as in Prometheus.
 func Labels(pairs ...string) []Label {
 	if len(pairs)%2 != 0 {
 		panic("BUG: a label without a value")
 	}
 	set := make([]Label, 0, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
-		set = append(set, Label{Name: pairs[i], Value: pairs[i+1]})
+		if pairs[i+1] != "" {
+			set = append(set, Label{Name: pairs[i], Value: pairs[i+1]})
+		}
 	}
 	slices.SortFunc(set, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
 	return set

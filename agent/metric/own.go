@@ -21,6 +21,7 @@ const (
 	CollectorSeconds          ID = "belfry_collector_duration_seconds"
 	OpenFilesUsage            ID = "belfry_open_files_usage"
 	PartRestarts              ID = "belfry_agent_restarts_total"
+	PartSkips                 ID = "belfry_agent_skipped_total"
 
 	Alarms     ID = "belfry_alarms"
 	AlarmState ID = "belfry_alarm_state"
@@ -65,6 +66,7 @@ func ownMetrics() []Metric {
 		{ID: CollectorSeconds, Help: "Time that the collector took in the last period.", Unit: "s", Labels: []string{LabelCollector, LabelBroker}},
 		{ID: OpenFilesUsage, Help: "Open file descriptors of the process against its limit.", Unit: "%", Max: 100, Labels: b},
 		{ID: PartRestarts, Help: "Times that a part of the agent failed and was started again.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
+		{ID: PartSkips, Help: "Snapshots that a part of the agent was too busy to take.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
 	}
 	rows = append(rows, guardMetrics(b)...)
 	return in(GroupOwn, append(rows, alarmMetrics(b)...))

@@ -147,7 +147,8 @@ func (c *Coordinator) leadLocked(t *metadata.Topic) (closed []*host) {
 			continue
 		}
 		h := newHost(n, p.LeaderEpoch)
-		h.open, h.now, h.logger, h.fresh = c.open, c.o.Now, c.o.Logger, c.newShard
+		h.open, h.now, h.fresh = c.open, c.o.Now, c.newShard
+		h.logger = c.o.Logger.With("partition", topic.Partition{Topic: topic.ConsumerOffsets, Partition: n}.String())
 		c.mu.hosts[n] = h
 		c.mu.starting = append(c.mu.starting, h)
 	}

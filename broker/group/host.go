@@ -139,7 +139,7 @@ func (h *host) run(ctx context.Context) {
 		if lost(err) || ctx.Err() != nil {
 			break
 		}
-		h.logger.Error("cannot serve groups, trying again", "partition", h.partition, "error", err)
+		h.logger.Error("cannot serve groups, trying again", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryLoad):

@@ -243,7 +243,7 @@ func (j *Journal) load(ctx context.Context) error {
 		}
 		at = next
 	}
-	j.logger.Info("journal loaded", "end", int64(end), "records", records, "took", j.now().Sub(began))
+	j.logger.Debug("journal loaded", "end", int64(end), "records", records, "took", j.now().Sub(began))
 	return nil
 }
 

@@ -254,3 +254,12 @@ func BenchmarkCheck(b *testing.B) {
 		})
 	}
 }
+
+func TestCheckNamesTheRecord(t *testing.T) {
+	batch := build(t, record.Gzip, []record.Record{{Key: []byte("a")}, {Key: []byte("b")}, {Value: []byte("no key")}})
+	_, err := record.Check(batch, record.Limits{NoNullKeys: true})
+	var one *record.RecordError
+	if !errors.As(err, &one) || one.RecordIndex() != 2 {
+		t.Errorf("%v", err)
+	}
+}

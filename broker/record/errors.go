@@ -12,14 +12,16 @@ var (
 	ErrTimestamp = errors.New("timestamp is out of bounds")        // INVALID_TIMESTAMP
 )
 
-// RecordError says which record a batch was refused for.
+// RecordError is a refusal of Check for the sake of one sound record; malformed ones refuse the whole batch.
 type RecordError struct {
-	Index int32 // within the batch
-	Err   error
+	Index int32 // of the record in its batch
+	Err   error // one of the above, with the reason
 }
 
-// Error implements error.
 func (e *RecordError) Error() string { return e.Err.Error() }
 
-// Unwrap implements errors.Unwrap.
+// Unwrap gives the reason.
 func (e *RecordError) Unwrap() error { return e.Err }
+
+// RecordIndex gives the number of the record in its batch (KIP-467).
+func (e *RecordError) RecordIndex() int32 { return e.Index }

@@ -94,7 +94,7 @@ func TestWritesLikeJava(t *testing.T) {
 	}
 }
 
-// TestReadsLibrdkafka reads batches of librdkafka 2.0.2 (its snappy has no framing, its zstd no content size).
+// TestReadsLibrdkafka reads batches of librdkafka 2.0.2; its snappy has no framing.
 func TestReadsLibrdkafka(t *testing.T) {
 	for _, c := range codecs[1:] {
 		b := golden(t, fmt.Sprintf("librdkafka-%s.bin", c))

@@ -144,9 +144,12 @@ const maxVarint = 10 // bytes of a 64-bit number
 // varint reads one zig-zag number; n ≤ 0 when b does not hold one.
 func varint(b []byte) (v int64, n int) {
 	if len(b) > 0 && b[0] < 0x80 {
-		u := uint64(b[0])
-		return int64(u>>1) ^ -int64(u&1), 1
+		return int64(b[0]>>1) ^ -int64(b[0]&1), 1
 	}
+	return longVarint(b) // apart, so that the usual case is compiled into the caller
+}
+
+func longVarint(b []byte) (v int64, n int) {
 	var u uint64
 	for i := 0; i < len(b) && i < maxVarint; i++ {
 		c := b[i]

@@ -18,7 +18,7 @@ const (
 
 // accept takes connections of one listener until ctx ends. connCtx is theirs.
 func (s *Server) accept(ctx, connCtx context.Context, l Listener) error {
-	count := s.listenerStats(l)
+	count := s.o.Stats.Listener(l.Name, l.Public)
 	refusals := rate{every: logEvery}
 	pause := acceptPause
 	for {
@@ -133,20 +133,3 @@ func (r *rate) note(now time.Time) (n int, ok bool) {
 	n, r.n, r.last = r.n, 0, now
 	return n, true
 }
-
-func (s *Server) listenerStats(l Listener) *stats.Listener {
-	if s.o.Stats == nil {
-		return &stats.Listener{Connections: nowhere{}, Accepted: nowhereCounter{}, Refused: nowhereCounter{}, BytesIn: nowhereCounter{}, BytesOut: nowhereCounter{}}
-	}
-	return s.o.Stats.Listener(l.Name, l.Public)
-}
-
-// nowhere is a gauge that nobody reads.
-type nowhere struct{}
-
-func (nowhere) Add(float64) {}
-func (nowhere) Set(float64) {}
-
-type nowhereCounter struct{}
-
-func (nowhereCounter) Add(int) {}

@@ -77,13 +77,11 @@ func (c *conn) send(out *sender, batch []*Request) error {
 	}
 	now := time.Now()
 	c.lastWrite.Store(now.UnixNano())
-	if s := c.server.o.Stats; s != nil {
-		for _, r := range batch {
-			if r.response.kind == responseDrop {
-				break
-			}
-			s.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
+	for _, r := range batch {
+		if r.response.kind == responseDrop {
+			break
 		}
+		c.server.o.Stats.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
 	}
 	return dropped
 }

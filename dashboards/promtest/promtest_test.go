@@ -98,6 +98,7 @@ func serve(t *testing.T, e *exporter) *promtest.Prometheus {
 var filled = dashboards.Values{Instance: instance, Broker: ".+", Topic: ".+", Group: ".+", Interval: "30s"}
 
 func TestEveryQueryOfEveryBoardGivesNumbers(t *testing.T) {
+	t.Parallel() // Prometheus looks for targets only every 5 s
 	p := serve(t, &exporter{})
 	for _, q := range dashboards.Queries(filled) {
 		switch ok, err := p.Answers(q.Expr); {
@@ -111,6 +112,7 @@ func TestEveryQueryOfEveryBoardGivesNumbers(t *testing.T) {
 
 // The test above must be able to fail: without a metric its query gives nothing.
 func TestAMissingMetricIsNoticed(t *testing.T) {
+	t.Parallel()
 	p := serve(t, &exporter{without: map[metric.ID]bool{metric.BrokerCPUUsage: true}})
 	missing := 0
 	for _, q := range dashboards.Queries(filled) {

@@ -104,18 +104,21 @@ def resume():
 
 def seek():
     """offsets_for_times finds the first message at or after a time."""
+    topic = TOPIC + "-seek"
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
+        future.result(LIMIT)
     c = consumer({"group.id": GROUP + "-seek"})
     p = Producer({"bootstrap.servers": BOOTSTRAP})
     base = int(time.time() * 1000) - 100_000
-    start = c.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=LIMIT)[1]
     for i in range(10):
-        p.produce(TOPIC, value=f"t{i}", partition=0, timestamp=base + i * 1000)
+        p.produce(topic, value=f"t{i}", partition=0, timestamp=base + i * 1000)
         p.flush(LIMIT)
-    found = c.offsets_for_times([TopicPartition(TOPIC, 0, base + 4500)], timeout=LIMIT)[0].offset
-    c.assign([TopicPartition(TOPIC, 0, found)])
+    found = c.offsets_for_times([TopicPartition(topic, 0, base + 4500)], timeout=LIMIT)[0].offset
+    c.assign([TopicPartition(topic, 0, found)])
     m = c.poll(LIMIT)
     c.close()
-    return {"found": found - start, "value": m.value().decode()}
+    return {"found": found, "value": m.value().decode()}
 
 
 print(json.dumps({"create": create, "produce": produce, "group": group, "resume": resume, "seek": seek}[STEP]()))

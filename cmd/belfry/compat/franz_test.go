@@ -15,7 +15,8 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
-// largest is the largest record batch that a topic takes by default.
+// largest is the largest message that a topic takes by default.
+// Source: product specification, "Compatibility".
 const largest = 10_485_760
 
 func franz(t *testing.T, n *nodetest.Node, opts ...kgo.Opt) *kgo.Client {
@@ -169,36 +170,14 @@ func franzSeek(ctx context.Context, t *testing.T, n *nodetest.Node, adm *kadm.Cl
 	}
 }
 
-// batchOf gives the size of a batch that holds one record of n bytes, no key, no headers:
-// 61 bytes of batch header and the record's own fields.
-// Source: Kafka protocol, "Record Batch".
-func batchOf(n int) int {
-	varint := func(v int) int {
-		u, size := uint64(v)<<1, 1
-		for ; u >= 0x80; u >>= 7 {
-			size++
-		}
-		return size
-	}
-	body := 1 + 1 + 1 + 1 + varint(n) + n + 1 // attributes, time delta, offset delta, null key, value, no headers
-	return 61 + varint(body) + body
-}
-
 func franzLarge(ctx context.Context, t *testing.T, n *nodetest.Node) {
 	t.Helper()
 	c := franz(t, n, kgo.DefaultProduceTopic("franz"), kgo.ProducerBatchMaxBytes(2*largest), kgo.BrokerMaxWriteBytes(4*largest), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedBytes(8*largest))
-	size := largest
-	for batchOf(size) > largest {
-		size--
+	if err := c.ProduceSync(ctx, &kgo.Record{Value: make([]byte, largest)}).FirstErr(); err != nil {
+		t.Errorf("a message of exactly %d bytes was refused: %v", largest, err)
 	}
-	if batchOf(size) != largest {
-		t.Fatalf("no record makes a batch of exactly %d bytes", largest)
-	}
-	if err := c.ProduceSync(ctx, &kgo.Record{Value: make([]byte, size)}).FirstErr(); err != nil {
-		t.Errorf("a batch of exactly %d bytes was refused: %v", largest, err)
-	}
-	err := c.ProduceSync(ctx, &kgo.Record{Value: make([]byte, size+1)}).FirstErr()
+	err := c.ProduceSync(ctx, &kgo.Record{Value: make([]byte, largest+1)}).FirstErr()
 	if !errors.Is(err, kerr.MessageTooLarge) {
-		t.Errorf("a batch of %d bytes: got %v, want MESSAGE_TOO_LARGE", largest+1, err)
+		t.Errorf("a message of %d bytes: got %v, want MESSAGE_TOO_LARGE", largest+1, err)
 	}
 }

@@ -45,6 +45,14 @@ func (k tools) args(tool string, args []string) []string {
 	return append([]string{"-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dlog4j2.level=WARN", "-cp", filepath.Join(k.jars, "*"), k.class[tool]}, args...)
 }
 
+// option gives the name that an option has in this release.
+func (k tools) option(old, now string) string {
+	if k.old {
+		return old
+	}
+	return now
+}
+
 // run is one tool with the bootstrap server that has to succeed.
 func (k tools) run(stdin, tool string, args ...string) string {
 	k.t.Helper()
@@ -95,12 +103,14 @@ func (k tools) produceAndConsume(n *nodetest.Node, topic string) []string {
 		for i := range 20 {
 			lines = append(lines, fmt.Sprintf("%s-%d:value %s %d", codec, i, codec, i))
 		}
-		k.run(strings.Join(lines, "\n")+"\n", "console-producer", "--topic", topic, "--compression-codec", codec, "--property", "parse.key=true", "--property", "key.separator=:", "--request-required-acks", "all")
+		property := k.option("--property", "--reader-property")
+		k.run(strings.Join(lines, "\n")+"\n", "console-producer", "--topic", topic, "--compression-codec", codec, property, "parse.key=true", property, "key.separator=:", "--request-required-acks", "all")
 		all = append(all, lines...)
 	}
 	n.Kill()
 	n.Restart()
-	out := k.run("", "console-consumer", "--topic", topic, "--group", "readers", "--from-beginning", "--max-messages", fmt.Sprint(len(all)), "--timeout-ms", "60000", "--property", "print.key=true", "--property", "key.separator=:")
+	property := k.option("--property", "--formatter-property")
+	out := k.run("", "console-consumer", "--topic", topic, "--group", "readers", "--from-beginning", "--max-messages", fmt.Sprint(len(all)), "--timeout-ms", "60000", property, "print.key=true", property, "key.separator=:")
 	got := strings.Split(strings.TrimSpace(out), "\n")
 	slices.Sort(got)
 	want := slices.Sorted(slices.Values(all))

@@ -56,7 +56,7 @@ func (l *ledger) produce(ctx context.Context, t *testing.T, seed, name string, o
 		r := &kgo.Record{Value: append([]byte(value+" "), bytes.Repeat([]byte{byte('a' + i%26)}, 200+i%800)...)}
 		c.Produce(ctx, r, func(r *kgo.Record, err error) {
 			if err != nil {
-				if !errors.Is(err, context.Canceled) {
+				if !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
 					t.Logf("%s: %v", value, err)
 				}
 				return

@@ -1,0 +1,238 @@
+package group
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/topic"
+)
+
+// stage is a shard with everything around it made up: a clock that stands still, a journal
+// that commits at once, when told to, or never, IDs that count.
+type stage struct {
+	t        *testing.T
+	shard    *shard
+	now      time.Time
+	settings limits
+	topics   map[string]bool
+	ids      int
+
+	committed []record.Record
+	waiting   []entry
+	held      bool
+	failed    int // group writes that the journal refused since the last restart
+}
+
+type entry struct {
+	records []record.Record
+	done    func(error)
+}
+
+var errJournal = errors.New("the journal is gone")
+
+func newStage(t *testing.T) *stage {
+	st := &stage{
+		t: t, now: time.UnixMilli(1_000_000_000_000),
+		topics: map[string]bool{"t": true, "u": true},
+		settings: limits{
+			minSession: 6 * time.Second, maxSession: 30 * time.Minute, maxSize: 1000,
+			offsetMetadata: 4096, retention: 14 * 24 * time.Hour, expiryInterval: 10 * time.Minute,
+		},
+	}
+	st.restart()
+	return st
+}
+
+func (st *stage) empty() *shard {
+	s := newShard()
+	s.now = st.now
+	s.logger = slog.New(slog.DiscardHandler)
+	s.limits = func() limits { return st.settings }
+	s.newID = func() string { st.ids++; return strconv.Itoa(st.ids) }
+	s.exists = func(p topic.Partition) bool { return st.topics[p.Topic] && p.Partition >= 0 && p.Partition < 10 }
+	s.append = func(rs []record.Record, done func(error)) error {
+		if st.shard != s {
+			return errJournal
+		}
+		// What goes in must not change when the request's frame is used again.
+		st.waiting = append(st.waiting, entry{rs, done})
+		return nil
+	}
+	return s
+}
+
+// do runs a request and whatever it sets going.
+func (st *stage) do(f func(*shard)) {
+	st.shard.now = st.now
+	f(st.shard)
+	st.settle()
+}
+
+// settle commits what may be committed and runs what was put off.
+func (st *stage) settle() {
+	for {
+		for _, f := range st.shard.take() {
+			f()
+		}
+		if st.held || len(st.waiting) == 0 {
+			return
+		}
+		st.commitOne()
+	}
+}
+
+func (st *stage) commitOne() {
+	e := st.waiting[0]
+	st.waiting = st.waiting[1:]
+	for _, r := range e.records {
+		st.committed = append(st.committed, r)
+		if err := st.shard.replay(r); err != nil {
+			st.t.Fatal(err)
+		}
+	}
+	e.done(nil)
+}
+
+// journal holds commits back, lets them go on, or refuses those that wait.
+func (st *stage) journal(what string) {
+	switch what {
+	case "hold":
+		st.held = true
+	case "go":
+		st.held = false
+	case "fail":
+		waiting := st.waiting
+		st.waiting = nil
+		for _, e := range waiting {
+			st.failed++
+			e.done(errJournal)
+		}
+	default:
+		st.t.Fatalf("no journal %q", what)
+	}
+	st.settle()
+}
+
+// advance lets time pass, ringing each alarm when it is due.
+func (st *stage) advance(d time.Duration) {
+	end := st.now.Add(d)
+	for {
+		next, ok := st.shard.alarms.next()
+		if !ok || next.After(end) {
+			break
+		}
+		if next.After(st.now) {
+			st.now = next
+		}
+		st.do((*shard).ring)
+	}
+	st.now = end
+	st.shard.now = end
+}
+
+// replayed gives what the log alone gives.
+func (st *stage) replayed() *shard {
+	s := st.empty()
+	for _, r := range st.committed {
+		if err := s.replay(r); err != nil {
+			st.t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// restart is kill -9: nobody who waits is answered, the state comes from the log.
+func (st *stage) restart() {
+	st.waiting, st.failed = nil, 0
+	s := st.replayed()
+	st.shard = s
+	st.do((*shard).loaded)
+}
+
+func (st *stage) deleteTopic(name string) {
+	delete(st.topics, name)
+	st.do(func(s *shard) { s.dropOffsets(func(p topic.Partition) bool { return p.Topic == name }) })
+}
+
+// check holds the invariants: what is served equals a replay, and what is alive fits
+// together.
+func (st *stage) check() {
+	st.t.Helper()
+	again := st.replayed()
+	for id, g := range st.shard.groups {
+		st.checkGroup(g)
+		r := again.groups[id]
+		if r == nil {
+			if len(g.offsets) > 0 || g.stored != nil {
+				st.t.Fatalf("group %s is served and not in the log", id)
+			}
+			continue
+		}
+		if !maps.Equal(g.offsets, r.offsets) {
+			st.t.Fatalf("group %s serves offsets %v, the log gives %v", id, g.offsets, r.offsets)
+		}
+		if !reflect.DeepEqual(g.stored, r.stored) {
+			st.t.Fatalf("group %s has stored %s, the log gives %s", id, storedText(g.stored), storedText(r.stored))
+		}
+		settled := g.writing == 0 && st.failed == 0 && (g.state == stable || g.state == empty && g.generation > 0)
+		if settled && !bytes.Equal(g.value().AppendTo(nil), storedBytes(r.stored)) {
+			st.t.Fatalf("group %s lives as %s, the log gives %s", id, storedText(g.value()), storedText(r.stored))
+		}
+	}
+	for id := range again.groups {
+		if st.shard.groups[id] == nil {
+			st.t.Fatalf("group %s is in the log and not served", id)
+		}
+	}
+}
+
+func storedBytes(v *kmsg.GroupMetadataValue) []byte {
+	if v == nil {
+		return nil
+	}
+	return v.AppendTo(nil)
+}
+
+func (st *stage) checkGroup(g *group) {
+	st.t.Helper()
+	if (g.state == empty || g.state == dead) != (len(g.members) == 0) {
+		st.t.Fatalf("group %s is %s with %d members", g.id, g.state, len(g.members))
+	}
+	if len(g.members) > 0 && g.members[g.leader] == nil {
+		st.t.Fatalf("group %s is led by %q, who is no member", g.id, g.leader)
+	}
+	statics := 0
+	for id, m := range g.members {
+		if m.id != id {
+			st.t.Fatalf("member %s is listed as %s", m.id, id)
+		}
+		if m.instance != nil {
+			statics++
+			if g.static[*m.instance] != m {
+				st.t.Fatalf("static member %s is not found by its name %s", id, *m.instance)
+			}
+		}
+		if m.join != nil && g.state != preparingRebalance {
+			st.t.Fatalf("member %s waits to join a group that is %s", id, g.state)
+		}
+		if m.sync != nil && g.state != completingRebalance {
+			st.t.Fatalf("member %s waits for an assignment of a group that is %s", id, g.state)
+		}
+		if m.join == nil && m.sync == nil && m.expiry.at == 0 {
+			st.t.Fatalf("member %s of a group that is %s can never expire", id, g.state)
+		}
+	}
+	if statics != len(g.static) {
+		st.t.Fatalf("group %s lists static members %v, has %d", g.id, slices.Collect(maps.Keys(g.static)), statics)
+	}
+}

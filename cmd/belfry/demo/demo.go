@@ -1,0 +1,218 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/sink"
+)
+
+// Options of a demo. Program and Out are required.
+type Options struct {
+	Program  string        // the belfry executable
+	Out      io.Writer     // where the story is told
+	Capacity int64         // bytes; storage_capacity of the node; default 100 MB, at least 50 MB
+	Policy   string        // capacity policy: delete (default) or reject
+	Limit    time.Duration // how long the story may take; default 3 min
+	Keep     string        // directory to use and to leave behind; "" = a temporary one
+}
+
+// Figures of the story.
+const (
+	defaultCapacity = 100 << 20
+	minCapacity     = 50 << 20
+	defaultLimit    = 3 * time.Minute
+	fillTime        = 25 * time.Second // how long the load takes to fill the capacity
+	reportEvery     = 2 * time.Second
+	keepShare       = 0.3 // of the messages, when room is made
+)
+
+type demo struct {
+	o       Options
+	node    *node
+	load    *load
+	webhook *sink.Webhook
+	mailbox *sink.Mailbox
+	sms     *sink.SMS
+	story   *story
+	begin   time.Time
+	nodeEnd error // how the node's process ended; valid when all parts are over
+	out     sync.Mutex
+}
+
+// Run plays the demo. Blocks: about a minute. Errors: something that had to happen did not, and what.
+func Run(ctx context.Context, o Options) error {
+	if o.Capacity == 0 {
+		o.Capacity = defaultCapacity
+	}
+	if o.Capacity < minCapacity {
+		return fmt.Errorf("cannot play with a capacity of %d bytes: at least %d", o.Capacity, minCapacity)
+	}
+	if o.Policy == "" {
+		o.Policy = "delete"
+	}
+	if o.Limit == 0 {
+		o.Limit = defaultLimit
+	}
+	d := &demo{
+		o: o, story: newStory(), begin: time.Now(),
+		webhook: sink.NewWebhook(nil), mailbox: sink.NewMailbox(sink.MailboxOptions{}), sms: sink.NewSMS(),
+	}
+	return d.run(ctx)
+}
+
+func (d *demo) run(ctx context.Context) error {
+	dir := d.o.Keep
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "belfry-demo-"); err != nil {
+			return fmt.Errorf("cannot make a directory: %w", err)
+		}
+		defer os.RemoveAll(dir)
+	}
+	if err := d.prepare(dir); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, d.o.Limit)
+	defer cancel()
+	parts, inner := errgroup.WithContext(limited)
+	parts.Go(func() error { return d.webhook.Run(inner) })
+	parts.Go(func() error { return d.mailbox.Run(inner) })
+	parts.Go(func() error { return d.sms.Run(inner) })
+	parts.Go(func() error {
+		d.nodeEnd = d.node.run(inner)
+		return d.nodeEnd
+	})
+	parts.Go(func() error { return d.play(inner) })
+	err := parts.Wait()
+	switch {
+	case errors.Is(err, errOver):
+		return d.verdict()
+	case ctx.Err() != nil:
+		return nil // interrupted
+	case limited.Err() != nil:
+		return fmt.Errorf("demo did not come to its end within %v; still waits for: %s", d.o.Limit, strings.Join(d.story.missing(), ", "))
+	}
+	return err
+}
+
+// errOver ends all parts when the story has been told.
+var errOver = errors.New("over")
+
+// prepare opens the sinks and writes the node's configuration.
+func (d *demo) prepare(dir string) error {
+	hook, err := d.webhook.Listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	mailHost, err := d.mailbox.Listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	gateway, err := d.sms.Listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	settings, err := d.settings(dir, hook, mailHost, gateway)
+	if err != nil {
+		return err
+	}
+	if d.node, err = newNode(d.o.Program, dir, settings); err != nil {
+		return err
+	}
+	d.load = &load{address: d.node.kafka, pace: int(float64(d.o.Capacity) / fillTime.Seconds() / messageSize)}
+	return nil
+}
+
+// play tells the story once the node is ready.
+func (d *demo) play(ctx context.Context) error {
+	if err := d.node.ready(ctx); err != nil {
+		return err
+	}
+	d.print("node", "ready: Kafka at %s, metrics at http://%s/metrics", d.node.kafka, d.node.agent)
+	d.print("node", "storage_capacity %d MB, capacity policy %q, period 1 s", d.o.Capacity>>20, d.o.Policy)
+	if err := d.load.prepare(ctx); err != nil {
+		return err
+	}
+	d.print("load", "%d messages/s of %d bytes into topic %q; group %q reads a third of it", d.load.pace, messageSize, topicName, groupName)
+	parts, inner := errgroup.WithContext(ctx)
+	parts.Go(func() error { return d.load.produce(inner) })
+	parts.Go(func() error { return d.load.consume(inner) })
+	parts.Go(func() error { return d.report(inner) })
+	parts.Go(func() error { return d.listen(inner) })
+	return parts.Wait()
+}
+
+// listen prints what arrives and turns the chapters.
+func (d *demo) listen(ctx context.Context) error {
+	for {
+		var next bool
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-d.webhook.Messages():
+			d.print(byWebhook, "%s", line(describeWebhook(m.Text), 150))
+			next = d.story.hear(byWebhook, fromWebhook(m.Text)...)
+		case m := <-d.mailbox.Messages():
+			d.print(byMail, "to %s: %s", strings.Join(m.To, ", "), line(m.Subject, 130))
+			next = d.story.hear(byMail, fromText(m.Subject)...)
+		case m := <-d.sms.Messages():
+			d.print(bySMS, "to %s: %s", strings.Join(m.To, ", "), line(m.Text, 140))
+			next = d.story.hear(bySMS, fromText(m.Text)...)
+		}
+		if !next {
+			continue
+		}
+		if err := d.turn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// turn does what the new chapter begins with.
+func (d *demo) turn(ctx context.Context) error {
+	switch d.story.chapter {
+	case acting:
+		d.print("story", "everybody knows that the disk is past 80 %%; the load goes on")
+	case relief:
+		d.print("story", "everybody knows that the guard acts; the load rests and old messages go")
+		d.load.resting.Store(true)
+		gone, err := d.load.forget(ctx, keepShare)
+		if err != nil {
+			return err
+		}
+		d.print("operator", "deleted the oldest %d messages of topic %q", gone, topicName)
+	case over:
+		d.print("story", "everybody knows that it is over")
+		return errOver
+	}
+	return nil
+}
+
+// verdict is the end: what was sent, and whether anything came twice.
+func (d *demo) verdict() error {
+	d.print("load", "%d messages produced, %d refused, %d consumed", d.load.sent.Load(), d.load.refused.Load(), d.load.consumed.Load())
+	if d.nodeEnd != nil {
+		return d.nodeEnd
+	}
+	if twice := d.story.twice(); len(twice) > 0 {
+		d.print("story", "came more than once: %s", strings.Join(twice, ", "))
+	}
+	d.print("story", "told in %.0f s", time.Since(d.begin).Seconds())
+	return nil
+}
+
+// print writes one line with the time.
+func (d *demo) print(who, format string, args ...any) {
+	d.out.Lock()
+	defer d.out.Unlock()
+	fmt.Fprintf(d.o.Out, "%s  %-8s  %s\n", time.Now().Format("15:04:05"), who, fmt.Sprintf(format, args...))
+}
