@@ -22,8 +22,8 @@ import (
 const (
 	readBuffer = 4 << 10 // bytes; larger frames are read past it
 	// A frame that has begun must arrive at this pace, or its memory is held for nothing.
-	frameGrace = 30 * time.Second
-	framePace  = 32 << 10 // bytes a second
+	frameGrace = 10 * time.Second
+	framePace  = 128 << 10 // bytes a second
 	// What a connection that is closed for the client's sake still takes in, unread.
 	lingerTime  = 300 * time.Millisecond
 	lingerBytes = 4 << 20
@@ -214,7 +214,7 @@ func (c *conn) read() (_ *Request, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.take(r, 1, c.server.budget.decoded, cost); err != nil {
+	if err := c.take(r, 1, c.server.budget.lane(r.Key == keyProduce, size).decoded, cost); err != nil {
 		return nil, err
 	}
 	if err := r.decode(body); err != nil {
@@ -274,12 +274,11 @@ func cutShort(err error) error {
 
 // readFrame waits for memory and reads size bytes into it.
 func (c *conn) readFrame(r *Request, size int) ([]byte, error) {
-	part, bytes, produce := c.server.budget.other, size, r.Key == keyProduce
+	produce, bytes := r.Key == keyProduce, size
 	if produce {
-		part = c.server.budget.produce
 		bytes, _ = c.server.frames.sizeOf(size)
 	}
-	if err := c.take(r, 0, part, int64(bytes)); err != nil {
+	if err := c.take(r, 0, c.server.budget.lane(produce, size).frames, int64(bytes)); err != nil {
 		return nil, err
 	}
 	var b []byte

@@ -341,14 +341,14 @@ func produce(acks int16, records []byte) kmsg.Request {
 func TestMemoryBudget(t *testing.T) {
 	const n = 6
 	parked := make(chan *wire.Request, n)
-	addr := start(t, wire.Options{RequestMemory: 4 << 20, Handler: handlerFunc(func(r *wire.Request) {
+	addr := start(t, wire.Options{RequestMemory: 12 << 20, Handler: handlerFunc(func(r *wire.Request) {
 		if r.Key == 0 {
 			parked <- r
 			return
 		}
 		echo(r)
 	})})
-	frame := encode(produce(-1, bytes.Repeat([]byte{7}, 900_000)), 1) // takes 1 MiB; there are 2 for Produce
+	frame := encode(produce(-1, bytes.Repeat([]byte{7}, 900_000)), 1) // takes 1 MiB; there are 2.6 for it
 	var clients []*client
 	for range n {
 		c := dial(t, addr)
@@ -732,4 +732,50 @@ func TestLastAnswerSurvivesTheClose(t *testing.T) {
 		t.Errorf("correlation ID %d, %d bytes", id, len(body))
 	}
 	c.closed()
+}
+
+// TestLanes: neither a large frame that does not arrive nor requests that nobody answers stop those of other kinds.
+func TestLanes(t *testing.T) {
+	var parked atomic.Int32
+	addr := start(t, wire.Options{RequestMemory: 16 << 20, Handler: handlerFunc(func(r *wire.Request) {
+		if r.Size > 16<<10 && r.Key == 12 {
+			parked.Add(1)
+			return
+		}
+		echo(r)
+	})})
+	stalled := dial(t, addr)
+	large := encode(produce(-1, make([]byte, 8<<20)), 1)
+	stalled.send(large[:4<<20])
+	for range 3 {
+		c := dial(t, addr)
+		go func() {
+			for i := range 60 {
+				if _, err := c.Write(encode(heartbeat(string(make([]byte, 20<<10)), 0), int32(i))); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	var last int32
+	settled(t, func() bool { // 180 requests of 20 KiB are sent, 2 MiB is all there is
+		now := parked.Load()
+		same := now == last && now > 0
+		last = now
+		return same
+	})
+	if last >= 110 {
+		t.Errorf("%d requests of 20 KiB are held by 2 MiB", last)
+	}
+	c := dial(t, addr)
+	c.send(encode(produce(-1, make([]byte, 500_000)), 1), encode(heartbeat("g", 0), 2))
+	for id := range int32(2) {
+		if got, _ := c.answer(); got != id+1 {
+			t.Errorf("correlation ID %d", got)
+		}
+	}
+	stalled.send(large[4<<20:])
+	if id, _ := stalled.answer(); id != 1 {
+		t.Errorf("correlation ID %d", id)
+	}
 }
