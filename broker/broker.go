@@ -45,6 +45,7 @@ type Broker struct {
 	listen    []address
 	advertise []address
 	settings  *settings
+	inside    *pipe
 	dirFailed chan struct{} // capacity 1: a log directory failed, look at them
 
 	mu struct {
@@ -110,7 +111,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		node: node, values: o.Values, dirs: dirs, fs: o.FS, stats: o.Stats, log: o.Logger, now: o.Now,
 		listen: listen, advertise: advertise, settings: newSettings(node, o.Values),
-		dirFailed: make(chan struct{}, 1),
+		inside: newPipe(), dirFailed: make(chan struct{}, 1),
 	}
 	b.mu.state = "not started"
 	return b, nil
@@ -140,6 +141,10 @@ func absolute(dirs []string) ([]string, error) {
 
 // Node gives the broker's ID.
 func (b *Broker) Node() metadata.BrokerID { return b.node }
+
+// Settings gives the node's effective settings of now: the file's with those set at
+// run time over them.
+func (b *Broker) Settings() *config.Values { return b.settings.values() }
 
 // Stats gives the numbers that the node writes down.
 func (b *Broker) Stats() *stats.Broker { return b.stats }

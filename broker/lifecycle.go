@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	if r.doors, err = open(b.listen); err != nil {
 		return err
 	}
-	p.add("listeners", func() error { shut(r.doors); return nil })
+	p.add("listeners", func() error { shut(r.doors); return b.inside.Close() })
 	b.show(r)
 
 	b.step("recovering logs")
@@ -206,7 +207,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	}
 	v := b.values
 	r.server, err = wire.New(wire.Options{
-		Listeners: r.doors, Handler: r.api, Versions: r.api.Versions, Stats: b.stats, Logger: b.log,
+		Listeners: append(slices.Clone(r.doors), wire.Listener{Name: r.doors[0].Name, Internal: true, Net: b.inside}), Handler: r.api, Versions: r.api.Versions, Stats: b.stats, Logger: b.log,
 		MaxRequestBytes: int(v.Int("socket.request.max.bytes")),
 		RequestMemory:   v.Int("queued.max.request.bytes"),
 		IdleTimeout:     func() time.Duration { return b.settings.values().Duration("connections.max.idle.ms") },

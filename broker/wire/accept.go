@@ -18,7 +18,11 @@ const (
 
 // accept takes connections of one listener until ctx ends. connCtx is theirs.
 func (s *Server) accept(ctx, connCtx context.Context, l Listener) error {
-	count := s.o.Stats.Listener(l.Name, l.Public)
+	counts := s.o.Stats
+	if l.Internal {
+		counts = nil
+	}
+	count := counts.Listener(l.Name, l.Public)
 	refusals := rate{every: logEvery}
 	pause := acceptPause
 	for {
@@ -81,6 +85,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, l Listener, count *stat
 	switch {
 	case s.mu.draining:
 		return nil, errShutdown
+	case l.Internal:
 	case total > 0 && len(s.mu.conns) >= total:
 		return nil, fmt.Errorf("%d connections are open", total)
 	case perIP > 0 && s.mu.perIP[ip] >= perIP:

@@ -17,6 +17,8 @@ type Listener struct {
 	Name   string // "PLAINTEXT"
 	Public bool
 	Net    net.Listener
+	// Internal connections come from this process: they are not counted and no limit holds for them.
+	Internal bool
 }
 
 // Defaults of Options.
