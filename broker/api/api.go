@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -181,6 +182,20 @@ func (a *API) Serve(r *wire.Request) {
 		return
 	}
 	row.handle(a, r)
+}
+
+// partition finds a partition for a client.
+//
+// Errors: replica.ErrUnknownPartition when there is none; replica.ErrNotLeader when it
+// is another broker's, so that the client looks for it there; storage.ErrOffline.
+func (a *API) partition(name topic.Partition) (*replica.Partition, error) {
+	p, err := a.replicas.Partition(name)
+	if errors.Is(err, replica.ErrUnknownPartition) {
+		if t := a.image().Topic(name.Topic); t != nil && name.Partition >= 0 && int(name.Partition) < len(t.Partitions) {
+			return nil, replica.ErrNotLeader
+		}
+	}
+	return p, err
 }
 
 // client says who asks, as the coordinators and tools show it.

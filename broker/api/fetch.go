@@ -192,7 +192,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 		res.code = kerr.UnknownTopicID.Code
 		return res
 	}
-	part, err := a.replicas.Partition(w.name)
+	part, err := a.partition(w.name)
 	if err == nil {
 		res.part = part
 		err = a.checkFetch(w, part, req)

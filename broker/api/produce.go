@@ -182,11 +182,25 @@ func (a *API) produceTo(name string, partition int32, req *kmsg.ProduceRequest) 
 	if topic.IsInternal(name) {
 		return nil, refuse(kerr.InvalidTopicException, fmt.Sprintf("topic %q is the broker's own: clients cannot produce to it", name))
 	}
-	part, err := a.replicas.Partition(topic.Partition{Topic: name, Partition: partition})
-	if err != nil {
-		return nil, err
+	part, err := a.partition(topic.Partition{Topic: name, Partition: partition})
+	if err == nil {
+		err = part.CheckLeader(-1)
 	}
-	return part, part.CheckLeader(-1)
+	if err != nil {
+		return part, a.explain(name, partition, err)
+	}
+	return part, nil
+}
+
+// explain says why a partition cannot be used, in the words of whoever asked for it.
+func (a *API) explain(name string, partition int32, err error) error {
+	if errors.Is(err, replica.ErrUnknownPartition) {
+		if t := a.image().Topic(name); t != nil {
+			return refuse(kerr.UnknownTopicOrPartition, fmt.Sprintf("topic %q has the partitions 0 to %d, there is no partition %d", name, len(t.Partitions)-1, partition))
+		}
+		return refuse(kerr.UnknownTopicOrPartition, fmt.Sprintf("there is no topic %q: create it, or set auto.create.topics.enable", name))
+	}
+	return fmt.Errorf("cannot produce to partition %d of topic %q: %w", partition, name, err)
 }
 
 // admit is the door for a partition's records: what comes back is one or more
