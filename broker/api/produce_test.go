@@ -115,6 +115,14 @@ func TestProduceRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What concerns one record, the version of the request, or the whole request.
+func TestProduceRefusalsByRequest(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "plain", nil)
+	makeTopic(c, "compacted", map[string]string{"cleanup.policy": "compact"})
 	p := try(c, "compacted", func() []byte {
 		b := record.NewBuilder(record.None)
 		b.Add(record.Record{Key: []byte("k")})
