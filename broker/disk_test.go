@@ -116,3 +116,20 @@ func TestLastDirectoryFails(t *testing.T) {
 		t.Fatal("the node goes on without a log directory")
 	}
 }
+
+// TestTopicOnFullDisk: a topic that is made while the disk is full works as soon as
+// there is room, without anybody's help.
+func TestTopicOnFullDisk(t *testing.T) {
+	memory := disk.NewMemory(0)
+	node := brokertest.Start(t, brokertest.FS(memory))
+	cl := producer(t, node.Addr())
+	memory.SetCapacity(memory.Used())
+	if _, err := kadm.NewClient(cl).CreateTopic(soon(t), 1, 1, nil, "early"); err != nil {
+		t.Fatal(err)
+	}
+	if err := produce(t, cl, "early", 10); !errors.Is(err, kerr.KafkaStorageError) {
+		t.Errorf("a partition without a log gives %v, want KAFKA_STORAGE_ERROR", err)
+	}
+	memory.SetCapacity(0)
+	brokertest.Eventually(t, "records are taken", func() bool { return produce(t, cl, "early", 10) == nil })
+}

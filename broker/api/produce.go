@@ -17,6 +17,11 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// minAckTime is how long an acknowledgement is waited for at least. Why: some clients
+// send 0, which is enough for a broker that acknowledges from memory, and never for
+// one that waits for its disk.
+const minAckTime = time.Second
+
 // produce answers Produce 0–12. All partitions are appended to here, in the order
 // of the request, so that a connection's requests reach the logs in order; the
 // answer goes out when every partition may be acknowledged.
@@ -33,7 +38,7 @@ func (a *API) produce(r *wire.Request) {
 	}
 	c.left.Store(int32(partitions) + 1) // and this dispatch itself
 	now := a.now()
-	timeout := time.Duration(max(0, req.TimeoutMillis)) * time.Millisecond
+	timeout := max(minAckTime, time.Duration(req.TimeoutMillis)*time.Millisecond)
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
 			c.partition(i, j, now, timeout)
