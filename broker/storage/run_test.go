@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,32 @@ func TestCreateNeverHidesALog(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDirectoryThatCannotBeOpened starts and ends a node with one directory of two, and refuses with none.
+func TestDirectoryThatCannotBeOpened(t *testing.T) {
+	block := t.TempDir() + "/file"
+	if err := os.WriteFile(block, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := options(disk.Real{}, block, t.TempDir())
+	failed := make(chan string, 2)
+	o.DirFailed = func(dir string, err error) { failed <- dir }
+	s := mustOpen(t, o)
+	stop := run(t, s)
+	if got := <-failed; got != block {
+		t.Fatalf("DirFailed was told %q", got)
+	}
+	if dirs := s.Dirs(); dirs[0].Err == nil || dirs[1].Err != nil || dirs[1].Total == 0 {
+		t.Fatalf("the directories are %+v", dirs)
+	}
+	if err := errors.Join(stop(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.Dirs = o.Dirs[:1]
+	if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "all are offline") {
+		t.Fatalf("a node without a directory: %v", err)
 	}
 }
 
