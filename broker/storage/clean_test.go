@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -250,8 +251,17 @@ func TestPowerLostWhileCleaning(t *testing.T) {
 		}
 		_ = s.Close()
 	}
-	count := disk.NewFaulty(disk.NewMemory(0), func(disk.Op) *disk.Fault { return nil })
+	swaps := 0
+	count := disk.NewFaulty(disk.NewMemory(0), func(op disk.Op) *disk.Fault {
+		if op.Kind == disk.Rename && strings.HasSuffix(op.Name, logSuffix+swapSuffix) {
+			swaps++
+		}
+		return nil
+	})
 	work(count, 1, new([]state), new(record.Offset))
+	if swaps < 5 {
+		t.Fatalf("the workload swaps %d cleaned segments only", swaps)
+	}
 	for cut := 1; cut <= count.Count(); cut++ {
 		var states []state
 		var durable record.Offset

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -230,7 +231,7 @@ func (f faultyFirst) Open(path string) (disk.Dir, error) {
 func TestReserveOnARealDisk(t *testing.T) {
 	d := must(disk.Real{}.Open(t.TempDir()))
 	defer d.Close()
-	r := must(openReserve(d, 1<<20, nil))
+	r := must(openReserve(d, "x", 1<<20, slog.New(slog.DiscardHandler)))
 	defer r.close()
 	if !r.short.Load() {
 		t.Fatal("a reserve that was never made is whole")
