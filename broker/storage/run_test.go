@@ -30,6 +30,24 @@ func files(t *testing.T, s *Store, folder, suffix string) (names []string) {
 	return names
 }
 
+// deleteAndWait deletes the log and lets the delete delay go by.
+func deleteAndWait(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Delete(testTP, testID); err != nil || s.Log(testTP) != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Second)
+	if n := len(must(s.dirs[0].disk.List("."))); n < 6 {
+		t.Fatal("the folder went before the delete delay")
+	}
+	time.Sleep(15 * time.Second)
+	for _, e := range must(s.dirs[0].disk.List(".")) {
+		if e.Dir {
+			t.Fatalf("after the delete delay the folder %q is left", e.Name)
+		}
+	}
+}
+
 // TestBackground lets a day go by: flush by time and by messages, retention, delayed
 // removal, checkpoints, compaction.
 func TestBackground(t *testing.T) {
@@ -85,19 +103,7 @@ func TestBackground(t *testing.T) {
 		if left := files(t, s, l.folder, deletedSuffix); len(left) > 0 {
 			t.Fatalf("after the delete delay %q are left", left)
 		}
-		if err := s.Delete(testTP, testID); err != nil || s.Log(testTP) != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Second)
-		if n := len(must(s.dirs[0].disk.List("."))); n < 6 {
-			t.Fatal("the folder went before the delete delay")
-		}
-		time.Sleep(15 * time.Second)
-		for _, e := range must(s.dirs[0].disk.List(".")) {
-			if e.Dir {
-				t.Fatalf("after the delete delay the folder %q is left", e.Name)
-			}
-		}
+		deleteAndWait(t, s)
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
