@@ -116,6 +116,7 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	}
 	b.step("taking up partitions")
 	pub.start(r.quorum.Image())
+	p.run("the partitions that failed", pub.run)
 	b.step("opening the doors")
 	return b.openDoors(r, p)
 }
