@@ -223,7 +223,12 @@ func TestDirectoryIsForOneProcessNodeAndCluster(t *testing.T) {
 func TestNewClusterGetsAnID(t *testing.T) {
 	o := options(t, t.TempDir())
 	o.ClusterID = ""
-	if id := start(t, o).Image().ClusterID(); len(id) != 22 {
-		t.Errorf("cluster ID %q", id)
+	n := start(t, o)
+	if id := n.Image().ClusterID(); len(id) != 22 || !n.Fresh() {
+		t.Errorf("cluster ID %q, fresh %v", id, n.Fresh())
+	}
+	n.mustStop()
+	if start(t, o).Fresh() {
+		t.Error("a second start counts as fresh")
 	}
 }
