@@ -205,7 +205,8 @@ func storedBytes(v *kmsg.GroupMetadataValue) []byte {
 
 func (st *stage) checkGroup(g *group) {
 	st.t.Helper()
-	if (g.state == empty || g.state == dead) != (len(g.members) == 0) {
+	waits := g.state == preparingRebalance && (g.gathering || len(g.promised) > 0) // for somebody to come
+	if (g.state == empty || g.state == dead) != (len(g.members) == 0) && !waits {
 		st.t.Fatalf("group %s is %s with %d members", g.id, g.state, len(g.members))
 	}
 	if len(g.members) > 0 && g.members[g.leader] == nil {
