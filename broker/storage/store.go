@@ -21,8 +21,9 @@ type Store struct {
 	env     *env
 	cluster string
 	dirs    []*directory
-	lost    bool          // a directory could not be opened: which logs it holds is not known
-	news    chan struct{} // capacity 1: a directory failed
+	blocked map[string]bool // folders that could not be opened as logs; not changed after Open
+	lost    bool            // a directory could not be opened: which logs it holds is not known
+	news    chan struct{}   // capacity 1: a directory failed
 	trash   trash
 	clock   *retentionClock
 
@@ -59,8 +60,8 @@ func (s *Store) Logs() []*Log {
 
 // Create makes the log or gives the one that is there with the same topic ID; a log of another ID under that name is deleted first. Lands in the online directory with the fewest logs.
 //
-// Errors: ErrOffline if no directory is online, or if one could not be opened and may
-// hold the log; ErrFull; ErrClosed.
+// Errors: ErrOffline if no directory is online, if one could not be opened and may
+// hold the log, or if the log's folder is there and damaged; ErrFull; ErrClosed.
 func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error) {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -85,6 +86,9 @@ func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error
 	}
 	if s.lost {
 		return nil, fmt.Errorf("cannot create log %q: a log directory that may hold it was not opened: %w", p, ErrOffline)
+	}
+	if s.blocked[folderName(id, p.Partition)] {
+		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w", p, ErrOffline)
 	}
 	d := s.emptiest()
 	if d == nil {
@@ -169,6 +173,15 @@ func (s *Store) Delete(p topic.Partition, id topic.ID) error {
 // deleteMaking takes a log out of the store and its folder out of the way; the bytes
 // go after the delete delay. Requires: making.
 func (s *Store) deleteMaking(l *Log) error {
+	if err := s.bury(l); err != nil {
+		return err
+	}
+	l.wake()
+	return nil
+}
+
+// bury is deleteMaking without telling the log's watcher.
+func (s *Store) bury(l *Log) error {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	size := l.Size()
@@ -193,7 +206,6 @@ func (s *Store) deleteMaking(l *Log) error {
 	l.markGone()
 	l.close()
 	s.env.deleted("topic", size)
-	l.wake()
 	return nil
 }
 
@@ -287,6 +299,9 @@ func (s *Store) closeDirectory(d *directory, logs []*Log) error {
 
 // shut brings everything of one log to disk, for the last time.
 func (l *Log) shut() error {
+	l.mu.Lock()
+	l.mu.draining = true
+	l.mu.Unlock()
 	if err := l.flush(); err != nil {
 		return err
 	}
@@ -303,6 +318,9 @@ func (l *Log) shut() error {
 		return err
 	}
 	s := l.active()
+	if err := s.trim(); err != nil {
+		return l.trouble("close", err)
+	}
 	for _, x := range []*index{&s.index, &s.times} {
 		if err := x.save(true); err != nil {
 			return l.trouble("close", err)
