@@ -1,0 +1,86 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/alertmanager/alert"
+	amnotify "github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
+)
+
+const (
+	// byRule stands in routes that say no repeat interval: the rule decides.
+	// An odd number, so that nobody writes it by chance.
+	byRule = 24*time.Hour + time.Nanosecond
+	// once is the repeat interval of rules that repeat never.
+	once = 10 * 365 * 24 * time.Hour
+	// nflogRetention keeps what was told about an alarm that lasts long.
+	nflogRetention = 400 * 24 * time.Hour
+)
+
+// ruleStage puts before Alertmanager's pipeline what a rule says about its own
+// notification: repeat interval and receivers.
+type ruleStage struct {
+	engine *Engine
+	next   amnotify.RoutingStage
+}
+
+var _ amnotify.Stage = (*ruleStage)(nil)
+
+// Exec runs the pipeline once for each receiver. Alerts whose rule names no
+// receivers go where the route says.
+func (s *ruleStage) Exec(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
+	routed, ok := amnotify.ReceiverName(ctx)
+	if !ok {
+		return ctx, nil, errors.New("BUG: no receiver in the context")
+	}
+	to := map[string][]*alert.Alert{}
+	for _, a := range alerts {
+		for _, name := range s.receivers(a.Fingerprint(), routed) {
+			to[name] = append(to[name], a)
+		}
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(to)) {
+		inner := amnotify.WithReceiverName(ctx, name)
+		if repeat, _ := amnotify.RepeatInterval(ctx); repeat == byRule {
+			inner = amnotify.WithRepeatInterval(inner, s.repeat(to[name]))
+		}
+		_, _, err := s.next.Exec(inner, l, to[name]...)
+		errs = append(errs, err)
+	}
+	return ctx, alerts, errors.Join(errs...)
+}
+
+func (s *ruleStage) receivers(fp model.Fingerprint, routed string) []string {
+	a, ok := s.engine.knownAlarm(fp)
+	if !ok || len(a.Receivers) == 0 {
+		return []string{routed}
+	}
+	var names []string
+	for _, name := range a.Receivers {
+		if s.engine.HasReceiver(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return []string{routed} // better told to somebody than to nobody
+	}
+	return names
+}
+
+// repeat gives the shortest interval of the alarms in a group.
+func (s *ruleStage) repeat(alerts []*alert.Alert) time.Duration {
+	shortest := time.Duration(once)
+	for _, al := range alerts {
+		if a, ok := s.engine.knownAlarm(al.Fingerprint()); ok && a.Repeat > 0 {
+			shortest = min(shortest, a.Repeat)
+		}
+	}
+	return shortest
+}
