@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -302,6 +303,24 @@ func TestPowerLostWhileCleaning(t *testing.T) {
 			for seed := range uint64(4) {
 				judgeCleaned(t, memory.Crash(uint64(cut)*100+seed), states, durable, fmt.Sprintf("work %d cut %d seed %d", work, cut, seed))
 			}
+		}
+	}
+}
+
+// TestFullWhileCleaning makes the disk full for a while from each operation on.
+func TestFullWhileCleaning(t *testing.T) {
+	count := disk.NewFaulty(disk.NewMemory(0), func(disk.Op) *disk.Fault { return nil })
+	liveCleaned(count, 7)
+	for from := 1; from <= count.Count(); from++ {
+		memory := disk.NewMemory(0)
+		states, durable := liveCleaned(disk.NewFaulty(memory, func(op disk.Op) *disk.Fault {
+			if op.N >= from && op.N < from+8 && (op.Kind == disk.Write || op.Kind == disk.Create || op.Kind == disk.Mkdir) {
+				return &disk.Fault{Err: syscall.ENOSPC, Short: from % 70}
+			}
+			return nil
+		}), 7)
+		for seed := range uint64(2) {
+			judgeCleaned(t, memory.Crash(uint64(from)*100+seed), states, durable, fmt.Sprintf("full from %d seed %d", from, seed))
 		}
 	}
 }
