@@ -29,7 +29,7 @@ func (d *demo) settings(dir, hook, mailHost, gateway string) (map[string]string,
 		"notify.email.to":                 "ops@demo.example",
 		"notify.email.from":               "belfry@demo.example",
 		"notify.email.smarthost":          mailHost,
-		"notify.email.require_tls":        "false",
+		"notify.email.tls":                "none",
 		"notify.sms.config":               gateways,
 	}, nil
 }
