@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/alertmanager/alert"
 	amnotify "github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
 
 	"github.com/belfry-mq/belfry/rules"
 )
@@ -99,6 +101,7 @@ func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, 
 		return nil, errors.New("BUG: a message without time, group or repeat interval")
 	}
 	groupLabels, _ := amnotify.GroupLabels(ctx)
+	groupLabels = shownLabels(groupLabels)
 	routeLabels, _ := amnotify.RouteLabels(ctx)
 	reason, _ := amnotify.NotificationReason(ctx)
 	m := &message{
@@ -107,9 +110,17 @@ func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, 
 	}
 	for _, a := range alerts {
 		copied := a.Alert
+		copied.Labels = shownLabels(a.Labels)
 		m.Alerts = append(m.Alerts, &copied)
 	}
 	return m, nil
+}
+
+// shownLabels leaves out what is only between the engine and Alertmanager.
+func shownLabels(all model.LabelSet) model.LabelSet {
+	shown := maps.Clone(all)
+	delete(shown, firedLabel)
+	return shown
 }
 
 // key makes the idempotency key: what is said, to whom, and for the how many-th
