@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,6 +80,9 @@ type Options struct {
 	Passer collect.Passer
 	// IncludeInternal emits topics and groups whose name begins with '_' or '#'.
 	IncludeInternal bool
+	// SeriesLimit bounds the instance, topic and group series; past it those of single
+	// partitions are left out and counted. Default 200 000; negative: no bound.
+	SeriesLimit int
 	// EmitsClusterWide tells whether this node emits instance, topic and group
 	// series and broker_alive at present: one node of a cluster does. Nil: always.
 	EmitsClusterWide func() bool
@@ -92,6 +94,10 @@ type Options struct {
 	History, Guard, Alarm Part
 	Exporters             []Part
 }
+
+// defaultSeries is 10 000 partitions with nine groups on each. A snapshot of so
+// many series takes some 30 MB.
+const defaultSeries = 200_000
 
 // Agent watches. Made by New, driven by Run.
 type Agent struct {
@@ -118,6 +124,9 @@ func New(o Options) (*Agent, error) {
 	if o.Period == 0 {
 		o.Period = sampler.DefaultPeriod
 	}
+	if o.SeriesLimit == 0 {
+		o.SeriesLimit = defaultSeries
+	}
 	a := &Agent{o: o}
 	a.clusterID.Store("")
 	seen := map[string]bool{}
@@ -138,7 +147,9 @@ func New(o Options) (*Agent, error) {
 }
 
 // Run watches until ctx ends. Blocks; when it returns all goroutines of the agent
-// and its parts are over.
+// and its parts are over. They end in the order of the road: the sampler first,
+// then each part when the ones before it have ended, so that an alarm that is
+// still being told reaches who tells it on.
 //
 // Errors: the client of the cluster cannot be made. Nothing else ends it.
 func (a *Agent) Run(ctx context.Context) error {
@@ -152,12 +163,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		passer = client
 	}
 	a.beat.Store(time.Now().UnixNano())
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
 	for _, p := range a.parts {
-		running.Go(func() { p.run(ctx) })
+		p.begin(ctx)
 	}
 	heart := newPart(Part{Name: "sampler", Runner: runner(func(ctx context.Context) error {
 		s, err := a.newSampler(passer)
@@ -168,7 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})}, a.o.Period, a.o.Logger)
 	heart.run(ctx)
 	for _, p := range a.parts {
-		p.drain()
+		p.end()
 	}
 	return nil
 }
@@ -215,7 +222,7 @@ func (a *Agent) collectors(passer collect.Passer) []sampler.Collector {
 	o := a.o
 	all := []sampler.Collector{collect.NewCluster(collect.ClusterOptions{
 		Passer: passer, Broker: o.Broker, Statistics: o.Statistics,
-		IncludeInternal: o.IncludeInternal, Emits: o.EmitsClusterWide,
+		IncludeInternal: o.IncludeInternal, SeriesLimit: o.SeriesLimit, Emits: o.EmitsClusterWide,
 		Seen: func(s *cluster.State) { a.clusterID.Store(s.ClusterID) },
 	})}
 	if o.Statistics != nil {

@@ -119,7 +119,9 @@ func TestRoad(t *testing.T) {
 			Broker: "7", Statistics: broker, Host: true, DataDirs: []string{dir},
 			History: made("history"), Guard: made("guard"), Alarm: made("alarm"),
 			Exporters: []Part{last.part()},
-			Sources:   []Source{{Name: "rules", Samples: func() []metric.Sample { return []metric.Sample{{ID: metric.RuleReloadFailures, Labels: metric.Labels(metric.LabelBroker, "7")}} }}},
+			Sources: []Source{{Name: "rules", Samples: func() []metric.Sample {
+				return []metric.Sample{{ID: metric.RuleReloadFailures, Labels: metric.Labels(metric.LabelBroker, "7")}}
+			}}},
 		}, 2*time.Minute+time.Second)
 		if !slices.Equal(order[:4], []string{"history", "guard", "alarm", "exporter"}) {
 			t.Errorf("receivers came in order %v", order)
@@ -153,17 +155,8 @@ func TestRoad(t *testing.T) {
 func holdAgainstCatalog(t *testing.T, s *metric.Snapshot) {
 	t.Helper()
 	for _, sample := range s.Samples {
-		row, ok := metric.Lookup(sample.ID)
-		if !ok || row.Live {
-			t.Errorf("%s is not in the catalogue as one of a snapshot", sample.ID)
-			continue
-		}
-		var names []string
-		for _, l := range sample.Labels {
-			names = append(names, l.Name)
-		}
-		if !slices.Equal(names, row.Labels) {
-			t.Errorf("%s has labels %v, the catalogue says %v", sample.ID, names, row.Labels)
+		if err := metric.Fits(sample); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -306,6 +299,26 @@ func TestBackOff(t *testing.T) {
 		want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
 		if !slices.Equal(at, want) {
 			t.Errorf("started at %v, want %v", at, want)
+		}
+	})
+}
+
+// TestOrderOfEnds: who tells on ends after who tells.
+func TestOrderOfEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		made := func(name string, last time.Duration) Part {
+			return Part{Name: name, Runner: runner(func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(last)
+				order = append(order, name)
+				return nil
+			}), Receiver: receiver(func(context.Context, *metric.Snapshot) {})}
+		}
+		watch(t, Options{History: made("history", 3*time.Second), Alarm: made("alarm", 2*time.Second),
+			Exporters: []Part{made("notify", time.Second), made("exporter", 0)}}, 90*time.Second)
+		if !slices.Equal(order, []string{"history", "alarm", "notify", "exporter"}) {
+			t.Errorf("ended in the order %v", order)
 		}
 	})
 }

@@ -27,12 +27,31 @@ type part struct {
 	log  *slog.Logger
 	turn time.Duration
 
+	stop            context.CancelFunc
+	over            chan struct{} // closed when Run is over
 	busy            chan struct{} // closed when the receiver returned; nil while it rests
 	restarts, skips atomic.Int64
 }
 
 func newPart(p Part, period time.Duration, log *slog.Logger) *part {
 	return &part{Part: p, turn: period / turns, log: log.With("part", p.Name)}
+}
+
+// begin lets the part run, beyond the end of ctx, until end is called.
+func (p *part) begin(ctx context.Context) {
+	ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+	p.over = make(chan struct{})
+	go func() {
+		defer close(p.over)
+		p.run(ctx)
+	}()
+}
+
+// end stops what begin began and waits for it. Requires: no more snapshots come.
+func (p *part) end() {
+	p.drain()
+	p.stop()
+	<-p.over
 }
 
 // Receive hands a snapshot on and waits for a turn's time. A receiver that is

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
@@ -27,6 +29,7 @@ type publisher struct {
 
 	mu struct {
 		sync.Mutex
+		failed  string // why some partitions could not follow; "" if all did
 		started bool
 		newest  *metadata.Image // that came in
 		last    *metadata.Image // that was passed on
@@ -57,9 +60,45 @@ func (p *publisher) start(current *metadata.Image) {
 func (p *publisher) passLocked() {
 	old, img := p.mu.last, p.mu.newest
 	p.settings.apply(img)
-	if err := p.set.Apply(old, img); err != nil {
-		p.log.Error("some partitions could not follow the metadata; they are tried again with the next change", "index", img.Index(), "err", err)
-	}
+	p.replicasLocked(old, img)
 	p.groups.Apply(old, img)
 	p.mu.last = img
+}
+
+func (p *publisher) replicasLocked(old, img *metadata.Image) {
+	failed := ""
+	if err := p.set.Apply(old, img); err != nil {
+		failed = err.Error()
+	}
+	if failed != "" && failed != p.mu.failed {
+		p.log.Error("some partitions could not follow the metadata; they are tried again", "index", img.Index(), "every", retryEvery, "err", failed)
+	}
+	p.mu.failed = failed
+}
+
+// retryEvery is how often partitions that could not follow are tried again: a disk
+// that was full when their topic was made may have room now.
+const retryEvery = 3 * time.Second
+
+// run tries them until ctx ends.
+func (p *publisher) run(ctx context.Context) error {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			p.retry()
+		}
+	}
+}
+
+func (p *publisher) retry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.failed != "" {
+		p.replicasLocked(p.mu.last, p.mu.last)
+		p.groups.Apply(p.mu.last, p.mu.last)
+	}
 }

@@ -14,9 +14,7 @@ func alarmBoard(t Thresholds) board {
 		stat(shape{title: "Critical", unit: "none", bad: bad, about: "Critical alarms that are firing."}, firing("critical")),
 		stat(shape{title: "Major", unit: "none", bad: bad, about: "Major alarms that are firing."}, firing("major")),
 		stat(shape{title: "Minor", unit: "none", bad: bad, about: "Minor alarms that are firing."}, firing("minor")),
-		stat(shape{title: "Watchdog", unit: "none", bad: &limit{value: 1, below: true}, states: []mapped{{Text: "silent", Color: "red"}, {Text: "fires", Color: "green"}},
-			about: "The watchdog rule always fires. Silent: rules are not evaluated, and no alarm would come."},
-			`max(belfry_alarm_state{@instance,rule="watchdog"}) or vector(0)`),
+		stat(shape{title: "Info", unit: "none", about: "Things worth knowing that no one has to act on."}, firing("info")),
 		stat(shape{title: "Not delivered", unit: "none", bad: bad, about: "Notifications that wait to be delivered."}, `sum(belfry_notifications_waiting{@broker})`),
 		stat(shape{title: "Rule files refused", unit: "none", bad: bad, about: "Times that a changed rule file was refused in the last hour; the rules before it stay in force."},
 			`sum(increase(belfry_rule_reload_failures_total{@broker}[1h]))`),
@@ -77,6 +75,6 @@ func firingTable() *panel {
 
 // firingChart is the past of the same.
 func firingChart() *panel {
-	return chart(shape{title: "Firing, by severity", unit: "short", min: number(0), stacked: true, about: "Number of alarms that fire, by severity; the watchdog is one of severity info."},
+	return chart(shape{title: "Firing, by severity", unit: "short", min: number(0), stacked: true, about: "Number of alarms that fire, by severity."},
 		q(`sum by (severity) (belfry_alarms{@instance})`, "{{severity}}"))
 }

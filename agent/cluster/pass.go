@@ -19,11 +19,12 @@ var ErrUnreachable = errors.New("cluster cannot be reached")
 // then start offsets, then end offsets, then sizes on disk.
 //
 // Blocks: each step at most a share of what ctx leaves, so that one that hangs
-// does not cost the others. Errors: ErrUnreachable and no State; or a State and
+// does not cost the others; the first, without which there is nothing, half of it.
+// Errors: ErrUnreachable and no State; or a State and
 // the joined errors of the parts that are unknown in it.
 func (c *Client) Pass(ctx context.Context) (*State, error) {
 	s := &State{}
-	if err := c.within(ctx, 5, func(ctx context.Context) error { return c.metadata(ctx, s) }); err != nil {
+	if err := c.within(ctx, 2, func(ctx context.Context) error { return c.metadata(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	s.Committed = time.Now()
@@ -37,8 +38,7 @@ func (c *Client) Pass(ctx context.Context) (*State, error) {
 	return s, errors.Join(trouble...)
 }
 
-// within runs one step with its share of the time that is left; parts counts the
-// steps that are still to come, this one included.
+// within runs one step with one of so many parts of the time that is left.
 func (c *Client) within(ctx context.Context, parts int, step func(context.Context) error) error {
 	limit := c.timeout
 	if deadline, ok := ctx.Deadline(); ok {

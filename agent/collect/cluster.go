@@ -31,6 +31,9 @@ type ClusterOptions struct {
 	Statistics Statistics
 	// IncludeInternal shows topics and groups whose name begins with '_' or '#'.
 	IncludeInternal bool
+	// SeriesLimit bounds the cluster-wide series; 0: no bound. Past it the series of
+	// single partitions are left out, those of groups first, and counted.
+	SeriesLimit int
 	// Emits tells whether this node gives the cluster-wide series at present. Nil: always.
 	Emits func() bool
 	// Seen, if set, is told of each state. It must not keep it waiting.
@@ -70,13 +73,15 @@ func (c *Cluster) Name() string { return "cluster" }
 // Collect makes one pass.
 func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
 	state, err := c.o.Passer.Pass(ctx)
-	traffic, counted := c.readTraffic()
 	if state == nil {
-		// The next pass has nothing to reckon from: a rate over two periods would
-		// put the traffic of one into the other.
-		c.before, c.traffic, c.counted = nil, traffic, counted
+		// What rates are reckoned from stays: the next one covers both periods, over
+		// the time that it really was, and nothing that was moved is lost.
 		return c.unreachable(), err
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // too late: nobody takes it; as above
+	}
+	traffic, counted := c.readTraffic()
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
@@ -111,7 +116,25 @@ func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReadi
 	out = append(out, lag.samples...)
 	out = append(out, metric.Sample{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)})
 	out = append(out, c.lags.samples(state, ix, show)...)
-	return append(out, c.alive(state)...)
+	out = append(out, c.alive(state)...)
+	return limited(out, c.o.SeriesLimit)
+}
+
+// limited leaves out the series of single partitions when there are too many:
+// first what groups consumed of each, which grows with both, then what is in each.
+// Whole metrics go, never some series of one: half a metric looks like a whole one.
+func limited(samples []metric.Sample, limit int) []metric.Sample {
+	whole := len(samples)
+	for _, rank := range [][2]metric.ID{
+		{metric.MessagesConsumed, metric.MessagesRemained},
+		{metric.PartitionMessages, metric.ProducedMessages},
+	} {
+		if limit <= 0 || len(samples) <= limit {
+			break
+		}
+		samples = slices.DeleteFunc(samples, func(s metric.Sample) bool { return s.ID == rank[0] || s.ID == rank[1] })
+	}
+	return append(samples, metric.Sample{ID: metric.SeriesLeftOut, Value: float64(whole - len(samples))})
 }
 
 func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {

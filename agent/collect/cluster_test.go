@@ -34,6 +34,7 @@ import (
 //	down | up                     nothing answers
 //	traffic TOPIC in out          counters of the broker in this process
 //	internal                      include internal names
+//	limit N                       bound the series
 //	quiet | emit                  another node emits, this one does
 //	tick [metric …]               collect and print, of all series or of some metrics
 type script struct {
@@ -142,6 +143,8 @@ func (s *script) do(f []string) {
 		s.broker.Topic(f[1]).BytesOut.Add(int(number64(f[3])))
 	case "droptraffic":
 		s.broker.DropTopic(f[1])
+	case "limit":
+		s.c.o.SeriesLimit = int(number64(f[1]))
 	case "internal":
 		s.c.o.IncludeInternal = true
 	case "quiet", "emit":
@@ -263,5 +266,90 @@ func play(t *testing.T, text string) {
 		if got := s.out.String(); checked && sorted(got) != sorted(want) {
 			t.Errorf("%s\ngot\n%s\nwant\n%s", commands, sorted(got), sorted(want))
 		}
+	}
+}
+
+// crowd is a state of n partitions in topics of ten, each consumed by g groups.
+func crowd(n, g int) *cluster.State {
+	s := &cluster.State{GroupsKnown: true, Brokers: []cluster.Broker{{ID: 0}}, LogDirs: []cluster.LogDirs{{Broker: 0, Dirs: []cluster.LogDir{{}}}}}
+	for i := range n / 10 {
+		t := cluster.Topic{Name: fmt.Sprintf("topic-%05d", i)}
+		for p := range int32(10) {
+			t.Partitions = append(t.Partitions, cluster.Partition{ID: p, Replicas: []int32{0}, ISR: []int32{0}, End: 100})
+		}
+		s.Topics = append(s.Topics, t)
+	}
+	for i := range g {
+		group := cluster.Group{Name: fmt.Sprintf("group-%03d", i), Known: true}
+		for _, t := range s.Topics {
+			for p := range int32(10) {
+				group.Commits = append(group.Commits, cluster.Commit{Topic: t.Name, Partition: p, Offset: 40})
+			}
+		}
+		s.Groups = append(s.Groups, group)
+	}
+	return s
+}
+
+// passes gives one state after the other.
+type passes func() *cluster.State
+
+func (f passes) Pass(context.Context) (*cluster.State, error) {
+	s := f()
+	s.Committed, s.Ended = time.Now(), time.Now()
+	return s, nil
+}
+
+// TestNoLeak: what comes and goes leaves nothing behind.
+func TestNoLeak(t *testing.T) {
+	n := 0
+	c := NewCluster(ClusterOptions{Passer: passes(func() *cluster.State {
+		n++
+		s := crowd(100, 2)
+		for i := range s.Topics {
+			s.Topics[i].Name = fmt.Sprintf("topic-%d-%d", n, i)
+		}
+		for i := range s.Groups {
+			s.Groups[i].Name = fmt.Sprintf("group-%d-%d", n, i)
+			for j := range s.Groups[i].Commits {
+				s.Groups[i].Commits[j].Topic = s.Topics[j/10].Name
+			}
+		}
+		return s
+	})})
+	for range 50 {
+		if _, err := c.Collect(t.Context(), sampler.Period{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.lags) != 100 || len(c.known) != 1 || len(c.before.Topics) != 10 {
+		t.Errorf("%d partitions, %d brokers, %d topics are remembered; want 100, 1, 10", len(c.lags), len(c.known), len(c.before.Topics))
+	}
+	steady := passes(func() *cluster.State { s := crowd(10, 1); n++; s.Topics[0].Partitions[0].End += int64(n); return s })
+	c = NewCluster(ClusterOptions{Passer: steady})
+	for range 10 * maxPoints {
+		if _, err := c.Collect(t.Context(), sampler.Period{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p, track := range c.lags {
+		if len(track.points) > maxPoints {
+			t.Errorf("%d points of %v are remembered, at most %d", len(track.points), p, maxPoints)
+		}
+	}
+}
+
+func BenchmarkCollect(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := crowd(n, 3)
+			c := NewCluster(ClusterOptions{Passer: passes(func() *cluster.State { return s })})
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Collect(b.Context(), sampler.Period{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -295,7 +295,7 @@ func TestDisk(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if v, err = got(t, d); err == nil || len(v) != 0 {
+	if v, err = got(t, d); err == nil || hasKey(v, metric.BrokerDiskUsage) || hasKey(v, metric.DiskUsedBytes) {
 		t.Errorf("without its directory: %v, %v", v, err)
 	}
 }
@@ -413,4 +413,32 @@ func TestProcess(t *testing.T) {
 	if v, err := got(t, p); err == nil || len(v) != 0 {
 		t.Errorf("what cannot be read gives %v, %v", v, err)
 	}
+}
+
+// FuzzKernelFiles: no text of the kernel's makes the parsers panic or run away.
+func FuzzKernelFiles(f *testing.F) {
+	f.Add(diskstats, "22 1 8:1 / /a\\040b rw - overlay overlay rw,upperdir=/a\\040b\n", "0::/x\n")
+	f.Add("", "1 2 3 4 \\04 - x y", "4:memory:/../..\n")
+	f.Fuzz(func(t *testing.T, stats, mounts, group string) {
+		parseDiskstats(stats)
+		d := devices{root: t.TempDir()}
+		all := parseMountinfo(mounts)
+		if len(all) > strings.Count(mounts, "\n")+1 {
+			t.Errorf("%d mounts of %d lines", len(all), strings.Count(mounts, "\n"))
+		}
+		d.device("/a/b", all, maxLayers)
+		unescape(mounts)
+		g := cgroups{root: t.TempDir()}
+		if err := os.Mkdir(g.root+"/proc", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(g.root+"/proc/self", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(g.root+"/proc/self/cgroup", []byte(group), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		g.memory()
+		g.processors()
+	})
 }

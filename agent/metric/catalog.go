@@ -1,5 +1,11 @@
 package metric
 
+import (
+	"fmt"
+	"slices"
+	"sync"
+)
+
 // Metric is one row of the catalogue.
 type Metric struct {
 	ID       ID
@@ -44,15 +50,54 @@ func Catalog() []Metric {
 	return append(all, liveMetrics()...)
 }
 
-// Lookup finds one.
+// Lookup finds one. It is cheap: rules and receivers ask for every sample.
 func Lookup(id ID) (Metric, bool) {
-	for _, m := range Catalog() {
-		if m.ID == id {
-			return m, true
+	m, ok := byID()[id]
+	return m, ok
+}
+
+// Fits tells what is wrong with a sample, or nil: its metric must be in the
+// catalogue as one that a snapshot holds, and its labels the ones named there. A
+// sidecar that belongs to no broker leaves kafka_broker out of our own metrics.
+func Fits(s Sample) error {
+	m, ok := Lookup(s.ID)
+	if !ok || m.Live {
+		return fmt.Errorf("metric %q is not in the catalogue as one of a snapshot", s.ID)
+	}
+	want := m.Labels
+	if m.Group == GroupOwn && s.Label(LabelBroker) == "" {
+		want = slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name == LabelBroker })
+	}
+	for i, l := range s.Labels {
+		if i > 0 && s.Labels[i-1].Name >= l.Name {
+			return fmt.Errorf("labels of metric %q are out of order at %q", s.ID, l.Name)
+		}
+		switch {
+		case len(want) > 0 && want[0] == l.Name:
+			want = want[1:]
+		case m.Open && isObject(l.Name):
+		default:
+			return fmt.Errorf("metric %q has label %q, the catalogue wants %q", s.ID, l.Name, m.Labels)
 		}
 	}
-	return Metric{}, false
+	if len(want) > 0 {
+		return fmt.Errorf("metric %q lacks label %q", s.ID, want[0])
+	}
+	return nil
 }
+
+func isObject(label string) bool {
+	return label == LabelBroker || label == LabelTopic || label == LabelPartition || label == LabelGroup
+}
+
+// byID is the catalogue made once; read only.
+var byID = sync.OnceValue(func() map[ID]Metric {
+	rows := map[ID]Metric{}
+	for _, m := range Catalog() {
+		rows[m.ID] = m
+	}
+	return rows
+})
 
 func instanceMetrics() []Metric {
 	return []Metric{
@@ -72,8 +117,8 @@ func brokerMetrics() []Metric {
 		{ID: BrokerPublicBytesOutRate, Help: "Bytes sent a second on the public listeners.", Unit: "byte/s", Max: 5e8},
 		{ID: BrokerTotalBytesInRate, Help: "All network bytes received a second by the node.", Unit: "byte/s", Max: 1e9},
 		{ID: BrokerTotalBytesOutRate, Help: "All network bytes sent a second by the node.", Unit: "byte/s", Max: 1e9},
-		{ID: BrokerProduceMean, Help: "Mean time to serve a produce request.", Unit: "ms", Max: 10000},
-		{ID: BrokerFetchMean, Help: "Mean time to serve a fetch request.", Unit: "ms", Max: 10000},
+		{ID: BrokerProduceMean, Help: "Mean time to serve a produce request, the wait for replicas included.", Unit: "ms", Max: 10000},
+		{ID: BrokerFetchMean, Help: "Mean time to serve a fetch request, the wait for data included.", Unit: "ms", Max: 10000},
 		{ID: BrokerCPUCoreLoad, Help: "Load average of one minute divided by the number of cores.", Unit: "ratio", Max: 20},
 		{ID: BrokerCPUUsage, Help: "CPU used on the node.", Unit: "%", Max: 100},
 		{ID: BrokerMemoryUsage, Help: "Memory used on the node.", Unit: "%", Max: 100},

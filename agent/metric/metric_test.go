@@ -50,6 +50,72 @@ func TestCatalogGolden(t *testing.T) {
 	}
 }
 
+// TestReference keeps METRICS.md, which people read, as the catalogue is.
+func TestReference(t *testing.T) {
+	const file = "METRICS.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(reference()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != reference() {
+		t.Errorf("%s differs from the catalogue: run with -update", file)
+	}
+}
+
+func reference() string {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+Every series carries ` + "`kafka_instance_id`" + `; the column *labels* lists what else it carries. The documented
+metrics and those of our own marked *each period* are sampled once a period (1 minute by default) and describe the
+period that just ended; rules can watch them. Those marked *live* are counted all the time and read when they are
+scraped, so that ` + "`rate()`" + ` and quantiles work at any resolution.
+
+A reading that is missing is absent, never 0. Instance, topic and group series come from exactly one node at a time.
+Topics and groups whose name begins with ` + "`_`" + ` or ` + "`#`" + ` are left out unless internal names are asked for.
+
+This file is made from the catalogue (` + "`catalog.go`" + `).
+`)
+	titles := map[string]string{GroupInstance: "Instance", GroupBroker: "Broker", GroupTopic: "Topic", GroupConsumer: "Consumer group", GroupOwn: "Our own"}
+	group := ""
+	for _, m := range Catalog() {
+		if m.Group != group {
+			group = m.Group
+			fmt.Fprintf(&b, "\n## %s\n\n| name | meaning | unit | range | labels | kind |\n| --- | --- | --- | --- | --- | --- |\n", titles[group])
+		}
+		limit, labels, kind := "", "–", "gauge"
+		if m.Max > 0 {
+			limit = fmt.Sprintf("%.0f–%.0f", m.Min, m.Max)
+		}
+		if m.Grows {
+			limit += ", more with the flavor"
+		}
+		if len(m.Labels) > 0 {
+			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+		}
+		if m.Open {
+			labels += " and those of its object"
+		}
+		switch {
+		case m.Counter:
+			kind = "counter"
+		case m.Histogram:
+			kind = "histogram"
+		}
+		when := "each period"
+		if m.Live {
+			when = "live"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s, %s |\n", m.ID, m.Help, m.Unit, limit, labels, kind, when)
+	}
+	return b.String()
+}
+
 func TestCatalogIsWellFormed(t *testing.T) {
 	seen := map[ID]bool{}
 	own := false
@@ -82,6 +148,30 @@ func TestCatalogIsWellFormed(t *testing.T) {
 	}
 	if _, ok := Lookup("nothing"); ok {
 		t.Error("found a metric that is not there")
+	}
+}
+
+func TestFits(t *testing.T) {
+	for _, c := range []struct {
+		sample Sample
+		ok     bool
+	}{
+		{Sample{ID: CurrentTopics}, true},
+		{Sample{ID: CurrentTopics, Labels: Labels(LabelBroker, "0")}, false},
+		{Sample{ID: MessagesRemained, Labels: Labels(LabelGroup, "g", LabelTopic, "t", LabelPartition, "0")}, true},
+		{Sample{ID: MessagesRemained, Labels: Labels(LabelGroup, "g", LabelTopic, "t")}, false},
+		{Sample{ID: MessagesRemained, Labels: []Label{{LabelTopic, "t"}, {LabelPartition, "0"}, {LabelGroup, "g"}}}, false},
+		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelSeverity, "major", LabelTopic, "t")}, true},
+		{Sample{ID: AlarmState, Labels: Labels(LabelRule, "r", LabelTopic, "t")}, false},
+		{Sample{ID: "belfry_connections", Labels: Labels(LabelBroker, "0", "listener", "l")}, false}, // live
+		{Sample{ID: AgentUp}, true}, // of a sidecar
+		{Sample{ID: BrokerAlive}, false},
+		{Sample{ID: PartSkips, Labels: Labels(LabelPart, "p")}, true},
+		{Sample{ID: "nothing"}, false},
+	} {
+		if err := Fits(c.sample); (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.sample, err)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	OpenFilesUsage            ID = "belfry_open_files_usage"
 	PartRestarts              ID = "belfry_agent_restarts_total"
 	PartSkips                 ID = "belfry_agent_skipped_total"
+	SeriesLeftOut             ID = "belfry_series_left_out"
 
 	Alarms     ID = "belfry_alarms"
 	AlarmState ID = "belfry_alarm_state"
@@ -60,6 +61,7 @@ func ownMetrics() []Metric {
 		{ID: LogDirOnline, Help: "1 when the data directory works, 0 when it was taken offline.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker}},
 		{ID: OfflineLogDirs, Help: "Data directories that were taken offline.", Unit: "count", Labels: b},
 		{ID: Corruptions, Help: "Damaged data found.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelWhere}},
+		{ID: SeriesLeftOut, Help: "Series of single partitions that were left out because the series limit was reached; sums over topics and groups stay.", Unit: "count"},
 		{ID: TicksMissed, Help: "Periods that the sampler of this node lost.", Unit: "count", Counter: true, Labels: b},
 		{ID: CollectorTimeouts, Help: "Times that a collector came after its deadline.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},
 		{ID: CollectorErrors, Help: "Times that a collector failed.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},

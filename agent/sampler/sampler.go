@@ -113,14 +113,15 @@ func (s *Sampler) Run(ctx context.Context) error {
 	defer s.wait()
 	begun := time.Now()
 	s.prime(ctx, begun)
+	var end time.Time // of the last tick
 	for {
-		next := nextTick(time.Now(), s.o.Period)
+		next := nextTick(time.Now(), end, s.o.Period)
 		if !sleep(ctx, time.Until(next)) {
 			return nil
 		}
 		now := time.Now()
 		elapsed := now.Sub(begun) // monotonic
-		end := tickOf(now, s.o.Period)
+		end = tickOf(now, s.o.Period)
 		begun = now
 		missed := missedIn(elapsed, s.o.Period)
 		s.missed += missed

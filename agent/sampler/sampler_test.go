@@ -208,18 +208,26 @@ func TestMissedTicks(t *testing.T) {
 
 func TestTickArithmetic(t *testing.T) {
 	day := time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)
-	for _, c := range []struct{ now, tick, next time.Duration }{
-		{0, 0, 60},
-		{59_000, 60, 120}, // fired a little early: it means the tick to come
-		{60_010, 60, 120},
-		{95_000, 60, 120},
-		{-1_000, 0, 60}, // the wall clock was set back by a second
+	const none = -1
+	for _, c := range []struct{ now, last, tick, next time.Duration }{ // now in ms, the others in s
+		{0, none, 0, 60},
+		{59_000, none, 60, 60},
+		{59_000, 60, 60, 120}, // fired a little early: not once more
+		{60_010, 60, 60, 120},
+		{95_000, 60, 60, 120},
+		{119_000, 60, 120, 120},    // the work took nearly a period: the next tick is still caught
+		{-1_000, 60, 0, 0},         // the wall clock was set back by a minute
+		{10_000, 3600, 0, 60},      // … by an hour
+		{7200_000, 60, 7200, 7260}, // … ahead
 	} {
-		now := day.Add(c.now * time.Millisecond)
+		now, last := day.Add(c.now*time.Millisecond), time.Time{}
+		if c.last != none {
+			last = day.Add(c.last * time.Second)
+		}
 		if got := tickOf(now, time.Minute); !got.Equal(day.Add(c.tick * time.Second)) {
 			t.Errorf("tick of %v is %v", now, got)
 		}
-		if got := nextTick(now, time.Minute); !got.Equal(day.Add(c.next * time.Second)) {
+		if got := nextTick(now, last, time.Minute); !got.Equal(day.Add(c.next * time.Second)) {
 			t.Errorf("tick after %v is %v", now, got)
 		}
 	}

@@ -6,9 +6,15 @@ import "time"
 // it: the wall clock is slewed while the timer runs on the monotonic one.
 const early = 20
 
-// nextTick gives the first multiple of the period that lies well after now.
-func nextTick(now time.Time, period time.Duration) time.Time {
-	return tickOf(now, period).Add(period)
+// nextTick gives the first multiple of the period after now that is not the last
+// tick again, whose timer may have fired early. A last tick that lies further
+// ahead than that is one from before the wall clock was set back, and forgotten.
+func nextTick(now, last time.Time, period time.Duration) time.Time {
+	next := now.Round(0).Truncate(period).Add(period)
+	if next.Equal(last) {
+		next = next.Add(period)
+	}
+	return next
 }
 
 // tickOf gives the tick that a timer which fired at now was set for.

@@ -21,7 +21,8 @@ var ErrNoDirs = errors.New("no data directory")
 //
 // With capacity 0 it measures the file systems that hold the directories, each
 // file system once, and the share is df's: used ÷ (used + available to
-// unprivileged users), the root reserve left out of both. With a capacity in
+// unprivileged users), the root reserve left out of both; of several file systems
+// it is the fullest one's, because that is where trouble comes first. With a capacity in
 // bytes, used is what the files below the directories take and total is the
 // capacity; but a file system that is really fuller than that wins, because a
 // logical size does not make room on a full disk.
@@ -132,31 +133,14 @@ func Held(dirs []string) (int64, error) {
 	var trouble error
 	ok := false
 	for _, dir := range dirs {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				if path != dir && errors.Is(err, fs.ErrNotExist) {
-					return nil
-				}
-				return err
-			}
-			if !d.Type().IsRegular() {
-				return nil
-			}
-			var stat syscall.Stat_t
-			switch err := syscall.Lstat(path, &stat); {
-			case errors.Is(err, fs.ErrNotExist):
-				return nil
-			case err != nil:
-				return err
-			}
+		err := walk(dir, func(stat *syscall.Stat_t) {
 			if inode := [2]uint64{uint64(stat.Dev), stat.Ino}; stat.Nlink > 1 || len(dirs) > 1 {
 				if seen[inode] {
-					return nil
+					return
 				}
 				seen[inode] = true
 			}
 			sum += min(stat.Size, stat.Blocks*512)
-			return nil
 		})
 		if err != nil {
 			trouble = errors.Join(trouble, fmt.Errorf("cannot size up directory %q: %w", dir, err))
@@ -168,4 +152,32 @@ func Held(dirs []string) (int64, error) {
 		return 0, errors.Join(ErrNoDirs, trouble)
 	}
 	return sum, nil
+}
+
+// walk visits every regular file below a directory, which may be a link to one.
+func walk(dir string, visit func(*syscall.Stat_t)) error {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if path != root && errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		var stat syscall.Stat_t
+		switch err := syscall.Lstat(path, &stat); {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		}
+		visit(&stat)
+		return nil
+	})
 }

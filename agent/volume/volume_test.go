@@ -48,6 +48,13 @@ func TestUsageOfCapacity(t *testing.T) {
 	if used != 80<<10 || total != 160<<10 || percent != 50 {
 		t.Errorf("got %d of %d (%v %%), want 80 KiB of 160 KiB, 50 %%", used, total, percent)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if used, _, _, err := Usage([]string{link}, 160<<10); err != nil || used != 80<<10 {
+		t.Errorf("through a link: %d, %v", used, err)
+	}
 	if _, _, percent, err = Usage([]string{dir}, 10<<10); err != nil || percent != 100 {
 		t.Errorf("got %v %%, %v; want 100 %% past the capacity", percent, err)
 	}

@@ -98,7 +98,9 @@ func (a *API) alter(r *wire.Request, wishes []alteration, validateOnly bool) []e
 		as, at = append(as, controller.Alter{Resource: res, Changes: w.changes, Replace: w.replace}), append(at, i)
 	}
 	if len(as) > 0 {
-		for n, err := range a.controller.AlterConfigs(r.Context(), as, validateOnly) {
+		ctx, cancel := within(r, int32(patience.Milliseconds()))
+		defer cancel()
+		for n, err := range a.controller.AlterConfigs(ctx, as, validateOnly) {
 			errs[at[n]] = err
 		}
 	}

@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,9 +92,17 @@ type API struct {
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
 
+	// heavy holds a token for each batch that may be rebuilt at a time: that takes
+	// memory which no client paid for with bytes of its own.
+	heavy chan struct{}
+
 	closing context.Context // ends at Close: waiting fetches answer with what there is
 	close   context.CancelFunc
-	waiting sync.WaitGroup
+	mu      struct {
+		sync.Mutex
+		closed bool // no fetch begins to wait any more
+	}
+	waiting sync.WaitGroup // grows only under mu while not closed
 }
 
 var _ wire.Handler = (*API)(nil)
@@ -110,6 +120,7 @@ func New(o Options) (*API, error) {
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
 		table: t, sessions: newFetchSessions(o.Now),
+		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil
 }
@@ -117,8 +128,30 @@ func New(o Options) (*API, error) {
 // Close lets every waiting fetch answer at once with what there is, and waits
 // for it. Requests that come later do not wait at all.
 func (a *API) Close() {
+	a.mu.Lock()
+	a.mu.closed = true
+	a.mu.Unlock()
 	a.close()
 	a.waiting.Wait()
+}
+
+// later runs f in a goroutine that Close waits for; false when Close has begun.
+func (a *API) later(f func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.mu.closed {
+		a.waiting.Go(f)
+	}
+	return !a.mu.closed
+}
+
+// patience is how long a request for a change of the cluster waits that does not say so itself.
+const patience = 30 * time.Second
+
+// within bounds a change of the cluster by the time that the client gives it, and
+// by the life of its connection.
+func within(r *wire.Request, millis int32) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), time.Duration(max(1, millis))*time.Millisecond)
 }
 
 // Versions tells which versions of an API are served; wire asks before it decodes.
@@ -149,6 +182,20 @@ func (a *API) Serve(r *wire.Request) {
 		return
 	}
 	row.handle(a, r)
+}
+
+// partition finds a partition for a client.
+//
+// Errors: replica.ErrUnknownPartition when there is none; replica.ErrNotLeader when it
+// is another broker's, so that the client looks for it there; storage.ErrOffline.
+func (a *API) partition(name topic.Partition) (*replica.Partition, error) {
+	p, err := a.replicas.Partition(name)
+	if errors.Is(err, replica.ErrUnknownPartition) {
+		if t := a.image().Topic(name.Topic); t != nil && name.Partition >= 0 && int(name.Partition) < len(t.Partitions) {
+			return nil, replica.ErrNotLeader
+		}
+	}
+	return p, err
 }
 
 // client says who asks, as the coordinators and tools show it.

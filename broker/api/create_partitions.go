@@ -34,7 +34,9 @@ func (a *API) createPartitions(r *wire.Request) {
 		wishes, at = append(wishes, growth(t)), append(at, i)
 	}
 	if len(wishes) > 0 {
-		for n, err := range a.controller.CreatePartitions(r.Context(), wishes, req.ValidateOnly) {
+		ctx, cancel := within(r, req.TimeoutMillis)
+		defer cancel()
+		for n, err := range a.controller.CreatePartitions(ctx, wishes, req.ValidateOnly) {
 			resp.Topics[at[n]].ErrorCode, resp.Topics[at[n]].ErrorMessage = a.answer("CreatePartitions", err)
 		}
 	}

@@ -41,7 +41,9 @@ func (a *API) createTopics(r *wire.Request) {
 		wishes, at = append(wishes, wish), append(at, i)
 	}
 	if len(wishes) > 0 {
-		for n, made := range a.controller.CreateTopics(r.Context(), wishes, req.ValidateOnly) {
+		ctx, cancel := within(r, req.TimeoutMillis)
+		defer cancel()
+		for n, made := range a.controller.CreateTopics(ctx, wishes, req.ValidateOnly) {
 			rt := &resp.Topics[at[n]]
 			rt.ErrorCode, rt.ErrorMessage = a.answer("CreateTopics", made.Err)
 			if made.Err == nil && made.Topic != nil {

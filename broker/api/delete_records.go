@@ -34,7 +34,7 @@ func (a *API) deleteRecords(r *wire.Request) {
 	for i, t := range req.Topics {
 		for j, p := range t.Partitions {
 			done := func(low record.Offset, err error) { c.done(i, j, low, err) }
-			part, err := a.replicas.Partition(topic.Partition{Topic: t.Topic, Partition: p.Partition})
+			part, err := a.partition(topic.Partition{Topic: t.Topic, Partition: p.Partition})
 			if err == nil {
 				err = part.CheckLeader(-1)
 			}

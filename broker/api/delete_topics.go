@@ -41,7 +41,9 @@ func (a *API) deleteTopics(r *wire.Request) {
 		ids, at = append(ids, id), append(at, i)
 	}
 	if len(ids) > 0 {
-		for n, err := range a.controller.DeleteTopics(r.Context(), ids) {
+		ctx, cancel := within(r, req.TimeoutMillis)
+		defer cancel()
+		for n, err := range a.controller.DeleteTopics(ctx, ids) {
 			resp.Topics[at[n]].ErrorCode, resp.Topics[at[n]].ErrorMessage = a.answer("DeleteTopics", err)
 		}
 	}

@@ -35,7 +35,10 @@ func (a *API) fetch(r *wire.Request) {
 		return
 	}
 	f.release()
-	a.waiting.Go(func() { f.park() })
+	if !a.later(f.park) {
+		f.read()
+		f.send()
+	}
 }
 
 // wanted is one partition that a fetch asks for.
@@ -157,6 +160,9 @@ func (f *fetchCall) ready() bool {
 func (f *fetchCall) read() {
 	f.results, f.bytes, f.urgent = make([]result, 0, len(f.wants)), 0, false
 	left := min(f.maxBytes(), int(f.api.settings().Int("fetch.max.bytes")))
+	if f.req.Version < 4 {
+		left = min(left, maxDowngraded)
+	}
 	for _, w := range f.wants {
 		// Why for all before version 3: these clients do not turn the order of their
 		// partitions, one large batch would starve behind others for ever.
@@ -165,7 +171,7 @@ func (f *fetchCall) read() {
 		if res.code != 0 || res.diverged {
 			f.urgent = true
 		}
-		n := res.got.Slice.Len()
+		n := res.size()
 		f.bytes += n
 		left -= n
 		f.results = append(f.results, res)
@@ -186,7 +192,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 		res.code = kerr.UnknownTopicID.Code
 		return res
 	}
-	part, err := a.replicas.Partition(w.name)
+	part, err := a.partition(w.name)
 	if err == nil {
 		res.part = part
 		err = a.checkFetch(w, part, req)
@@ -267,6 +273,14 @@ func hasZstd(s storage.Slice) bool {
 	return false
 }
 
+// size gives the bytes of records that go out.
+func (res *result) size() int {
+	if res.old != nil {
+		return len(res.old)
+	}
+	return res.got.Slice.Len()
+}
+
 // drop gives the slice back.
 func (res *result) drop() {
 	if res.held {
@@ -302,7 +316,7 @@ func (f *fetchCall) send() {
 		if res.part != nil && replicaOf(f.req) < 0 {
 			counts := res.part.Stats()
 			counts.FetchRequests.Add(1)
-			counts.BytesOut.Add(res.got.Slice.Len())
+			counts.BytesOut.Add(res.size())
 			if res.code != 0 {
 				counts.FailedFetch.Add(1)
 			}

@@ -23,7 +23,9 @@ func (a *API) initProducerID(r *wire.Request) {
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 		return
 	}
-	id, err := a.producers.next(r.Context(), a.controller.ProducerIDs)
+	ctx, cancel := within(r, int32(patience.Milliseconds()))
+	defer cancel()
+	id, err := a.producers.next(ctx, a.controller.ProducerIDs)
 	resp.ErrorCode, _ = a.answer("InitProducerId", err)
 	if err == nil {
 		resp.ProducerID, resp.ProducerEpoch = id, 0

@@ -8,6 +8,9 @@ import (
 	"github.com/belfry-mq/belfry/broker/record"
 )
 
+// maxDowngraded bounds the bytes that one fetch of an old client makes us hold.
+const maxDowngraded = 8 << 20
+
 // modern gives the records as batches of magic 2: what clients before 0.11 send is
 // made into one.
 func modern(b []byte, version int16) ([]byte, error) {

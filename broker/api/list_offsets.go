@@ -63,7 +63,7 @@ func (a *API) listOffsets(r *wire.Request) {
 
 // findOffset answers for one partition; old is the list of version 0.
 func (a *API) findOffset(name topic.Partition, p kmsg.ListOffsetsRequestTopicPartition, req *kmsg.ListOffsetsRequest) (f found, old []int64, err error) {
-	part, err := a.replicas.Partition(name)
+	part, err := a.partition(name)
 	if err != nil {
 		return nothing, nil, err
 	}

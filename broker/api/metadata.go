@@ -90,7 +90,7 @@ func (a *API) wantedTopic(ctx context.Context, want kmsg.MetadataRequestTopic, c
 	if err := topic.CheckName(name); err != nil {
 		return fail(kerr.InvalidTopicException)
 	}
-	if !create {
+	if !create || name == topic.TransactionState {
 		return fail(kerr.UnknownTopicOrPartition)
 	}
 	if err := a.create(ctx, name); err != nil {
@@ -119,6 +119,8 @@ func (a *API) create(ctx context.Context, name string) error {
 			"segment.bytes":    s.String("offsets.topic.segment.bytes"),
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	err := a.controller.CreateTopics(ctx, []controller.NewTopic{n}, false)[0].Err
 	if err != nil && codeOf(err) == kerr.TopicAlreadyExists.Code {
 		return nil

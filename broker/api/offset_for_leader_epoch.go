@@ -34,7 +34,7 @@ func (a *API) offsetForLeaderEpoch(r *wire.Request) {
 }
 
 func (a *API) endOfEpoch(name topic.Partition, p kmsg.OffsetForLeaderEpochRequestTopicPartition) (record.Epoch, record.Offset, error) {
-	part, err := a.replicas.Partition(name)
+	part, err := a.partition(name)
 	if err != nil {
 		return -1, -1, err
 	}

@@ -17,6 +17,11 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// minAckTime is how long an acknowledgement is waited for at least. Why: some clients
+// send 0, which is enough for a broker that acknowledges from memory, and never for
+// one that waits for its disk.
+const minAckTime = time.Second
+
 // produce answers Produce 0–12. All partitions are appended to here, in the order
 // of the request, so that a connection's requests reach the logs in order; the
 // answer goes out when every partition may be acknowledged.
@@ -33,7 +38,7 @@ func (a *API) produce(r *wire.Request) {
 	}
 	c.left.Store(int32(partitions) + 1) // and this dispatch itself
 	now := a.now()
-	timeout := time.Duration(max(0, req.TimeoutMillis)) * time.Millisecond
+	timeout := max(minAckTime, time.Duration(req.TimeoutMillis)*time.Millisecond)
 	for i := range req.Topics {
 		for j := range req.Topics[i].Partitions {
 			c.partition(i, j, now, timeout)
@@ -88,7 +93,7 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 		return
 	}
 	if !got.Duplicate {
-		counts.BytesIn.Add(len(b))
+		counts.BytesIn.Add(len(p.Records))
 		counts.MessagesIn.Add(info.Records)
 	}
 	slot.BaseOffset, slot.LogStartOffset, slot.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
@@ -182,11 +187,25 @@ func (a *API) produceTo(name string, partition int32, req *kmsg.ProduceRequest) 
 	if topic.IsInternal(name) {
 		return nil, refuse(kerr.InvalidTopicException, fmt.Sprintf("topic %q is the broker's own: clients cannot produce to it", name))
 	}
-	part, err := a.replicas.Partition(topic.Partition{Topic: name, Partition: partition})
-	if err != nil {
-		return nil, err
+	part, err := a.partition(topic.Partition{Topic: name, Partition: partition})
+	if err == nil {
+		err = part.CheckLeader(-1)
 	}
-	return part, part.CheckLeader(-1)
+	if err != nil {
+		return part, a.explain(name, partition, err)
+	}
+	return part, nil
+}
+
+// explain says why a partition cannot be used, in the words of whoever asked for it.
+func (a *API) explain(name string, partition int32, err error) error {
+	if errors.Is(err, replica.ErrUnknownPartition) {
+		if t := a.image().Topic(name); t != nil {
+			return refuse(kerr.UnknownTopicOrPartition, fmt.Sprintf("topic %q has the partitions 0 to %d, there is no partition %d", name, len(t.Partitions)-1, partition))
+		}
+		return refuse(kerr.UnknownTopicOrPartition, fmt.Sprintf("there is no topic %q: create it, or set auto.create.topics.enable", name))
+	}
+	return fmt.Errorf("cannot produce to partition %d of topic %q: %w", partition, name, err)
 }
 
 // admit is the door for a partition's records: what comes back is one or more
@@ -196,6 +215,8 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	if len(b) == 0 {
 		return nil, none, refuse(kerr.InvalidRecord, "the partition has no records in the request")
 	}
+	a.heavy <- struct{}{}
+	defer func() { <-a.heavy }()
 	b, err := modern(b, req.Version)
 	if err != nil {
 		return nil, none, err

@@ -100,7 +100,7 @@ func TestProduceRefusals(t *testing.T) {
 		{"without key", "compacted", batch(t, record.None, nil, nil, "x", "y"), kerr.InvalidRecord, "key"},
 		{"with key", "compacted", batch(t, record.None, nil, []byte("k"), "x"), nil, ""},
 		{"internal", "__consumer_offsets", batch(t, record.None, nil, nil, "x"), kerr.InvalidTopicException, "broker's own"},
-		{"unknown", "nowhere", batch(t, record.None, nil, nil, "x"), kerr.UnknownTopicOrPartition, ""},
+		{"unknown", "nowhere", batch(t, record.None, nil, nil, "x"), kerr.UnknownTopicOrPartition, "no topic \"nowhere\""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,6 +115,14 @@ func TestProduceRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What concerns one record, the version of the request, or the whole request.
+func TestProduceRefusalsByRequest(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "plain", nil)
+	makeTopic(c, "compacted", map[string]string{"cleanup.policy": "compact"})
 	p := try(c, "compacted", func() []byte {
 		b := record.NewBuilder(record.None)
 		b.Add(record.Record{Key: []byte("k")})

@@ -34,6 +34,7 @@ type Broker struct {
 	fs       disk.FS
 	settings map[string]string
 	log      *slog.Logger
+	errors   *errorLog
 	addr     string // kept over restarts
 	cancel   context.CancelFunc
 	done     chan error
@@ -63,7 +64,8 @@ func Start(t testing.TB, options ...Option) *Broker {
 		"offsets.topic.num.partitions":     "4",
 		"group.initial.rebalance.delay.ms": "0",
 	}}
-	b.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	b.errors = &errorLog{}
+	b.log = slog.New(both{slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}), b.errors})
 	for _, o := range options {
 		o(b)
 	}
@@ -128,6 +130,9 @@ func (b *Broker) Host() (host, port string) {
 
 // DataDir gives the data directory.
 func (b *Broker) DataDir() string { return b.dir }
+
+// Errors gives the error lines that the broker has logged so far.
+func (b *Broker) Errors() []string { return b.errors.all() }
 
 // Stop ends the broker as an operator would, and waits for it. A stopped broker
 // may be stopped again.

@@ -113,13 +113,73 @@ func (s *stage) with(over map[string]string) {
 //	delete                     items: NAME
 //	alter [replace] [validate] items: KIND/NAME SETTING=VALUE… (also SETTING+=, SETTING-=, -SETTING)
 //	producers
-//	fill NAME N                a topic with N partitions, unchecked
+//	fence|unfence ID EPOCH
 func (s *stage) play(t *testing.T, input string) string {
 	lines := strings.Split(strings.TrimSpace(input), "\n")
-	head, items := strings.Fields(lines[0]), lines[1:]
-	validate := strings.Contains(lines[0], " validate")
 	s.batch = nil
-	var errs []error
+	errs, ok := s.request(t, lines[0], lines[1:])
+	if !ok {
+		errs = s.around(t, strings.Fields(lines[0]))
+	}
+	var out strings.Builder
+	for _, err := range errs {
+		out.WriteString(outcome(err) + "\n")
+	}
+	if n := len(s.batch); n > 8 {
+		s.batch = append(s.batch[:2:2], fmt.Sprintf("… %d records", n-2))
+	}
+	for _, r := range s.batch {
+		out.WriteString("  " + r + "\n")
+	}
+	return out.String()
+}
+
+// request plays the commands that are client requests.
+func (s *stage) request(t *testing.T, head string, items []string) (errs []error, ok bool) {
+	validate := strings.Contains(head, " validate")
+	ctx := t.Context()
+	switch strings.Fields(head)[0] {
+	case "create":
+		var ts []NewTopic
+		for _, item := range items {
+			ts = append(ts, newTopic(item))
+		}
+		for _, made := range s.c.CreateTopics(ctx, ts, validate) {
+			errs = append(errs, made.Err)
+			if (made.Topic == nil) != (made.Err != nil) {
+				t.Errorf("%s: topic %v with error %v", head, made.Topic, made.Err)
+			}
+		}
+	case "grow":
+		var gs []Growth
+		for _, item := range items {
+			gs = append(gs, growth(item))
+		}
+		errs = s.c.CreatePartitions(ctx, gs, validate)
+	case "delete":
+		var ids []topic.ID
+		for _, name := range items {
+			if found := s.img.Topic(name); found != nil {
+				ids = append(ids, found.ID)
+			} else {
+				ids = append(ids, topic.ID{1})
+			}
+		}
+		errs = s.c.DeleteTopics(ctx, ids)
+	case "alter":
+		var as []Alter
+		for _, item := range items {
+			as = append(as, alteration(item, strings.Contains(head, " replace")))
+		}
+		errs = s.c.AlterConfigs(ctx, as, validate)
+	default:
+		return nil, false
+	}
+	return errs, true
+}
+
+// around plays the commands about the node and its brokers.
+func (s *stage) around(t *testing.T, head []string) []error {
 	ctx := t.Context()
 	switch head[0] {
 	case "node":
@@ -142,80 +202,21 @@ func (s *stage) play(t *testing.T, input string) string {
 		if err == nil && !fenced {
 			err = s.c.UnfenceBroker(ctx, b.ID, epoch)
 		}
-		errs = []error{err}
-	case "fence", "unfence":
-		f := s.c.FenceBroker
-		if head[0] == "unfence" {
-			f = s.c.UnfenceBroker
-		}
-		errs = []error{f(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
-	case "create":
-		var ts []NewTopic
-		for _, item := range items {
-			ts = append(ts, newTopic(item))
-		}
-		for _, made := range s.c.CreateTopics(ctx, ts, validate) {
-			errs = append(errs, made.Err)
-			if (made.Topic == nil) != (made.Err != nil) {
-				t.Errorf("%s: topic %v with error %v", input, made.Topic, made.Err)
-			}
-		}
-	case "grow":
-		var gs []Growth
-		for _, item := range items {
-			gs = append(gs, growth(item))
-		}
-		errs = s.c.CreatePartitions(ctx, gs, validate)
-	case "delete":
-		var ids []topic.ID
-		for _, name := range items {
-			if found := s.img.Topic(name); found != nil {
-				ids = append(ids, found.ID)
-			} else {
-				ids = append(ids, topic.ID{1})
-			}
-		}
-		errs = s.c.DeleteTopics(ctx, ids)
-	case "alter":
-		var as []Alter
-		for _, item := range items {
-			as = append(as, alteration(item, strings.Contains(lines[0], " replace")))
-		}
-		errs = s.c.AlterConfigs(ctx, as, validate)
+		return []error{err}
+	case "fence":
+		return []error{s.c.FenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+	case "unfence":
+		return []error{s.c.UnfenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
 	case "producers":
 		first, n, err := s.c.ProducerIDs(ctx)
-		errs = []error{err}
-		t.Logf("block %d+%d", first, n)
-	case "fill":
-		s.fill(t, head[1], number(head[2]))
+		if n != producerBlock || first%producerBlock != 0 {
+			t.Errorf("block %d+%d", first, n)
+		}
+		return []error{err}
 	default:
 		t.Fatalf("no command %q", head[0])
 	}
-	var out strings.Builder
-	for _, err := range errs {
-		out.WriteString(outcome(err) + "\n")
-	}
-	if n := len(s.batch); n > 8 {
-		s.batch = append(s.batch[:2:2], fmt.Sprintf("… %d records", n-2))
-	}
-	for _, r := range s.batch {
-		out.WriteString("  " + r + "\n")
-	}
-	return out.String()
-}
-
-func (s *stage) fill(t *testing.T, name string, n int) {
-	var id topic.ID
-	copy(id[:], "fill "+name)
-	records := []metadata.Record{&metadata.TopicCreated{Name: name, ID: id}}
-	for p := range n {
-		records = append(records, &metadata.PartitionCreated{Topic: id, Number: int32(p), State: metadata.Partition{
-			Leader: 1, Replicas: []metadata.BrokerID{1}, ISR: []metadata.BrokerID{1}}})
-	}
-	if _, err := s.Propose(t.Context(), records); err != nil {
-		t.Fatal(err)
-	}
-	s.batch = nil
+	return nil
 }
 
 func outcome(err error) string {

@@ -52,7 +52,12 @@ func groupKey(groupID string) []byte {
 func (s *shard) store(g *group, done func(code)) {
 	v := g.value()
 	rec := record.Record{Key: groupKey(g.id), Value: v.AppendTo(nil)}
-	s.write(g, []record.Record{rec}, done)
+	s.write(g, []record.Record{rec}, func(c code) {
+		if c == invalidCommitOffsetSize { // that one is for offsets
+			c = unknownServerError
+		}
+		done(c)
+	})
 }
 
 // value is the group as it is stored.

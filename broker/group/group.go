@@ -86,5 +86,6 @@ var (
 	subscribedToTopic            = kerr.GroupSubscribedToTopic.Code
 	unknownPartition             = kerr.UnknownTopicOrPartition.Code
 	offsetMetadataTooLarge       = kerr.OffsetMetadataTooLarge.Code
+	unknownServerError           = kerr.UnknownServerError.Code
 	invalidCommitOffsetSize      = kerr.InvalidCommitOffsetSize.Code
 )

@@ -167,8 +167,8 @@ func (s *shard) becomeEmpty(g *group) {
 	s.logger.Debug("group is empty", "group", g.id, "generation", g.generation)
 	s.store(g, func(c code) {
 		if c != none {
-			// Not lost: a replay finds the members of before, and their sessions end again.
-			s.logger.Warn("cannot store that a group is empty", "group", g.id, "code", c)
+			// Nothing is lost: a replay finds the members of before, and their sessions end again.
+			s.logger.Debug("cannot store that a group is empty", "group", g.id, "code", c)
 		}
 	})
 }

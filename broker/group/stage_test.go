@@ -169,7 +169,9 @@ func (st *stage) deleteTopic(name string) {
 func (st *stage) check() {
 	st.t.Helper()
 	again := st.replayed()
+	promises := 0
 	for id, g := range st.shard.groups {
+		promises += len(g.promised)
 		st.checkGroup(g)
 		r := again.groups[id]
 		if r == nil {
@@ -189,6 +191,9 @@ func (st *stage) check() {
 			st.t.Fatalf("group %s lives as %s, the log gives %s", id, storedText(g.value()), storedText(r.stored))
 		}
 	}
+	if promises != st.shard.promises {
+		st.t.Fatalf("%d promises are counted, there are %d", st.shard.promises, promises)
+	}
 	for id := range again.groups {
 		if st.shard.groups[id] == nil {
 			st.t.Fatalf("group %s is in the log and not served", id)
@@ -205,7 +210,8 @@ func storedBytes(v *kmsg.GroupMetadataValue) []byte {
 
 func (st *stage) checkGroup(g *group) {
 	st.t.Helper()
-	if (g.state == empty || g.state == dead) != (len(g.members) == 0) {
+	waits := g.state == preparingRebalance && (g.gathering || len(g.promised) > 0) // for somebody to come
+	if (g.state == empty || g.state == dead) != (len(g.members) == 0) && !waits {
 		st.t.Fatalf("group %s is %s with %d members", g.id, g.state, len(g.members))
 	}
 	if len(g.members) > 0 && g.members[g.leader] == nil {

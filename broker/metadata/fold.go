@@ -83,12 +83,19 @@ func (f *folding) image() *Image {
 
 // keep puts a topic that this fold made into both look-ups.
 func (f *folding) keep(t *Topic) {
+	f.names.set(nameKey(t.Name), t)
+	f.ids.set(idKey(t.ID), t)
+}
+
+// copy gives a topic that this fold may change.
+func (f *folding) copy(t *Topic) *Topic {
+	own := *t
+	own.Partitions = slices.Clone(t.Partitions)
 	if f.own == nil {
 		f.own = make(map[*Topic]bool)
 	}
-	f.own[t] = true
-	f.names.set(nameKey(t.Name), t)
-	f.ids.set(idKey(t.ID), t)
+	f.own[&own] = true
+	return &own
 }
 
 // topic gives a topic that may be changed.
@@ -100,10 +107,9 @@ func (f *folding) topic(id topic.ID) (*Topic, error) {
 	if f.own[t] {
 		return t, nil
 	}
-	own := *t
-	own.Partitions = slices.Clone(t.Partitions)
-	f.keep(&own)
-	return &own, nil
+	own := f.copy(t)
+	f.keep(own)
+	return own, nil
 }
 
 // settings gives a resource's settings that may be changed.
@@ -171,7 +177,7 @@ func (r *TopicCreated) fold(f *folding) error {
 	if t, ok := f.ids.look(idKey(r.ID)); ok {
 		return fmt.Errorf("topic %q has the ID %q of topic %q", r.Name, r.ID, t.Name)
 	}
-	f.keep(&Topic{Name: r.Name, ID: r.ID, Created: r.Created})
+	f.keep(f.copy(&Topic{Name: r.Name, ID: r.ID, Created: r.Created}))
 	return nil
 }
 
@@ -325,22 +331,38 @@ func (r *LeadershipRenewed) fold(f *folding) error {
 	if _, ok := f.brokers.look(r.ID); !ok {
 		return fmt.Errorf("broker %d is not registered", r.ID)
 	}
-	for _, t := range f.names.values() {
-		for n := range t.Partitions {
-			if t.Partitions[n].Leader != r.ID {
+	for n := range f.names.list {
+		for i := range f.names.list[n].entries {
+			t := f.names.list[n].entries[i].val
+			if !slices.ContainsFunc(t.Partitions, func(p Partition) bool { return p.Leader == r.ID }) {
 				continue
 			}
-			own, err := f.topic(t.ID)
-			if err != nil {
+			if !f.own[t] { // in place: a look-up of each topic would cost the most
+				t = f.copy(t)
+				f.names.touch(n).entries[i].val = t
+				f.ids.set(idKey(t.ID), t)
+			}
+			if err := t.renew(r.ID); err != nil {
 				return err
 			}
-			t = own // the same topic from here on, if it was not own before
-			if t.Partitions[n].LeaderEpoch == math.MaxInt32 || t.Partitions[n].PartitionEpoch == math.MaxInt32 {
-				return fmt.Errorf("partition %d of topic %q has no epoch left", n, t.Name)
-			}
-			t.Partitions[n].LeaderEpoch++
-			t.Partitions[n].PartitionEpoch++
 		}
+	}
+	return nil
+}
+
+// renew begins a new leader epoch on every partition that a broker leads.
+// Requires: the topic may be changed.
+func (t *Topic) renew(leader BrokerID) error {
+	for n := range t.Partitions {
+		p := &t.Partitions[n]
+		if p.Leader != leader {
+			continue
+		}
+		if p.LeaderEpoch == math.MaxInt32 || p.PartitionEpoch == math.MaxInt32 {
+			return fmt.Errorf("partition %d of topic %q has no epoch left", n, t.Name)
+		}
+		p.LeaderEpoch++
+		p.PartitionEpoch++
 	}
 	return nil
 }

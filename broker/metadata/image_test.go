@@ -341,6 +341,19 @@ func BenchmarkFold(b *testing.B) {
 	}
 }
 
+// BenchmarkRenew is what the restart of a broker costs that leads everything.
+func BenchmarkRenew(b *testing.B) {
+	img, err := great(b, 1_000, 100).Fold(2, []Record{&BrokerRegistered{Broker{ID: 1, Epoch: EpochFromIndex}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := img.Fold(3, []Record{&LeadershipRenewed{1}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkSnapshot(b *testing.B) {
 	img := great(b, 1_000, 100)
 	raw := bytesOf(b, img)

@@ -52,8 +52,8 @@ var _ types.VFS = (*files)(nil)
 
 // openFiles opens the directory of segments.
 func openFiles(dir string, logger *slog.Logger) (*files, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot create metadata log: %w", err)
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	f := &files{FS: walfs.New(), dir: dir, logger: logger}
 	f.open = func(w types.WritableFile) types.WritableFile { return w }

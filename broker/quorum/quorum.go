@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -70,6 +71,9 @@ type Options struct {
 	Dir       string            // this room's own directory; made if it is not there
 	Node      metadata.BrokerID // this node
 	ClusterID string            // given to a new cluster; an old one must have the same. Empty: take what is there, else a new one
+	// MustExist refuses a directory without a cluster instead of beginning a new one,
+	// however often it is tried: message logs were found beside it (R25).
+	MustExist bool
 	Logger    *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
@@ -145,12 +149,16 @@ type Quorum struct {
 	snaps   *snapshots
 	machine *machine
 
+	fresh    bool      // Open made a new cluster
+	began    time.Time // Run did
 	img      atomic.Pointer[metadata.Image]
 	caughtUp chan struct{} // closed after the first image was published
 	failed   chan struct{} // closed at the first failure
 	failure  atomic.Pointer[error]
 	done     chan struct{} // closed when Run returns
+	ended    chan struct{} // closed when raft is over
 	calls    sync.WaitGroup
+	watching sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -172,7 +180,7 @@ func Open(o Options) (*Quorum, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
+	q := &Quorum{o: o, caughtUp: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	q.mu.changed = make(chan struct{})
 	if err := q.open(); err != nil {
 		return nil, errors.Join(err, q.Close())
@@ -182,8 +190,8 @@ func Open(o Options) (*Quorum, error) {
 
 func (q *Quorum) open() (err error) {
 	dir := q.o.Dir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("cannot create metadata directory: %w", err)
+	if err := makeDir(dir); err != nil {
+		return err
 	}
 	if q.lock, err = lockDir(filepath.Join(dir, lockName)); err != nil {
 		return err
@@ -205,16 +213,23 @@ func (q *Quorum) open() (err error) {
 		wal.WithSegmentFiler(walsegment.NewFiler(q.files.dir, q.files)),
 		wal.WithSegmentSize(segmentLimit),
 		wal.WithLogger(newBridge(q.o.Logger)))
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("cannot open the metadata log in %q: %w: %w; free some space and start again", q.files.dir, ErrDiskFull, err)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot open the metadata log in %q: %w; %s", q.files.dir, err, remedy)
 	}
-	q.store = &store{wal: q.wal, state: q.state, fail: q.fail, closing: make(chan struct{})}
+	q.store = &store{wal: q.wal, state: q.state, snaps: q.snaps, fail: q.fail, bulk: newBulk(), closing: make(chan struct{})}
 	f, err := inspect(dir, q.snaps, q.wal, q.state)
 	if err != nil {
 		return err
 	}
 	if err := f.checkIdentity(&q.o); err != nil {
 		return err
+	}
+	q.fresh = f.last == 0 && f.snapshot == nil
+	if q.fresh && q.o.MustExist {
+		return fmt.Errorf("cannot start: message logs are there, but the cluster's metadata in %q are not: put that directory back from a backup, or start with empty log directories", dir)
 	}
 	if err := f.bootstrap(&q.o, q.store); err != nil {
 		return err
@@ -243,6 +258,10 @@ func (q *Quorum) Close() error {
 	}
 	return nil
 }
+
+// Fresh tells that the directory was empty and Open began a new cluster in it. A
+// broker that finds message logs beside it must refuse: its metadata is lost.
+func (q *Quorum) Fresh() bool { return q.fresh }
 
 // Image is the newest image that every subscriber has seen; the empty one until
 // this node has caught up.

@@ -71,10 +71,38 @@ func inspect(dir string, snaps *snapshots, log *wal.WAL, st *state) (*found, err
 		return nil, fmt.Errorf("cannot open the metadata log in %q: %w: it starts at entry %d, but the newest snapshot ends at %d; %s",
 			dir, errDamaged, f.first, at, remedy)
 	}
+	if err := f.verify(dir, snaps, log, st); err != nil {
+		return nil, err
+	}
 	if err := f.scanLog(dir, log); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// verify refuses a damaged log. Damage before the snapshot is cut off: this node
+// does not need those entries, and must not send them to others.
+func (f *found) verify(dir string, snaps *snapshots, log *wal.WAL, st *state) error {
+	held, err := st.Load("")
+	if err != nil {
+		return err
+	}
+	bad, err := verifyLog(filepath.Join(dir, logName), held.Segments, f.last)
+	switch {
+	case err != nil || bad == 0:
+		return err
+	case bad > f.snapshotIndex():
+		return fmt.Errorf("cannot open the metadata log in %q: %w: the CRC of entry %d or one before it does not match; %s",
+			filepath.Join(dir, logName), errDamaged, bad, remedy)
+	}
+	snaps.logger.Warn("cut damaged entries off the metadata log; a snapshot holds what they held", "dir", dir, "first", f.first, "last", bad)
+	if err := log.DeleteRange(f.first, bad); err != nil {
+		return fmt.Errorf("cannot cut damaged entries off the metadata log in %q: %w", dir, err)
+	}
+	if f.first = bad + 1; bad >= f.last {
+		f.first, f.last = 0, 0
+	}
+	return nil
 }
 
 // chooseSnapshot takes the newest snapshot. A damaged one is set aside only if an
@@ -106,8 +134,7 @@ func (f *found) chooseSnapshot(snaps *snapshots) error {
 			cause, f.first, f.last, at, remedy)
 	}
 	for _, id := range damaged {
-		var index, term uint64
-		if n, err := fmt.Sscanf(id, "%d-%d", &index, &term); n != 2 || err != nil || index > f.last {
+		if index, _, err := parseID(id); err != nil || index > f.last {
 			return fmt.Errorf("%w\nthe log ends at entry %d, before that snapshot; %s", cause, f.last, remedy)
 		}
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
+// longReplay is how long a start may take before a snapshot is made to shorten the next one.
+const longReplay = 500 * time.Millisecond
+
 // Run takes part in elections and applies the log until ctx ends; then it
 // returns nil. It is called once.
 //
@@ -28,35 +31,62 @@ func (q *Quorum) Run(ctx context.Context) error {
 		panic("BUG: Run twice")
 	}
 	defer close(q.done)
+	q.began = time.Now()
 	notify := make(chan bool, 1)
-	r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
-	if err != nil {
-		return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, err)
+	// Why aside: the library writes the term first, and store holds a write that fails.
+	started := make(chan launch, 1)
+	go func() {
+		r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
+		started <- launch{r, err}
+	}()
+	select {
+	case s := <-started:
+		if s.err != nil {
+			return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err)
+		}
+		q.serve(ctx, s.raft, notify)
+		err := errors.Join(q.letGo(), s.raft.Shutdown().Error())
+		close(q.ended)
+		q.watching.Wait()
+		q.calls.Wait()
+		return errors.Join(q.failedErr(), err)
+	case <-ctx.Done():
+		err := q.letGo()
+		if s := <-started; s.err == nil {
+			err = errors.Join(err, s.raft.Shutdown().Error())
+		}
+		return errors.Join(q.failedErr(), err)
 	}
+}
+
+// launch is what became of raft.NewRaft.
+type launch struct {
+	raft *raft.Raft
+	err  error
+}
+
+// serve takes proposals until ctx ends.
+func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.mu.Lock()
 	q.mu.raft = r
 	q.mu.Unlock()
-
-	var watch sync.WaitGroup
-	stop := make(chan struct{})
-	watch.Go(func() { q.watch(r, notify, stop) })
+	q.watching.Go(func() { q.watch(r, notify) })
 	<-ctx.Done()
-
 	q.setLeading(false)
 	q.mu.Lock()
 	q.mu.raft = nil
 	q.mu.Unlock()
-	// Invariant: the transport is shut before store lets a held call go, so that
-	// no vote leaves this node that its disk does not remember.
+}
+
+// letGo lets calls go that store holds. Invariant: the transport is shut before,
+// so that no vote leaves this node that its disk does not remember.
+func (q *Quorum) letGo() error {
+	var err error
 	if t, ok := q.o.Transport.(raft.WithClose); ok {
 		err = t.Close()
 	}
 	close(q.store.closing)
-	err = errors.Join(err, r.Shutdown().Error())
-	close(stop)
-	watch.Wait()
-	q.calls.Wait()
-	return errors.Join(q.failedErr(), err)
+	return err
 }
 
 func (q *Quorum) config(notify chan<- bool) *raft.Config {
@@ -69,10 +99,8 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c.BatchApplyCh = true
 	c.SnapshotInterval = q.o.SnapshotCheck
 	c.SnapshotThreshold = q.o.SnapshotEvery
-	// Why three times: the log reaches back behind the older of both snapshots,
-	// which so can stand in for the newer one.
-	c.TrailingLogs = 3 * q.o.SnapshotEvery
-	c.NoSnapshotRestoreOnStart = true // Open did
+	c.TrailingLogs = q.o.SnapshotEvery // for followers that were away
+	c.NoSnapshotRestoreOnStart = true  // Open did
 	c.NoLegacyTelemetry = true
 	c.Logger = newBridge(q.o.Logger)
 	return c
@@ -80,15 +108,15 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 
 // watch follows this node's leadership. A leader leads for Propose only after
 // it applied everything that was committed before its term.
-func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
-	var barriers sync.WaitGroup
-	defer barriers.Wait()
+func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
+	var aside sync.WaitGroup // what raft must not wait for
+	defer aside.Wait()
 	look := time.NewTicker(q.o.Heartbeat)
 	defer look.Stop()
 	caughtUp := q.caughtUp
 	for {
 		select {
-		case <-stop:
+		case <-q.ended:
 			return
 		case <-caughtUp:
 			look.Stop()
@@ -97,14 +125,20 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool, stop <-chan struct{}) {
 			if q.followed(r) {
 				q.machine.catchUp()
 			}
+		case <-q.store.bulk.much:
+			aside.Go(func() {
+				if err := q.shrink(r); err != nil && !errors.Is(err, ErrClosed) {
+					q.o.Logger.Warn("cannot shorten the metadata log now", "err", err)
+				}
+			})
 		case leads := <-notify:
 			term := q.setLeading(false)
 			if !leads {
 				q.o.Logger.Info("this node no longer leads the metadata log")
 				continue
 			}
-			// Why not here: raft waits for this loop while it changes its mind.
-			barriers.Go(func() {
+			// Why aside: raft waits for this loop while it changes its mind.
+			aside.Go(func() {
 				if err := q.takeOver(r); err != nil {
 					q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
 					return
@@ -143,6 +177,9 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 		return err
 	}
 	q.machine.catchUp()
+	if time.Since(q.began) > longReplay {
+		q.store.bulk.snapshot()
+	}
 	if q.Image().ClusterID() != "" {
 		return nil
 	}

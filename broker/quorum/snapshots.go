@@ -50,8 +50,8 @@ type snapshotFile interface {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func openSnapshots(dir string, logger *slog.Logger) (*snapshots, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot create metadata snapshots: %w", err)
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	if err != nil {
@@ -238,6 +238,25 @@ func (s *snapshots) setAside(id string) error {
 		return fmt.Errorf("cannot set damaged metadata snapshot aside: %w", err)
 	}
 	return nil
+}
+
+// within gives the highest index up to index that the older snapshot holds, 0 if
+// there is none: what is behind it the log must keep, so that it can stand in.
+func (s *snapshots) within(index uint64) (uint64, error) {
+	ids, err := s.names()
+	if err != nil || len(ids) < keepSnapshots {
+		return 0, err
+	}
+	older, _, err := parseID(ids[keepSnapshots-1])
+	return min(index, older), err
+}
+
+// parseID reads index and term of a snapshot's name.
+func parseID(id string) (index, term uint64, err error) {
+	if n, err := fmt.Sscanf(id, "%d-%d", &index, &term); n != 2 || err != nil {
+		return 0, 0, fmt.Errorf("cannot read the name of metadata snapshot %q: want INDEX-TERM", id)
+	}
+	return index, term, nil
 }
 
 // reap removes all but the newest snapshots.

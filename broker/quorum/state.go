@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -104,6 +105,30 @@ func makeState(path string) error {
 		err = syncDir(filepath.Dir(path))
 	}
 	return err
+}
+
+// makeDir makes a directory, and those above it, so that they outlive a power cut (R18).
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	above := filepath.Dir(dir)
+	if above != dir {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil {
+		err = syncDir(above)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot create metadata directory %q: %w", dir, err)
+	}
+	return nil
 }
 
 func syncDir(dir string) error {
@@ -314,15 +339,22 @@ func (s *state) SetStable(key, value []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.values == nil {
-		s.mu.values = make(map[string][]byte)
+	before, had := s.mu.values[string(key)]
+	if had == (value != nil) && bytes.Equal(before, value) {
+		return nil // raft writes its term again at every start
 	}
 	if value == nil {
 		delete(s.mu.values, string(key))
 	} else {
-		s.mu.values[string(key)] = append([]byte{}, value...)
+		s.mu.values[string(key)] = bytes.Clone(value)
 	}
-	return s.writeLocked()
+	err := s.writeLocked()
+	if err != nil && had {
+		s.mu.values[string(key)] = before
+	} else if err != nil {
+		delete(s.mu.values, string(key))
+	}
+	return err
 }
 
 // Close implements types.MetaStore.
@@ -335,13 +367,18 @@ func (s *state) marked() uint64 {
 	return s.mu.mark
 }
 
-// setMark notes that the log is durable up to index. Why without a sync: a mark
-// that is too low after a power cut only notices less; the page cache keeps it
-// over a killed process.
+// setMark notes that the log is durable up to index. Why only a mark that goes
+// back is synced: one that is too low after a power cut only notices less, and
+// the page cache keeps it over a killed process; one that is too high would
+// refuse a good log.
 func (s *state) setMark(index uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.file.WriteAt(encodeMark(index), stateMark); err != nil {
+	_, err := s.file.WriteAt(encodeMark(index), stateMark)
+	if err == nil && index < s.mu.mark {
+		err = s.file.Sync()
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write metadata state %q: %w", s.path, err)
 	}
 	s.mu.mark = index

@@ -18,7 +18,9 @@ import (
 type store struct {
 	wal   *wal.WAL
 	state *state
+	snaps *snapshots
 	fail  func(error) // tells the Quorum; called once
+	bulk  *bulk
 
 	// closing is closed when raft may no longer reach anybody: an answer given
 	// after that has no effect outside this process's last moments.
@@ -113,20 +115,27 @@ func (s *store) storeGroup(logs []*raft.Log) error {
 	if err != nil {
 		return s.keep(fmt.Errorf("cannot append to the metadata log in %q: %w", s.state.path, err))
 	}
+	for _, l := range logs {
+		s.bulk.add(len(l.Data))
+	}
 	return nil
 }
 
-// DeleteRange implements raft.LogStore. Invariant: the mark goes back before the
-// log does.
+// DeleteRange implements raft.LogStore. Invariants: the mark goes back before the
+// log does; a log that is cut in front still reaches back to the older snapshot.
 func (s *store) DeleteRange(first, last uint64) error {
 	if err := s.failed(); err != nil {
 		return err
 	}
 	end, err := s.wal.LastIndex()
-	if err == nil && last >= end && s.state.marked() >= first {
+	switch {
+	case err != nil:
+	case last < end: // in front
+		last, err = s.snaps.within(last)
+	case s.state.marked() >= first:
 		err = s.state.setMark(first - 1)
 	}
-	if err == nil {
+	if err == nil && first <= last {
 		err = s.wal.DeleteRange(first, last)
 	}
 	if err != nil {

@@ -98,7 +98,7 @@ func (h *Header) judge(l *Limits) error {
 	return nil
 }
 
-// decoding has a place for each compressed batch that is walked at a time. Why: each may hold a window of maxWindow;
+// decoding has a place for each compressed batch that is walked at a time. Why: each may hold many megabytes;
 // more of them than processors would only be preempted holding it, and a thousand clients could ask for it at once.
 // Why a package variable: memory and processors belong to the process.
 var decoding = make(chan struct{}, runtime.NumCPU())

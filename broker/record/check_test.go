@@ -193,11 +193,11 @@ func TestCheckAllocatesNothing(t *testing.T) {
 
 // TestBombIsCapped: a small batch that decompresses to much is refused where the cap is passed.
 func TestBombIsCapped(t *testing.T) {
-	zeros := make([]byte, 16<<20)
+	zeros := make([]byte, 4<<20)
 	for _, c := range codecs[1:] {
 		batch := build(t, c, []record.Record{{Value: zeros}, {Value: zeros}, {Value: zeros}})
 		if n := testing.AllocsPerRun(1, func() {
-			if _, err := record.Check(batch, record.Limits{MaxDecompressed: 40 << 20}); !errors.Is(err, record.ErrTooLarge) {
+			if _, err := record.Check(batch, record.Limits{MaxDecompressed: 10 << 20}); !errors.Is(err, record.ErrTooLarge) {
 				t.Errorf("%s: %v", c, err)
 			}
 		}); n > 100 {
@@ -235,6 +235,11 @@ func FuzzCheck(f *testing.F) {
 		if err == nil && (walk != nil || n != info.Records) {
 			t.Fatalf("Check lets pass what Each does not: %v, %d of %d records", walk, n, info.Records)
 		}
+		for magic := range int8(2) {
+			if _, old := record.Downgrade(nil, b, magic); err == nil && h.Codec() != record.Zstd && old != nil {
+				t.Fatalf("Check lets pass what Downgrade does not: %v", old)
+			}
+		}
 	})
 }
 
@@ -261,5 +266,18 @@ func TestCheckNamesTheRecord(t *testing.T) {
 	var one *record.RecordError
 	if !errors.As(err, &one) || one.RecordIndex() != 2 {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestEachOfNothing(t *testing.T) {
+	b := build(t, record.Gzip, someRecords(1))[:record.HeaderSize]
+	h, err := record.ReadHeader(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Length, h.Count = record.HeaderSize-record.LogOverhead, 0
+	h.Put(b)
+	if err := record.Each(b, func(record.Record) error { return errors.New("called") }); err != nil {
+		t.Error(err)
 	}
 }

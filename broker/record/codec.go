@@ -57,9 +57,13 @@ func ParseCodec(name string) (Codec, error) {
 
 // Bounds of one decoder.
 const (
-	// maxWindow is the largest zstd window. Why: 32 MiB is what level 20 asks for; the
-	// decoder allocates it before the first byte comes out.
-	maxWindow = 32 << 20
+	// maxStream is the largest zstd window that is decoded as a stream. Why: the decoder
+	// allocates all of it before the first byte comes out. A batch that asks for more
+	// (levels above 19) is decoded whole, which takes what it really holds.
+	maxStream = 8 << 20
+	// maxWindow is the largest zstd window at all.
+	// Source: zstd, ZSTD_WINDOWLOG_LIMIT_DEFAULT; Kafka's own limit.
+	maxWindow = 128 << 20
 	// maxSnappyBlock is the largest decoded snappy block. Why: a raw stream is one block
 	// whose length is only claimed; the format cannot expand by more than 64 to 3.
 	maxSnappyBlock = 64 << 20
@@ -103,20 +107,34 @@ func newDecoder(c Codec, b []byte) (io.Reader, func(), error) {
 		r.Reset(src)
 		return r, func() { r.Reset(nil); lz4Readers.Put(r) }, nil
 	case Zstd:
-		r, _ := zstdReaders.Get().(*zstd.Decoder)
-		if r == nil {
-			var err error
-			r, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-			if err != nil {
-				return nil, nil, err
-			}
-		}
-		if err := r.Reset(src); err != nil {
-			return nil, nil, err
-		}
-		return r, func() { _ = r.Reset(nil); zstdReaders.Put(r) }, nil
+		return newZstd(b)
 	}
 	return nil, nil, ErrCodec
+}
+
+func newZstd(b []byte) (io.Reader, func(), error) {
+	d, _ := zstdReaders.Get().(*zstd.Decoder)
+	if d == nil {
+		var err error
+		d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(DefaultMaxDecompressed))
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	var h zstd.Header
+	if h.Decode(b) == nil && (h.WindowSize > maxStream || h.SingleSegment && h.FrameContentSize > maxStream) {
+		whole, err := d.DecodeAll(b, nil)
+		zstdReaders.Put(d)
+		if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+			return nil, nil, errDecoded
+		}
+		return bytes.NewReader(whole), func() {}, err
+	}
+	if err := d.Reset(bytes.NewReader(b)); err != nil {
+		return nil, nil, err
+	}
+	return d, func() { _ = d.Reset(nil); zstdReaders.Put(d) }, nil
 }
 
 // xerialMagic starts the framing that Java's snappy stream writes; version and lowest compatible version follow it.

@@ -35,6 +35,9 @@ func Each(batch []byte, f func(Record) error) error {
 	if h.Size() > len(batch) {
 		return fmt.Errorf("cannot read batch at offset %d: %d of %d bytes: %w", h.Base, len(batch), h.Size(), ErrCorrupt)
 	}
+	if h.Count == 0 {
+		return nil // compaction leaves such headers for the producers' sake; there is nothing to decompress
+	}
 	var w window
 	if err := w.open(h.Codec(), batch[HeaderSize:h.Size()], 0); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (w *window) open(c Codec, payload []byte, limit int64) error {
 	}
 	r, free, err := newDecoder(c, payload)
 	if err != nil {
-		if errors.Is(err, ErrCodec) {
+		if errors.Is(err, ErrCodec) || errors.Is(err, ErrTooLarge) {
 			return err
 		}
 		return fmt.Errorf("cannot decompress records (%s): %w: %w", c, err, ErrCorrupt)

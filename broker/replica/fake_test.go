@@ -62,7 +62,15 @@ func (l *fakeLog) sync() {
 func (l *fakeLog) Read(record.Offset, int, record.Offset, bool) (storage.Slice, error) {
 	return storage.Slice{}, nil
 }
+func (l *fakeLog) Bytes(from, limit record.Offset, max int) int {
+	return min(max, 10*int(limit-from))
+}
 func (l *fakeLog) Dir() string { return l.dir }
+func (l *fakeLog) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
 func (l *fakeLog) offset(o *record.Offset) record.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -113,18 +113,18 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	return f, err
 }
 
-// Readable gives how many bytes a read from there could give, up to max, without reading
-// them; an offset that cannot be read counts as max, so that its reader looks and is told.
+// Readable gives how many bytes a read from there could give, over all segments, up to max,
+// without reading them; an offset that cannot be read counts as max, so that its reader
+// looks and is told why.
 func (p *Partition) Readable(from record.Offset, max int, committed bool) int {
-	f, err := p.Read(from, max, true, committed)
-	if err != nil {
+	limit := p.limit(committed)
+	switch {
+	case p.CheckLeader(-1) != nil, from < p.LogStart(), from > p.End():
 		return max
-	}
-	if f.Slice.Len() == 0 {
+	case from >= limit:
 		return 0
 	}
-	defer f.Slice.Release()
-	return min(f.Slice.Len(), max)
+	return p.log.Bytes(from, limit, max)
 }
 
 // Latest is what ListOffsets calls latest: the high watermark, or the last stable offset

@@ -19,7 +19,9 @@ import (
 type localLog interface {
 	Append(b []byte, a storage.Append) (storage.Appended, error)
 	Read(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, error)
+	Bytes(from, limit record.Offset, max int) int
 	Dir() string
+	Err() error
 	Start() record.Offset
 	End() record.Offset
 	Durable() record.Offset
@@ -269,8 +271,13 @@ func (p *Partition) failLocked() []*waiter {
 	return p.mu.waitDisk.all(p.mu.waitHW.all(nil))
 }
 
-// advance follows the own log's durable end; it is what the log calls after each move.
+// advance follows the own log's durable end; it is what the log calls after each move, and
+// after it went offline, alone or with its directory.
 func (p *Partition) advance() {
+	if p.log.Err() != nil {
+		p.end(storage.ErrOffline)
+		return
+	}
 	p.mu.Lock()
 	if p.mu.lead == nil {
 		p.mu.Unlock()

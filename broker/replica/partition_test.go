@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,19 +16,26 @@ import (
 )
 
 // answers collects what Acked told, in order.
-type answers struct{ got []string }
+type answers struct {
+	mu  sync.Mutex
+	got []string
+}
 
 func (a *answers) to(name string) func(error) {
 	return func(err error) {
 		if err != nil {
 			name += ": " + err.Error()
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.got = append(a.got, name)
 	}
 }
 
 func (a *answers) want(t *testing.T, want ...string) {
 	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if !slices.Equal(a.got, want) {
 		t.Errorf("answers are %q, want %q", a.got, want)
 	}
@@ -209,6 +217,26 @@ func TestReadRange(t *testing.T) {
 	}
 	if n := p.Readable(0, 100, false); n != 0 {
 		t.Errorf("%d bytes are readable above the high watermark", n)
+	}
+	log.sync()
+	if n := p.Readable(1, 100, false); n != 20 {
+		t.Errorf("%d bytes are readable, want the 20 between the offset and the high watermark", n)
+	}
+}
+
+// A log that turns out to be damaged goes offline alone.
+func TestLogFails(t *testing.T) {
+	s, p, log := led(t)
+	log.lazy = true
+	var a answers
+	p.Acked(appendOne(t, p, -1), -1, time.Minute, a.to("all"))
+	log.mu.Lock()
+	log.broken = errors.New("not what was written")
+	log.mu.Unlock()
+	log.notify()
+	a.want(t, "all: "+storage.ErrOffline.Error())
+	if _, err := s.Partition(orders); !errors.Is(err, storage.ErrOffline) {
+		t.Errorf("partition gives %v", err)
 	}
 }
 

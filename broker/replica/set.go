@@ -322,6 +322,9 @@ func (s *Set) open(name topic.Partition, w wish, first bool) *entry {
 		return e
 	}
 	e.partition = newPartition(s, name, w.id, log, readSettings(w.values))
+	if log.Err() != nil {
+		e.partition.end(storage.ErrOffline)
+	}
 	return e
 }
 

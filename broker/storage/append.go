@@ -29,7 +29,7 @@ type Appended struct {
 //
 // Copies of batches that are in the log already are left out; Duplicate is set if nothing else was in b.
 // Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrFull (nothing was appended), ErrOffline,
-// ErrClosed; ErrOffsetOutOfRange for a follower's batch that does not lie behind End.
+// ErrClosed, ErrStaleEpoch; ErrOffsetOutOfRange for a follower's batch that does not lie behind End.
 func (l *Log) Append(b []byte, a Append) (Appended, error) {
 	l.mu.Lock()
 	r, err := l.appendLocked(b, &a)
@@ -47,12 +47,16 @@ func (l *Log) Append(b []byte, a Append) (Appended, error) {
 type plan struct {
 	from        int // first byte to be written
 	first, last record.Offset
-	batches     int // to be written
-	copies      int // left out
+	batches     int   // to be written
+	copies      int   // left out
+	time        int64 // of the last copy, ms
 }
 
 func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 	r := Appended{First: -1, Last: -1, AppendTime: -1, Start: l.Start()}
+	if l.mu.draining {
+		return r, ErrClosed
+	}
 	if err := l.readyLocked(); err != nil {
 		return r, err
 	}
@@ -70,6 +74,9 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 		r.AppendTime = a.Now
 	}
 	if p.batches == 0 {
+		if a.LogAppendTime {
+			r.AppendTime = p.time
+		}
 		l.mu.producers.drop()
 		return r, nil
 	}
@@ -103,6 +110,12 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		} else if h.Base < next {
 			return p, fmt.Errorf("cannot append to log %q: batch at offset %d, log ends at %d: %w", l.name, h.Base, next, ErrOffsetOutOfRange)
 		}
+		if err := l.epochFitsLocked(&h, next, a.Assign); err != nil {
+			return p, err
+		}
+		if a.LogAppendTime {
+			h.MaxTimestamp = a.Now
+		}
 		if a.Assign && tracked(&h) {
 			old, dup, err := l.mu.producers.stage(&h, a.Now)
 			if dup && p.batches > 0 {
@@ -114,6 +127,7 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 			if dup {
 				p.note(old.last-record.Offset(old.delta), old.last)
 				p.copies++
+				p.time = old.timestamp
 				p.from = at
 				continue
 			}
@@ -132,6 +146,19 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		return p, fmt.Errorf("cannot append to log %q: no batch: %w", l.name, record.ErrCorrupt)
 	}
 	return p, nil
+}
+
+// epochFitsLocked refuses a batch whose epoch would go back: recovery would take it for damage.
+func (l *Log) epochFitsLocked(h *record.Header, next record.Offset, leader bool) error {
+	last := l.mu.epochs.last()
+	if !leader {
+		// Why: a follower may know an epoch of its own that has no batches.
+		last = l.mu.epochs.at(next - 1)
+	}
+	if h.LeaderEpoch < last {
+		return fmt.Errorf("cannot append to log %q: epoch %d at offset %d behind epoch %d: %w", l.name, h.LeaderEpoch, h.Base, last, ErrStaleEpoch)
+	}
+	return nil
 }
 
 func (p *plan) note(first, last record.Offset) {
@@ -200,6 +227,7 @@ func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
 	}
 	defer h.Release()
 	at := s.size.Load()
+	s.preallocate(h, at, int64(len(b)), c)
 	write := func() error {
 		_, err := h.WriteAt(b, at)
 		return err
@@ -213,6 +241,7 @@ func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
 		return nil
 	}
 	if disk.IsFull(err) {
+		s.allocated = at
 		if cerr := h.Truncate(at); cerr != nil {
 			err = cerr
 		}
@@ -220,8 +249,34 @@ func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
 	return l.trouble("append to", err)
 }
 
+// A growing segment's blocks are reserved ahead, a quarter of its size at a time within
+// these bounds. Why at all: appending to reserved blocks is 1.3 to 1.65 times as fast from
+// 16 KiB on, and an append with fdatasync takes 210 µs with large steps, 310 with small
+// ones, 330 with none (measured on ext4).
+const (
+	preallocLeast = 1 << 20
+	preallocMost  = 16 << 20
+)
+
+// preallocate reserves blocks behind the end, which does not change the file's size: no
+// reader ever sees zeros. A segment that is still small gets nothing, so that thousands of
+// idle partitions take no space. Errors do not matter, the write will tell.
+func (s *segment) preallocate(h *handle, at, n int64, c *LogConfig) {
+	if at+n <= s.allocated || at < preallocLeast && !c.Preallocate {
+		return
+	}
+	from := max(at, s.allocated)
+	to := max(at+n, from+min(preallocMost, max(preallocLeast, at/4)))
+	if c.Preallocate {
+		to = max(to, c.SegmentBytes)
+	}
+	s.allocated = to
+	_ = h.Allocate(from, to-from)
+}
+
 // adoptLocked makes what was written part of the log.
 func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
+	l.mu.changed = true
 	pos := s.size.Load()
 	var last record.Offset
 	for len(b) > 0 {
@@ -230,8 +285,8 @@ func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
 			panic("BUG: batch was whole before it was written: " + err.Error())
 		}
 		s.note(&h, pos, a.Now, c.IndexInterval)
-		if h.LeaderEpoch > l.mu.epochs.last() {
-			l.noteEpochLocked(h.LeaderEpoch, h.Base)
+		if h.LeaderEpoch != l.mu.epochs.last() {
+			l.mu.epochs, l.mu.epochNews = l.mu.epochs.agree(h.LeaderEpoch, h.Base), true
 		}
 		if !a.Assign && tracked(&h) {
 			l.mu.producers.follow(&h, a.Now)

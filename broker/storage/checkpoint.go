@@ -18,6 +18,7 @@ const (
 	recoveryFile = "recovery-point-offset-checkpoint"
 	startFile    = "log-start-offset-checkpoint"
 	highFile     = "replication-offset-checkpoint"
+	cleanerFile  = "cleaner-offset-checkpoint"
 	epochFile    = "leader-epoch-checkpoint"
 )
 
@@ -130,24 +131,32 @@ func (s *Store) checkpoint(d *directory, must bool) error {
 	if d.Err() != nil {
 		return ErrOffline
 	}
-	var points, starts, highs []line
+	settled := map[*Log]record.Offset{}
+	var points, starts, highs, cleaned []line
 	for _, l := range s.Logs() {
 		if l.dir != d {
 			continue
 		}
 		point, start := l.saved()
 		points = append(points, line{l.folder, point})
+		settled[l] = point
 		starts = append(starts, line{l.folder, start})
 		highs = append(highs, line{l.folder, l.HighWatermark()})
+		if l.conf.Load().Compact {
+			cleaned = append(cleaned, line{l.folder, record.Offset(l.cleaned.Load())})
+		}
 	}
 	for _, f := range []struct {
 		name  string
 		lines []line
-	}{{recoveryFile, points}, {startFile, starts}, {highFile, highs}} {
+	}{{recoveryFile, points}, {startFile, starts}, {highFile, highs}, {cleanerFile, cleaned}} {
 		slices.SortFunc(f.lines, func(a, b line) int { return strings.Compare(a.key, b.key) })
 		if err := d.putFilesLocked(f.name, encodeLines(f.lines), must); err != nil {
 			return d.trouble(err)
 		}
+	}
+	for l, point := range settled {
+		l.settled.Store(int64(point))
 	}
 	return nil
 }
@@ -160,7 +169,7 @@ func (d *directory) putFilesLocked(name string, content []byte, must bool) error
 	write := func() error { return disk.WriteAtomic(d.disk, name, content) }
 	var err error
 	if must {
-		err = d.must(int64(len(content))+reserveStep, write)
+		err = d.must(int64(len(content)), write)
 	} else {
 		err = write()
 	}

@@ -56,7 +56,7 @@ func live(t *testing.T, fs disk.FS, seed uint64, m *model) {
 			return
 		}
 		c := smallCf
-		c.SegmentBytes = 700
+		c.SegmentBytes, c.Preallocate = 700, seed%2 == 1
 		l, err := s.Create(testTP, testID, c)
 		if err != nil {
 			return
@@ -87,7 +87,7 @@ func step(l *Log, s *Store, r *rand.Rand, seqs map[int64]int32, epoch *record.Ep
 			b = batch(n, r.Int64N(1000))
 			id = -1
 		}
-		got, err := l.Append(b, Append{Assign: true, Epoch: *epoch, Now: l.env.now().UnixMilli()})
+		got, err := l.Append(b, Append{Assign: true, Epoch: *epoch, Now: l.env.now().UnixMilli(), LogAppendTime: r.IntN(5) == 0})
 		if err != nil {
 			// It may be on disk all the same: the model takes it as possible.
 			record.SetBase(b, l.End(), *epoch)

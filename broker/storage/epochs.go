@@ -36,6 +36,20 @@ func (c epochs) begin(e record.Epoch, start record.Offset) epochs {
 	return append(slices.Clip(c[:n]), epochStart{e, start})
 }
 
+// agree gives the cache in line with a batch of epoch e at offset o, which is right
+// where they differ: what the cache has from there on is older than the log, or of an
+// epoch that has no batches.
+func (c epochs) agree(e record.Epoch, o record.Offset) epochs {
+	if c.at(o) == e {
+		return c
+	}
+	c = c.cutEnd(o)
+	for len(c) > 0 && c.last() > e {
+		c = c[:len(c)-1]
+	}
+	return c.begin(e, o)
+}
+
 // cutEnd drops the epochs that begin at or above end.
 func (c epochs) cutEnd(end record.Offset) epochs {
 	n := len(c)

@@ -223,7 +223,10 @@ func (l *Log) sealChore() error {
 		if s.sealed.Load() || s.synced.Load() < s.size.Load() || !s.named.Load() {
 			continue
 		}
-		err := s.index.save(true)
+		err := s.trim()
+		if err == nil {
+			err = s.index.save(true)
+		}
 		if err == nil {
 			err = s.times.save(true)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 )
@@ -19,6 +20,7 @@ const (
 // grows they are in memory; after save and release they are read from the file.
 type index struct {
 	dir   disk.Dir
+	gone  *atomic.Bool // the segment's
 	name  string
 	width int
 	file  lazyFile
@@ -89,7 +91,7 @@ func (x *index) readLocked(h *handle, i int, e *[timeEntry]byte) error {
 	return nil
 }
 
-func (x *index) open() (disk.File, error) { return x.dir.OpenFile(x.name) }
+func (x *index) open() (disk.File, error) { return openUnless(x.gone, x.dir, x.name) }
 
 // load takes the entries that the file has; all stay there.
 // Errors: no such file; a size that is no multiple of the width.

@@ -27,6 +27,8 @@ type Log struct {
 	// Invariant: the appender stores end before the segment's size, and readers load the
 	// size before end, so that bytes below the size they saw hold only offsets below end.
 	start, end, synced, high atomic.Int64
+	cleaned                  atomic.Int64          // the cleaner has seen what lies below
+	settled                  atomic.Int64          // the recovery point that is on disk
 	damage                   atomic.Pointer[error] // why the log is quarantined
 	notify                   atomic.Pointer[func()]
 	queued                   atomic.Int32 // flushIdle …
@@ -35,7 +37,9 @@ type Log struct {
 	mu struct {
 		sync.Mutex // the append lock: held over the one write of an append and the creation of a segment
 		closed     bool
+		draining   bool          // about to be closed: no appends
 		timed      bool          // timer runs
+		changed    bool          // the files do not hold all yet that a clean stop leaves
 		turn       int           // counts truncations, so that a flush that ran meanwhile does not count
 		floor      record.Offset // a truncation is about to cut here: no recovery point above it
 		point      record.Offset // recovery point of the last checkpoint

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -29,7 +27,7 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now)}
+	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
 	s.mu.byKey, s.mu.byName = map[key]*Log{}, map[topic.Partition]*Log{}
 	if err := s.openAll(); err != nil {
@@ -244,11 +242,11 @@ func (s *Store) loadDirectory(d *directory) error {
 	return d.reserve.fill()
 }
 
-// points is the content of a directory's three checkpoints.
+// points is the content of a directory's checkpoints.
 type points struct {
-	recovery, start, high map[string]record.Offset
-	clean                 bool
-	// damaged: the recovery points are not known, so that nothing may be trusted and nothing be called damaged.
+	recovery, start, high, cleaned map[string]record.Offset
+	unknown                        bool // the recovery points' file is damaged
+	clean                          bool
 }
 
 func readCheckpoints(d *directory, env *env) (points, error) {
@@ -256,10 +254,11 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 	for _, f := range []struct {
 		name string
 		to   *map[string]record.Offset
-	}{{recoveryFile, &p.recovery}, {startFile, &p.start}, {highFile, &p.high}} {
+	}{{recoveryFile, &p.recovery}, {startFile, &p.start}, {highFile, &p.high}, {cleanerFile, &p.cleaned}} {
 		*f.to = map[string]record.Offset{}
 		lines, err := readLines(d.disk, f.name)
 		if errors.As(err, new(errDamaged)) {
+			p.unknown = p.unknown || f.name == recoveryFile
 			env.corruption("checkpoint")
 			env.logger.Error("checkpoint is damaged and not used", "dir", d.path, "error", err)
 			continue
@@ -276,25 +275,14 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 
 // loadLogs recovers the logs of a directory, several at a time.
 func (s *Store) loadLogs(d *directory, folders []string, p points) error {
-	next := make(chan string)
-	var wait sync.WaitGroup
-	for range min(len(folders), 2*runtime.GOMAXPROCS(0)) {
-		wait.Go(func() {
-			for folder := range next {
-				if d.Err() != nil {
-					continue
-				}
-				if err := s.loadLog(d, folder, p); err != nil {
-					d.fail(fmt.Errorf("cannot open log folder %q: %w", folder, err))
-				}
-			}
-		})
-	}
-	for _, f := range folders {
-		next <- f
-	}
-	close(next)
-	wait.Wait()
+	inParallel(folders, func(folder string) {
+		if d.Err() != nil {
+			return
+		}
+		if err := s.loadLog(d, folder, p); err != nil {
+			d.fail(fmt.Errorf("cannot open log folder %q: %w", folder, err))
+		}
+	})
 	return d.Err()
 }
 
@@ -315,10 +303,11 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 	if err != nil {
 		s.env.corruption("partition.metadata")
 		s.env.logger.Error("log folder is not used, its partition.metadata is damaged", "dir", d.path, "folder", folder, "error", err)
+		s.block(folder)
 		return nil
 	}
 	l := newLog(s.env, d, folder, name, id, unknownConfig)
-	f := found{recovery: p.recovery[folder], start: p.start[folder], high: p.high[folder], clean: p.clean}
+	f := found{recovery: p.recovery[folder], start: p.start[folder], high: p.high[folder], cleaned: p.cleaned[folder], unknown: p.unknown, clean: p.clean}
 	err = l.recover(f)
 	if errors.Is(err, errDamage) {
 		l.mu.point = f.recovery
@@ -346,6 +335,13 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 	return nil
 }
 
+// block keeps Create from putting an empty log where there is one that could not be opened.
+func (s *Store) block(folder string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocked[folder] = true
+}
+
 // loadNameless looks at a folder without partition.metadata: what a crash left of a
 // log that was being created is removed, anything with data stays for a human.
 func (s *Store) loadNameless(d *directory, folder string) error {
@@ -361,6 +357,7 @@ func (s *Store) loadNameless(d *directory, folder string) error {
 		if info.Size > 0 && strings.HasSuffix(e.Name, logSuffix) {
 			s.env.corruption("partition.metadata")
 			s.env.logger.Error("log folder is not used, it has data but no partition.metadata", "dir", d.path, "folder", folder)
+			s.block(folder)
 			return nil
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/belfry-mq/belfry/broker/record"
-	"github.com/belfry-mq/belfry/broker/storage/disk"
 )
 
 // Slice is a piece of a segment file. Release must be called once; until then the file's bytes stay readable, also after deletion.
@@ -63,16 +62,25 @@ func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool
 	if err := l.ready(); err != nil {
 		return Slice{}, err
 	}
-	v := *l.view.Load()
+	for {
+		slice, again, err := l.readView(*l.view.Load(), from, max, limit, minOne)
+		if !again {
+			return slice, err
+		}
+	}
+}
+
+// readView is Read on one view; again is true if the view is out of date.
+func (l *Log) readView(v []*segment, from record.Offset, max int, limit record.Offset, minOne bool) (_ Slice, again bool, _ error) {
 	for i := find(v, from); i < len(v); i++ {
 		s := v[i]
 		bytes := s.size.Load()
 		end := l.End()
 		if from < l.Start() || from > end {
-			return Slice{}, ErrOffsetOutOfRange
+			return Slice{}, false, ErrOffsetOutOfRange
 		}
 		if from >= limit || from == end {
-			return Slice{}, nil
+			return Slice{}, false, nil
 		}
 		if bytes == 0 {
 			continue
@@ -80,15 +88,30 @@ func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool
 		slice, err := l.readSegment(s, from, int64(max), bytes, limit, minOne)
 		switch {
 		case err == nil:
-			return slice, nil
+			return slice, false, nil
 		case errors.Is(err, io.EOF):
 			continue // a gap at the segment's end, left by compaction
-		case s.gone.Load() || disk.IsAbsent(err) && from < l.Start():
-			return Slice{}, ErrOffsetOutOfRange
+		case s.gone.Load():
+			return Slice{}, l.outdated(v), ErrOffsetOutOfRange
 		}
-		return Slice{}, l.readTrouble(err)
+		return Slice{}, false, l.readTrouble(err)
 	}
-	return Slice{}, nil
+	return Slice{}, false, nil
+}
+
+// outdated tells whether the row of segments is another one by now. A segment says that
+// it is gone a moment before; a log that is deleted keeps its row.
+func (l *Log) outdated(v []*segment) bool {
+	l.mu.Lock()
+	closed := l.mu.closed
+	l.mu.Unlock()
+	if closed {
+		return false
+	}
+	l.chores.Lock() // waits for whoever changes the row
+	defer l.chores.Unlock()
+	now := *l.view.Load()
+	return len(now) == 0 || len(v) != len(now) || &now[0] != &v[0]
 }
 
 // readTrouble draws the consequences of a failed read.

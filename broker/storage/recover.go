@@ -14,8 +14,9 @@ import (
 
 // found is what the checkpoints say of a log that is being opened.
 type found struct {
-	recovery, start, high record.Offset
-	clean                 bool // the directory was shut down cleanly
+	recovery, start, high, cleaned record.Offset
+	unknown                        bool // recovery is not known: its file is damaged
+	clean                          bool // the directory was shut down cleanly
 }
 
 // recovery opens one log: what lies below the recovery point is trusted, the rest is
@@ -31,6 +32,7 @@ type recovery struct {
 	rebuild  bool // the epoch cache comes from the batches, not from its file
 	snaps    []record.Offset
 	scanned  bool // something was not trusted
+	changed  bool // the folder is not as it was found
 	cutBytes int64
 }
 
@@ -63,6 +65,9 @@ func (l *Log) recover(f found) error {
 // tidy removes what a crash left over and gives the segments' first offsets.
 func (r *recovery) tidy() ([]record.Offset, error) {
 	d, folder := r.l.dir.disk, r.l.folder
+	if err := finishSwaps(d, folder); err != nil {
+		return nil, err
+	}
 	entries, err := d.List(folder)
 	if err != nil {
 		return nil, err
@@ -130,7 +135,7 @@ func (r *recovery) segments(bases []record.Offset) error {
 		s := newSegment(r.l.dir.disk, r.l.folder, base)
 		last := i == len(bases)-1
 		trusted := r.found.clean || !last && bases[i+1] <= r.found.recovery
-		if i > 0 && r.scanned && base != r.next {
+		if i > 0 && r.scanned && base != r.next && !r.found.unknown {
 			// A segment whose predecessor lost its end: nothing in it was on disk for sure.
 			return r.discard(bases[i:])
 		}
@@ -273,6 +278,7 @@ func firstBatch(f io.ReaderAt, size int64) (record.Header, int64, error) {
 // scan checks every byte of a segment and rebuilds its indexes. Bad bytes below the
 // recovery point, or in a trusted segment, are damage, others are cut off.
 func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, err error) {
+	r.changed = true
 	s.index.clear()
 	s.times.clear()
 	h, err := s.take()
@@ -303,7 +309,7 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 		}
 		s.note(&b, at, info.Modified.UnixMilli(), interval)
 		if (!trusted || r.rebuild) && b.Last() >= r.found.start {
-			r.epochs = r.noteEpoch(&b)
+			r.epochs = r.epochs.agree(b.LeaderEpoch, b.Base)
 		}
 		r.next, r.epoch = c.next, c.epoch
 	}
@@ -316,23 +322,10 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 	return c.pos == info.Size, nil
 }
 
-// noteEpoch gives the cache in line with a batch that was checked. Where they differ
-// the file is older than the log, from before a truncation, and the batch is right.
-func (r *recovery) noteEpoch(b *record.Header) epochs {
-	if r.epochs.at(b.Base) == b.LeaderEpoch {
-		return r.epochs
-	}
-	c := r.epochs.cutEnd(b.Base)
-	for len(c) > 0 && c.last() >= b.LeaderEpoch {
-		c = c[:len(c)-1]
-	}
-	return c.begin(b.LeaderEpoch, b.Base)
-}
-
 // discard removes segments behind one that was cut.
 func (r *recovery) discard(bases []record.Offset) error {
 	for _, base := range bases {
-		if base < r.found.recovery {
+		if base < r.found.recovery || r.found.unknown {
 			return fmt.Errorf("segment %d is there, but the log before it ends at %d: %w", base, r.next, errDamage)
 		}
 	}
@@ -341,6 +334,7 @@ func (r *recovery) discard(bases []record.Offset) error {
 
 // drop removes segments, the last one first so that a crash leaves no gap.
 func (r *recovery) drop(bases []record.Offset) error {
+	r.changed = true
 	for i := len(bases) - 1; i >= 0; i-- {
 		info, err := r.l.dir.disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
 		if err != nil {
@@ -379,7 +373,7 @@ func (r *recovery) finish() error {
 		if err := l.dir.must(0, s.create); err != nil {
 			return err
 		}
-		r.v, r.next = []*segment{s}, s.base
+		r.v, r.next, r.changed = []*segment{s}, s.base, true
 	}
 	l.setView(r.v)
 	for _, s := range r.v {
@@ -389,6 +383,8 @@ func (r *recovery) finish() error {
 	l.synced.Store(int64(r.next))
 	l.start.Store(int64(max(r.v[0].base, r.found.start)))
 	l.high.Store(int64(max(l.Start(), min(r.found.high, r.next))))
+	l.settled.Store(int64(min(r.found.recovery, r.next)))
+	l.cleaned.Store(int64(min(r.found.cleaned, r.v[len(r.v)-1].base)))
 	before := len(r.epochs)
 	r.epochs = r.epochs.cutEnd(r.next + 1)
 	l.mu.epochs, l.mu.epochNews = r.epochs, r.scanned || before != len(r.epochs)
@@ -397,6 +393,10 @@ func (r *recovery) finish() error {
 	}
 	for _, s := range r.v {
 		s.named.Store(true)
+	}
+	l.mu.changed = r.changed || !r.found.clean || !slices.Contains(r.snaps, r.next)
+	if !l.mu.changed {
+		return nil
 	}
 	// Why: names of removed and new files, and all that a crash may have left unsynced.
 	return l.dir.disk.Sync(l.folder)

@@ -14,9 +14,11 @@ import (
 const reserveFile = "reserve"
 
 const (
-	// reserveStep is how many bytes are given away at a time, so that others who write
-	// to the same file system do not get the whole reserve at once.
-	reserveStep = 256 << 10
+	// reserveStep is the least that is given away at a time, and reserveSteps into how many
+	// parts the reserve is given away: others who write to the same file system shall not
+	// get all of it at once.
+	reserveStep  = 16 << 10
+	reserveSteps = 16
 	// reserveShare bounds the reserve on a small file system: at most 1/reserveShare of it.
 	reserveShare = 20
 )
@@ -72,7 +74,7 @@ func (r *reserve) release(bytes int64) bool {
 	if r.mu.have <= 0 {
 		return false
 	}
-	left := max(0, r.mu.have-max(bytes, reserveStep))
+	left := max(0, r.mu.have-max(bytes, reserveStep, r.mu.want/reserveSteps))
 	if err := r.mu.file.Truncate(left); err != nil {
 		return false
 	}

@@ -23,7 +23,13 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	wait.Go(func() { every(ctx, s.o.Checkpoint, s.checkpointAll) })
 	wait.Go(func() { every(ctx, s.o.RetentionCheck, s.retainAll) })
+	wait.Go(func() { every(ctx, cleanEvery, s.cleanAll) })
 	wait.Go(func() { every(ctx, time.Second, s.tidy) })
+	wait.Go(func() {
+		s.scrubAll(ctx)
+		every(ctx, scrubEvery, s.scrubAll)
+	})
+	wait.Go(func() { every(ctx, idleEvery, s.dropIdle) })
 	for s.announce() {
 		select {
 		case <-ctx.Done():
@@ -34,6 +40,24 @@ func (s *Store) Run(ctx context.Context) error {
 	err := s.allFailed()
 	cancel(err)
 	return err
+}
+
+// idleEvery is how long a closed segment's files may lie open without being read.
+const idleEvery = 5 * time.Minute
+
+// dropIdle closes the files of closed segments that nobody read for a while. Why: a node
+// has many more segments than it may have files open.
+func (s *Store) dropIdle(context.Context) {
+	for _, l := range s.Logs() {
+		v := *l.view.Load()
+		for _, seg := range v[:max(0, len(v)-1)] {
+			if seg.sealed.Load() {
+				seg.file.idle()
+				seg.index.file.idle()
+				seg.times.file.idle()
+			}
+		}
+	}
 }
 
 // every calls f once a period until ctx ends; a period of 0 never.

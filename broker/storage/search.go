@@ -12,28 +12,45 @@ func (l *Log) OffsetAt(ts int64, limit record.Offset) (o record.Offset, at int64
 	if err := l.ready(); err != nil {
 		return -1, -1, -1, false, err
 	}
-	start := l.Start()
-	limit = min(limit, l.End())
-	v := *l.view.Load()
-	for _, s := range v[find(v, start):] {
-		if s.base >= limit {
+	for {
+		v := *l.view.Load()
+		h := hit{start: l.Start(), limit: min(limit, l.End()), ts: ts}
+		err := l.searchView(v, &h)
+		switch {
+		case errors.Is(err, errAborted) && l.outdated(v):
+			continue
+		case errors.Is(err, errAborted):
+			return -1, -1, -1, false, ErrClosed
+		case err != nil:
+			return -1, -1, -1, false, l.readTrouble(err)
+		case !h.found:
+			return -1, -1, -1, false, nil
+		}
+		return h.o, h.at, h.epoch, true, nil
+	}
+}
+
+// searchView looks through the segments of one view.
+// Errors: errAborted if a segment went away meanwhile.
+func (l *Log) searchView(v []*segment, h *hit) error {
+	for _, s := range v[find(v, h.start):] {
+		if s.base >= h.limit {
 			break
 		}
-		if s.maxTime.Load() < ts {
+		if s.maxTime.Load() < h.ts {
 			continue
 		}
-		h := hit{start: start, limit: limit, ts: ts}
-		if err := l.searchSegment(s, &h); err != nil {
+		if err := l.searchSegment(s, h); err != nil {
 			if s.gone.Load() {
-				continue
+				return errAborted
 			}
-			return -1, -1, -1, false, l.readTrouble(err)
+			return err
 		}
 		if h.found {
-			return h.o, h.at, h.epoch, true, nil
+			return nil
 		}
 	}
-	return -1, -1, -1, false, nil
+	return nil
 }
 
 // hit is a search for the first record at or after a timestamp, and its result.
@@ -102,23 +119,41 @@ func (l *Log) MaxTimestamp() (o record.Offset, at int64, e record.Epoch, found b
 	if err := l.ready(); err != nil {
 		return -1, -1, -1, false, err
 	}
-	start := l.Start()
-	v := *l.view.Load()
-	top := int64(-1)
+	for {
+		v := *l.view.Load()
+		top, err := l.maxTime(v, l.Start())
+		switch {
+		case errors.Is(err, errAborted) && l.outdated(v):
+			continue
+		case errors.Is(err, errAborted):
+			return -1, -1, -1, false, ErrClosed
+		case err != nil:
+			return -1, -1, -1, false, l.readTrouble(err)
+		case top < 0:
+			return -1, -1, -1, false, nil
+		}
+		return l.OffsetAt(top, l.End())
+	}
+}
+
+// maxTime gives the largest timestamp at and above start, -1 without one.
+// Errors: errAborted if a segment went away meanwhile.
+func (l *Log) maxTime(v []*segment, start record.Offset) (top int64, err error) {
+	top = -1
 	for _, s := range v[find(v, start):] {
 		ts := s.maxTime.Load()
 		if s.base < start && ts > top {
 			// Why: the segment's largest timestamp may lie below the log start.
 			if ts, err = l.maxTimeFrom(s, start); err != nil {
-				return -1, -1, -1, false, l.readTrouble(err)
+				if s.gone.Load() {
+					err = errAborted
+				}
+				return -1, err
 			}
 		}
 		top = max(top, ts)
 	}
-	if top < 0 {
-		return -1, -1, -1, false, nil
-	}
-	return l.OffsetAt(top, l.End())
+	return top, nil
 }
 
 // maxTimeFrom gives the largest timestamp of the records of a segment at and above start.
@@ -127,7 +162,9 @@ func (l *Log) maxTimeFrom(s *segment, start record.Offset) (int64, error) {
 	var inner error
 	err := l.eachHeader(s, start, func(b *record.Header, pos int64) bool {
 		if b.Base >= start {
-			top = max(top, b.MaxTimestamp)
+			if b.Count > 0 {
+				top = max(top, b.MaxTimestamp)
+			}
 			return true
 		}
 		var batch []byte

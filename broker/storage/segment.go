@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,9 @@ type segment struct {
 	synced atomic.Int64 // bytes known to be on disk
 	named  atomic.Bool  // the file's name is on disk
 	sealed atomic.Bool  // closed, and all of it with its indexes is on disk
-	gone   atomic.Bool  // deleted
+	gone   atomic.Bool  // deleted, or replaced by the cleaner
+	// damaged: the scrubber found and told it
+	damaged atomic.Bool
 
 	// maxTime is the largest timestamp in it (-1: none) and maxRel the batch that has it,
 	// by the relative offset of its last record.
@@ -47,8 +50,9 @@ type segment struct {
 	keepTime atomic.Int64
 	// firstTime is about when the first batch was appended, ms; 0: empty.
 	firstTime atomic.Int64
-	// cleanedTo bytes behind the last index entry; only the appender uses it.
+	// unindexed is the bytes behind the last index entry; only the appender uses it.
 	unindexed int64
+	allocated int64 // blocks are reserved up to here; only the appender uses it
 	jitter    int64 // ms by which this segment is rolled early
 
 	// hint and tail are (relative offset << 32 | position) of where the last read ended and
@@ -58,8 +62,8 @@ type segment struct {
 
 func newSegment(dir disk.Dir, folder string, base record.Offset) *segment {
 	s := &segment{dir: dir, folder: folder, base: base}
-	s.index = index{dir: dir, name: s.name(indexSuffix), width: offsetEntry}
-	s.times = index{dir: dir, name: s.name(timeSuffix), width: timeEntry}
+	s.index = index{dir: dir, gone: &s.gone, name: s.name(indexSuffix), width: offsetEntry}
+	s.times = index{dir: dir, gone: &s.gone, name: s.name(timeSuffix), width: timeEntry}
 	s.end.Store(int64(base))
 	s.maxTime.Store(-1)
 	s.maxRel.Store(-1)
@@ -89,7 +93,18 @@ func (s *segment) create() error {
 
 // take gives the open .log file, to be released.
 func (s *segment) take() (*handle, error) {
-	return s.file.take(func() (disk.File, error) { return s.dir.OpenFile(s.name(logSuffix)) })
+	return s.file.take(func() (disk.File, error) { return openUnless(&s.gone, s.dir, s.name(logSuffix)) })
+}
+
+// openUnless opens a file of a segment that is not gone. Why it looks afterwards: the
+// cleaner puts other content under the name, but says gone before.
+func openUnless(gone *atomic.Bool, dir disk.Dir, name string) (disk.File, error) {
+	f, err := dir.OpenFile(name)
+	if err == nil && gone.Load() {
+		_ = f.Close()
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return f, err
 }
 
 // drop lets go of the open files.
@@ -97,6 +112,21 @@ func (s *segment) drop() {
 	s.file.drop()
 	s.index.file.drop()
 	s.times.file.drop()
+}
+
+// trim gives back the blocks that were reserved and not used.
+// Requires: nobody appends.
+func (s *segment) trim() error {
+	if s.allocated <= s.size.Load() {
+		return nil
+	}
+	h, err := s.take()
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	s.allocated = 0
+	return h.Truncate(s.size.Load())
 }
 
 // fits tells whether n bytes up to offset last may be added.
@@ -112,7 +142,7 @@ func (s *segment) note(h *record.Header, pos, now int64, interval int) {
 	if s.firstTime.Load() == 0 {
 		s.firstTime.Store(max(1, now))
 	}
-	if h.MaxTimestamp > s.maxTime.Load() {
+	if h.Count > 0 && h.MaxTimestamp > s.maxTime.Load() {
 		s.maxTime.Store(h.MaxTimestamp)
 		s.maxRel.Store(rel)
 	}

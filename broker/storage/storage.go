@@ -50,5 +50,6 @@ var (
 	ErrOffsetOutOfRange     = errors.New("offset out of range")
 	ErrFull                 = errors.New("no space left on the log directory")
 	ErrOffline              = errors.New("log directory is offline")
+	ErrStaleEpoch           = errors.New("the leader epoch went back")
 	ErrClosed               = errors.New("log is closed")
 )

@@ -75,7 +75,7 @@ func mustCreate(t testing.TB, s *Store, c LogConfig) *Log {
 
 func mustAppend(t testing.TB, l *Log, b []byte) Appended {
 	t.Helper()
-	r, err := l.Append(b, Append{Assign: true, Epoch: 1, Now: 1000})
+	r, err := l.Append(b, Append{Assign: true, Epoch: max(1, l.LastEpoch()), Now: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,9 @@ type Store struct {
 	env     *env
 	cluster string
 	dirs    []*directory
-	lost    bool          // a directory could not be opened: which logs it holds is not known
-	news    chan struct{} // capacity 1: a directory failed
+	blocked map[string]bool // folders that could not be opened as logs; not changed after Open
+	lost    bool            // a directory could not be opened: which logs it holds is not known
+	news    chan struct{}   // capacity 1: a directory failed
 	trash   trash
 	clock   *retentionClock
 
@@ -59,8 +60,8 @@ func (s *Store) Logs() []*Log {
 
 // Create makes the log or gives the one that is there with the same topic ID; a log of another ID under that name is deleted first. Lands in the online directory with the fewest logs.
 //
-// Errors: ErrOffline if no directory is online, or if one could not be opened and may
-// hold the log; ErrFull; ErrClosed.
+// Errors: ErrOffline if no directory is online, if one could not be opened and may
+// hold the log, or if the log's folder is there and damaged; ErrFull; ErrClosed.
 func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error) {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -85,6 +86,9 @@ func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error
 	}
 	if s.lost {
 		return nil, fmt.Errorf("cannot create log %q: a log directory that may hold it was not opened: %w", p, ErrOffline)
+	}
+	if s.blocked[folderName(id, p.Partition)] {
+		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w", p, ErrOffline)
 	}
 	d := s.emptiest()
 	if d == nil {
@@ -169,6 +173,15 @@ func (s *Store) Delete(p topic.Partition, id topic.ID) error {
 // deleteMaking takes a log out of the store and its folder out of the way; the bytes
 // go after the delete delay. Requires: making.
 func (s *Store) deleteMaking(l *Log) error {
+	if err := s.bury(l); err != nil {
+		return err
+	}
+	l.wake()
+	return nil
+}
+
+// bury is deleteMaking without telling the log's watcher.
+func (s *Store) bury(l *Log) error {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	size := l.Size()
@@ -193,7 +206,6 @@ func (s *Store) deleteMaking(l *Log) error {
 	l.markGone()
 	l.close()
 	s.env.deleted("topic", size)
-	l.wake()
 	return nil
 }
 
@@ -251,19 +263,18 @@ func (s *Store) Close() error {
 // closeDirectory brings a directory's logs to disk; only if all of it worked they need no recovery.
 func (s *Store) closeDirectory(d *directory, logs []*Log) error {
 	defer d.close()
-	clean := d.Err() == nil
-	var first error
-	for _, l := range logs {
+	var failed errorOnce
+	inParallel(logs, func(l *Log) {
 		if l.damage.Load() != nil {
-			clean = false // the next start has to look again
-		} else if clean {
-			if err := l.shut(); err != nil {
-				clean = false
-				if !isFull(err) {
-					first = err
-				}
-			}
+			failed.set(ErrFull) // not worth an error, but the next start has to look again
+		} else if d.Err() == nil {
+			failed.set(l.shut())
 		}
+	})
+	clean := d.Err() == nil && failed.err == nil
+	first := failed.err
+	if isFull(first) {
+		first = nil
 	}
 	if d.Err() == nil {
 		if err := s.checkpoint(d, false); err != nil && !isFull(err) {
@@ -285,8 +296,51 @@ func (s *Store) closeDirectory(d *directory, logs []*Log) error {
 	return nil
 }
 
+// errorOnce keeps the first error, one that is no refusal before one that is.
+type errorOnce struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (e *errorOnce) set(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil && (e.err == nil || isFull(e.err)) {
+		e.err = err
+	}
+}
+
+// parallel is how many logs are opened or closed at a time. Why more than cores: they
+// wait for the disk, whose journal commits what several wait for at once.
+const parallel = 8
+
+// inParallel calls f with each item, several at a time, and waits.
+func inParallel[T any](items []T, f func(T)) {
+	next := make(chan T)
+	var wait sync.WaitGroup
+	for range min(len(items), parallel) {
+		wait.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for _, i := range items {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+}
+
 // shut brings everything of one log to disk, for the last time.
 func (l *Log) shut() error {
+	l.mu.Lock()
+	l.mu.draining = true
+	changed := l.mu.changed || l.mu.epochNews || len(l.mu.snapshots) > 0 || l.recoveryPointLocked() != l.End()
+	l.mu.Unlock()
+	if !changed {
+		return nil
+	}
 	if err := l.flush(); err != nil {
 		return err
 	}
@@ -303,6 +357,9 @@ func (l *Log) shut() error {
 		return err
 	}
 	s := l.active()
+	if err := s.trim(); err != nil {
+		return l.trouble("close", err)
+	}
 	for _, x := range []*index{&s.index, &s.times} {
 		if err := x.save(true); err != nil {
 			return l.trouble("close", err)

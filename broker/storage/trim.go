@@ -30,7 +30,17 @@ func (l *Log) DeleteBefore(o record.Offset) (start record.Offset, err error) {
 	}
 	l.mu.newStart = max(l.mu.newStart, o)
 	l.mu.Unlock()
-	if err := l.env.checkpoint(l.dir, true); err != nil {
+	err = l.env.checkpoint(l.dir, true)
+	if isFull(err) {
+		// Why: whole segments that go take the start with them, and give the space for the rest.
+		l.chores.Lock()
+		_, derr := l.dropBelowChore(o, maxSegments, "records", true)
+		l.chores.Unlock()
+		if derr == nil {
+			err = l.env.checkpoint(l.dir, true)
+		}
+	}
+	if err != nil {
 		l.mu.Lock()
 		l.mu.newStart = 0
 		l.mu.Unlock()
@@ -41,7 +51,7 @@ func (l *Log) DeleteBefore(o record.Offset) (start record.Offset, err error) {
 	l.mu.Lock()
 	l.moveStartLocked(o)
 	l.mu.Unlock()
-	_, err = l.dropBelowChore(l.Start(), math.MaxInt, "records", false)
+	_, err = l.dropBelowChore(l.Start(), maxSegments, "records", false)
 	return l.Start(), err
 }
 
@@ -59,6 +69,13 @@ func (l *Log) moveStartLocked(o record.Offset) {
 // dropBelowChore deletes closed segments that end at or below o, the oldest first, at most n of them.
 // With now their bytes are free on return, else after the delete delay. Requires: chores.
 func (l *Log) dropBelowChore(o record.Offset, n int, reason string, now bool) (freed int64, err error) {
+	if v := *l.view.Load(); n == 0 || len(v) < 2 || v[1].base > o {
+		return 0, nil
+	}
+	// Why: producer state comes from a snapshot once the batches behind it are gone.
+	if err := l.saveSnapshotsChore(); err != nil {
+		return 0, err
+	}
 	for ; n > 0; n-- {
 		l.mu.Lock()
 		v := *l.view.Load()
@@ -101,7 +118,8 @@ func (l *Log) removeSegment(s *segment, now bool) error {
 	return d.Sync(l.folder)
 }
 
-// Truncate cuts the log to end at `to` (R2). At or above End it does nothing; below Start it
+// Truncate cuts the log to end at `to`, or before the batch that holds `to` (R2). At or above
+// End only epochs without batches go; below the first segment it
 // leaves an empty log that begins at `to`.
 func (l *Log) Truncate(to record.Offset) error {
 	l.chores.Lock()
@@ -112,8 +130,12 @@ func (l *Log) Truncate(to record.Offset) error {
 		return err
 	}
 	if to >= l.End() {
+		// Why at End too: an epoch that begins there has no batches, and may not be the leader's.
+		c := l.mu.epochs.cutEnd(to)
+		l.mu.epochNews = l.mu.epochNews || len(c) != len(l.mu.epochs)
+		l.mu.epochs = c
 		l.mu.Unlock()
-		return nil
+		return l.saveEpochsChore()
 	}
 	v := *l.view.Load()
 	l.mu.Unlock()
@@ -176,6 +198,7 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	if err != nil {
 		return err
 	}
+	whole = whole || to < (*l.view.Load())[0].base
 	if whole {
 		err = l.restartLocked(to)
 	} else {
@@ -183,6 +206,10 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	}
 	if err != nil {
 		// Why not only trouble: a log that is half cut must not be appended to.
+		if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+			l.quarantine(err)
+			return ErrOffline
+		}
 		l.dir.fail(err)
 		return l.trouble("truncate", err)
 	}
@@ -281,6 +308,7 @@ func (l *Log) restartLocked(to record.Offset) error {
 // endsAtLocked makes v the segments and brings everything else in line with their end.
 func (l *Log) endsAtLocked(v []*segment, end record.Offset) error {
 	l.mu.turn++
+	l.mu.changed = true
 	l.setView(v)
 	l.end.Store(int64(end))
 	l.synced.Store(int64(min(record.Offset(l.synced.Load()), end)))

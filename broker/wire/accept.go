@@ -83,9 +83,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, l Listener, count *stat
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.mu.draining:
-		return nil, errShutdown
-	case l.Internal:
+	case l.Internal: // no limit
 	case total > 0 && len(s.mu.conns) >= total:
 		return nil, fmt.Errorf("%d connections are open", total)
 	case perIP > 0 && s.mu.perIP[ip] >= perIP:

@@ -75,8 +75,7 @@ func (r *Request) header(w *walker) {
 		return
 	}
 	if n >= 0 {
-		id := string(w.b[:n])
-		r.ClientID, w.b = &id, w.b[n:]
+		r.ClientID, w.b = r.Session.clientID(w.b[:n]), w.b[n:]
 	}
 	if w.flexible {
 		w.tags(&structure{})

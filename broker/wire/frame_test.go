@@ -22,7 +22,7 @@ func openServer() *Server {
 
 // decodeFrame takes the road of a frame from its bytes to the request.
 func decodeFrame(s *Server, b []byte) (r *Request, cost int64, err error) {
-	r = &Request{}
+	r = &Request{Session: &Session{}}
 	sh, err := s.head(b, r)
 	if err != nil {
 		return nil, 0, err

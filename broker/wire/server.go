@@ -30,6 +30,9 @@ const (
 	DefaultGrace           = 5 * time.Second
 )
 
+// maxKey bounds the keys that New asks about; Kafka has about ninety.
+const maxKey = 256
+
 // Options of a Server. Limits of zero mean the documented default.
 type Options struct {
 	Listeners []Listener
@@ -62,10 +65,9 @@ type Server struct {
 
 	mu struct {
 		sync.Mutex
-		conns    map[*conn]struct{}
-		perIP    map[string]int
-		nextID   uint64
-		draining bool
+		conns  map[*conn]struct{}
+		perIP  map[string]int
+		nextID uint64
 	}
 }
 
@@ -103,7 +105,13 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == nil {
 		o.MaxConnections = noLimit
 	}
-	s := &Server{o: o, shapes: newShapes(), budget: newBudget(o.RequestMemory)}
+	shapes := newShapes()
+	for key := range int16(maxKey) {
+		if _, last, ok := o.Versions(key); ok && (shapes[key] == nil || shapes[key].max < last) {
+			return nil, fmt.Errorf("cannot make server: requests with key %d cannot be decoded up to version %d", key, last)
+		}
+	}
+	s := &Server{o: o, shapes: shapes, budget: newBudget(o.RequestMemory)}
 	s.closings.every = logEvery
 	s.mu.conns = make(map[*conn]struct{})
 	s.mu.perIP = make(map[string]int)
@@ -167,7 +175,6 @@ var errShutdown = errors.New("server shuts down")
 func (s *Server) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.draining = true
 	for c := range s.mu.conns {
 		c.drain()
 	}

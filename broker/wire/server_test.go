@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,20 +28,44 @@ type handlerFunc func(*wire.Request)
 func (f handlerFunc) Serve(r *wire.Request) { f(r) }
 
 func allVersions(key int16) (int16, int16, bool) {
-	if key == 4 {
-		return 0, 0, false
-	}
-	if r := kmsg.RequestForKey(key); r != nil {
-		return 0, r.MaxVersion(), true
+	switch key {
+	case 0, 1, 3, 12, 18, 19, 42:
+		return 0, kmsg.RequestForKey(key).MaxVersion(), true
 	}
 	return 0, 0, false
+}
+
+func TestNewRefuses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	good := wire.Options{Listeners: []wire.Listener{{Net: l}}, Handler: handlerFunc(echo), Versions: allVersions}
+	if _, err := wire.New(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*wire.Options){
+		"no listener":      func(o *wire.Options) { o.Listeners = nil },
+		"no socket":        func(o *wire.Options) { o.Listeners = []wire.Listener{{}} },
+		"no handler":       func(o *wire.Options) { o.Handler = nil },
+		"no versions":      func(o *wire.Options) { o.Versions = nil },
+		"negative limit":   func(o *wire.Options) { o.MaxInFlight = -1 },
+		"unknown key":      func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 0, key == 4 } },
+		"version too high": func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 99, key == 18 } },
+	} {
+		o := good
+		change(&o)
+		if _, err := wire.New(o); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
 }
 
 // start runs a server on loopback until the test ends and gives its address.
 func start(t testing.TB, o wire.Options) string {
 	t.Helper()
-	addr, stop := startStop(t, o)
-	t.Cleanup(stop)
+	addr, _ := startStop(t, o)
 	return addr
 }
 
@@ -52,6 +75,12 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l.Addr().String(), startOn(t, l, o)
+}
+
+// startOn runs a server on l until the test ends, or the function that it gives is called.
+func startOn(t testing.TB, l net.Listener, o wire.Options) (stop func()) {
+	t.Helper()
 	o.Listeners = []wire.Listener{{Name: "PLAINTEXT", Net: l}}
 	if o.Versions == nil {
 		o.Versions = allVersions
@@ -66,7 +95,7 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	return l.Addr().String(), sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -77,6 +106,8 @@ func startStop(t testing.TB, o wire.Options) (addr string, stop func()) {
 			t.Error("Run does not return")
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // client speaks to a server byte by byte.
@@ -239,75 +270,6 @@ func TestUnknownVersions(t *testing.T) {
 	c.closed()
 }
 
-func TestHostileFrames(t *testing.T) {
-	addr := start(t, wire.Options{Handler: handlerFunc(echo), MaxRequestBytes: 4 << 20})
-	good := encode(heartbeat("group", 4), 1)
-	bigFetch := append([]byte{0, 0x10, 0, 1, 0, 1, 0, 4}, make([]byte, 20)...)
-	for name, b := range map[string][]byte{
-		"size zero":                 {0, 0, 0, 0},
-		"size negative":             {0x80, 0, 0, 0},
-		"size of http":              []byte("GET / HTTP/1.1\r\n\r\n"),
-		"size above the limit":      {0, 0x40, 0, 1},
-		"size too small":            {0, 0, 0, 9, 0, 12, 0, 0, 0, 0, 0, 0, 0},
-		"fetch above 1 MiB":         bigFetch,
-		"body cut":                  append([]byte{0, 0, 0, 12}, good[4:16]...),
-		"client ID beyond frame":    {0, 0, 0, 10, 0, 12, 0, 0, 0, 0, 0, 0, 0, 1},
-		"client ID of length -2":    {0, 0, 0, 10, 0, 12, 0, 0, 0, 0, 0, 0, 0xff, 0xfe},
-		"tag bomb in header":        {0, 0, 0, 15, 0, 12, 0, 4, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f},
-		"tag bomb in ApiVersions":   {0, 0, 0, 18, 0, 18, 0, 3, 0, 0, 0, 0, 0xff, 0xff, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f},
-		"array of a billion topics": {0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 0, 0xff, 0xff, 0x3f, 0xff, 0xff, 0xff},
-	} {
-		t.Run(name, func(t *testing.T) {
-			begin := time.Now()
-			c := dial(t, addr)
-			c.send(b)
-			c.closed()
-			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("took %s", took)
-			}
-		})
-	}
-	c := dial(t, addr)
-	c.send(good)
-	if id, _ := c.answer(); id != 1 {
-		t.Error("the good frame is not answered")
-	}
-}
-
-func TestSlowReaderIsNotRead(t *testing.T) {
-	var served atomic.Int32
-	blob := make([]byte, 1<<20)
-	addr := start(t, wire.Options{MaxInFlight: 4, Handler: handlerFunc(func(r *wire.Request) {
-		served.Add(1)
-		r.Answer(wire.Pieces([]wire.Piece{{Bytes: blob}}, 0))
-	})})
-	c := dial(t, addr)
-	const n = 100
-	go func() {
-		for i := range n {
-			if _, err := c.Write(encode(heartbeat("g", 0), int32(i))); err != nil {
-				return
-			}
-		}
-	}()
-	// the server takes some, then stands still
-	var last int32
-	settled(t, func() bool {
-		now := served.Load()
-		same := now == last && now > 0
-		last = now
-		return same
-	})
-	if got := served.Load(); got > 60 {
-		t.Errorf("%d MiB of answers are owed to a client that does not read", got)
-	}
-	for i := range n {
-		if id, body := c.answer(); id != int32(i) || len(body) != len(blob) {
-			t.Fatalf("answer %d: correlation ID %d, %d bytes", i, id, len(body))
-		}
-	}
-}
-
 // settled waits until f holds in five looks in a row.
 func settled(t *testing.T, f func() bool) {
 	t.Helper()
@@ -337,44 +299,6 @@ func produce(acks int16, records []byte) kmsg.Request {
 	return r
 }
 
-// TestMemoryBudget: frames wait for memory, other requests do not starve behind them, and it comes back.
-func TestMemoryBudget(t *testing.T) {
-	const n = 6
-	parked := make(chan *wire.Request, n)
-	addr := start(t, wire.Options{RequestMemory: 4 << 20, Handler: handlerFunc(func(r *wire.Request) {
-		if r.Key == 0 {
-			parked <- r
-			return
-		}
-		echo(r)
-	})})
-	frame := encode(produce(-1, bytes.Repeat([]byte{7}, 900_000)), 1) // takes 1 MiB; there are 2 for Produce
-	var clients []*client
-	for range n {
-		c := dial(t, addr)
-		go func() { _, _ = c.Write(frame) }() // what the server does not read may block
-		clients = append(clients, c)
-	}
-	settled(t, func() bool { return len(parked) == 2 })
-	other := dial(t, addr)
-	other.send(encode(heartbeat("g", 0), 5))
-	if id, _ := other.answer(); id != 5 {
-		t.Error("the heartbeat starves")
-	}
-	for range n {
-		r := <-parked
-		if got := r.Body.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records; len(got) != 900_000 || bytes.Count(got, []byte{7}) != len(got) {
-			t.Error("records are damaged")
-		}
-		echo(r)
-	}
-	for _, c := range clients {
-		if id, _ := c.answer(); id != 1 {
-			t.Errorf("correlation ID %d", id)
-		}
-	}
-}
-
 func TestAnswerNothingAndDrop(t *testing.T) {
 	addr := start(t, wire.Options{Handler: handlerFunc(func(r *wire.Request) {
 		switch {
@@ -392,61 +316,6 @@ func TestAnswerNothingAndDrop(t *testing.T) {
 		t.Errorf("correlation ID %d", id)
 	}
 	c.closed()
-}
-
-func TestIdle(t *testing.T) {
-	parked := make(chan *wire.Request, 1)
-	addr := start(t, wire.Options{IdleTimeout: func() time.Duration { return 150 * time.Millisecond }, Handler: handlerFunc(func(r *wire.Request) { parked <- r })})
-	begin := time.Now()
-	quiet := dial(t, addr)
-	busy := dial(t, addr)
-	busy.send(encode(heartbeat("g", 0), 1))
-	r := <-parked
-	quiet.closed()
-	if took := time.Since(begin); took < 140*time.Millisecond || took > 5*time.Second {
-		t.Errorf("closed after %s", took)
-	}
-	// something is owed for longer than the timeout
-	half := dial(t, addr)
-	half.closed()
-	echo(r)
-	if id, _ := busy.answer(); id != 1 {
-		t.Errorf("correlation ID %d", id)
-	}
-	busy.closed()
-}
-
-func TestLimits(t *testing.T) {
-	var perIP atomic.Int32
-	perIP.Store(2)
-	addr := start(t, wire.Options{Handler: handlerFunc(echo), MaxPerIP: func() int { return int(perIP.Load()) }, MaxConnections: func() int { return 3 }})
-	ping := func(c *client) {
-		t.Helper()
-		c.send(encode(heartbeat("g", 0), 1))
-		c.answer()
-	}
-	a, b := dial(t, addr), dial(t, addr)
-	ping(a)
-	ping(b)
-	dial(t, addr).closed()
-	perIP.Store(100)
-	c := dial(t, addr)
-	ping(c)
-	dial(t, addr).closed() // the total
-	_ = a.Close()
-	settled(t, func() bool {
-		d, err := net.Dial("tcp", addr)
-		if err != nil {
-			return false
-		}
-		defer d.Close()
-		_ = d.SetDeadline(time.Now().Add(time.Second))
-		_, err = d.Write(encode(heartbeat("g", 0), 1))
-		if err == nil {
-			_, err = io.ReadFull(d, make([]byte, 10))
-		}
-		return err == nil
-	})
 }
 
 func TestPanicClosesOnlyItsConnection(t *testing.T) {
@@ -531,114 +400,6 @@ func TestShutdownGraceEnds(t *testing.T) {
 	}
 }
 
-// TestFiles sends pieces of every kind and size, from one file and on several connections at once.
-func TestFiles(t *testing.T) {
-	content := make([]byte, 24<<20)
-	for i := range content {
-		content[i] = byte(i>>16) ^ byte(i>>8) ^ byte(i*7)
-	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "segment"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	parts := [][2]int{{0, 10}, {3, 16 << 10}, {5, 16<<10 + 1}, {100_000, 20 << 20}, {7, 0}, {1 << 20, 300_000}}
-	var released atomic.Int32
-	serve := func(r *wire.Request) {
-		ps := []wire.Piece{{Bytes: []byte("head"), Release: func() { released.Add(1) }}}
-		for _, p := range parts {
-			readAt := func(b []byte, at int64) (int, error) { return copy(b, content[p[0]+int(at):]), nil }
-			file := wire.Piece{File: f, Pos: int64(p[0]), Len: p[1], Release: func() { released.Add(1) }}
-			memory := wire.Piece{Len: p[1], ReadAt: readAt, Release: func() { released.Add(1) }}
-			ps = append(ps, file, wire.Piece{Bytes: content[p[0] : p[0]+p[1]]}, memory)
-		}
-		r.Answer(wire.Pieces(ps, 0))
-	}
-	want := []byte("head")
-	for _, p := range parts {
-		for range 3 {
-			want = append(want, content[p[0]:p[0]+p[1]]...)
-		}
-	}
-	addr := start(t, wire.Options{Handler: handlerFunc(serve)})
-	var wg sync.WaitGroup
-	for range 3 {
-		c := dial(t, addr)
-		wg.Go(func() {
-			c.send(encode(heartbeat("g", 4), 9), encode(heartbeat("g", 0), 10))
-			if id, body := c.answer(); id != 9 || body[0] != 0 || !bytes.Equal(body[1:], want) {
-				t.Error("flexible answer is damaged")
-			}
-			if id, body := c.answer(); id != 10 || !bytes.Equal(body, want) {
-				t.Error("answer is damaged")
-			}
-		})
-	}
-	wg.Wait()
-	settled(t, func() bool { return released.Load() == int32(3*2*(1+2*len(parts))) })
-}
-
-// TestShortFileClosesTheConnection: a frame that was promised larger cannot be mended.
-func TestShortFileClosesTheConnection(t *testing.T) {
-	f, err := os.Create(filepath.Join(t.TempDir(), "segment"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(50_000); err != nil {
-		t.Fatal(err)
-	}
-	var released atomic.Int32
-	addr := start(t, wire.Options{Handler: handlerFunc(func(r *wire.Request) {
-		r.Answer(wire.Pieces([]wire.Piece{{File: f, Len: int(r.Correlation), Release: func() { released.Add(1) }}}, 0))
-	})})
-	for _, size := range []int32{50_001, 200_000} {
-		c := dial(t, addr)
-		c.send(encode(heartbeat("g", 0), size))
-		b, err := io.ReadAll(c)
-		if len(b) > 8+50_000 || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%d bytes, %v", len(b), err)
-		}
-	}
-	settled(t, func() bool { return released.Load() == 2 })
-}
-
-// TestClientLeaves: what was owed is released exactly once, whether it was answered before or after.
-func TestClientLeaves(t *testing.T) {
-	const n = 20
-	var released [n]atomic.Int32
-	parked := make(chan *wire.Request, n)
-	addr := start(t, wire.Options{Handler: handlerFunc(func(r *wire.Request) { parked <- r })})
-	c := dial(t, addr)
-	for i := range n {
-		c.send(encode(heartbeat("g", 0), int32(i)))
-	}
-	answer := func(r *wire.Request) {
-		r.Answer(wire.Pieces([]wire.Piece{{Bytes: make([]byte, 100), Release: func() { released[r.Correlation].Add(1) }}}, 0))
-	}
-	first := <-parked // never sent: it stands before all others
-	for range n / 2 {
-		answer(<-parked)
-	}
-	_ = c.Close()
-	<-first.Context().Done()
-	for range n - 1 - n/2 {
-		answer(<-parked)
-	}
-	answer(first)
-	settled(t, func() bool {
-		for i := range released {
-			if released[i].Load() != 1 {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 func TestTwoAnswersAreABug(t *testing.T) {
 	panicked := make(chan any, 1)
 	addr := start(t, wire.Options{Handler: handlerFunc(func(r *wire.Request) {
@@ -652,58 +413,6 @@ func TestTwoAnswersAreABug(t *testing.T) {
 		t.Error("the second answer is taken")
 	}
 	c.answer()
-}
-
-func BenchmarkRequests(b *testing.B) {
-	addr := start(b, wire.Options{Handler: handlerFunc(echo)})
-	one := encode(heartbeat("group", 4), 1)
-	for _, depth := range []int{1, 32} {
-		b.Run(map[int]string{1: "one at a time", 32: "pipelined"}[depth], func(b *testing.B) {
-			c := dial(b, addr)
-			_ = c.SetDeadline(time.Time{})
-			many := bytes.Repeat(one, depth)
-			buf := make([]byte, depth*(4+4+1+7))
-			b.ReportAllocs()
-			for i := 0; i < b.N; i += depth {
-				c.send(many)
-				if _, err := io.ReadFull(c, buf); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
-		})
-	}
-}
-
-func BenchmarkFetch(b *testing.B) {
-	f, err := os.Create(filepath.Join(b.TempDir(), "segment"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	const size = 1 << 20
-	if _, err := f.Write(make([]byte, size)); err != nil {
-		b.Fatal(err)
-	}
-	for name, piece := range map[string]wire.Piece{
-		"sendfile": {File: f, Len: size},
-		"copy":     {Len: size, ReadAt: f.ReadAt},
-	} {
-		b.Run(name, func(b *testing.B) {
-			addr := start(b, wire.Options{Handler: handlerFunc(func(r *wire.Request) { r.Answer(wire.Pieces([]wire.Piece{piece}, 0)) })})
-			c := dial(b, addr)
-			_ = c.SetDeadline(time.Time{})
-			one := encode(heartbeat("group", 0), 1)
-			buf := make([]byte, 8+size)
-			b.SetBytes(size)
-			for b.Loop() {
-				c.send(one)
-				if _, err := io.ReadFull(c, buf); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }
 
 // TestLastAnswerSurvivesTheClose: unread requests must not make the close destroy an answer on its way.

@@ -14,6 +14,17 @@ type Session struct {
 	// Software and its version are what the client says of itself in ApiVersions (KIP-511), "" before and where it
 	// breaks the rules for such names. They are set before that request is handed over and may be read in Serve only.
 	Software, SoftwareVersion string
+
+	lastClient *string
+}
+
+// clientID gives b as a string, the one of the request before if it is the same: clients do not change their names.
+func (s *Session) clientID(b []byte) *string {
+	if s.lastClient == nil || *s.lastClient != string(b) {
+		id := string(b)
+		s.lastClient = &id
+	}
+	return s.lastClient
 }
 
 // LogValue is what a log line says of a connection.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/rules"
 )
@@ -16,47 +15,13 @@ func ruleCommand(c *client) *cobra.Command {
 	return noun("rule", "Check and list alarm rules", ruleCheck(), ruleList(c), rulePrometheus())
 }
 
-// ruleSettings are the settings that rules may be a share of.
-var ruleSettings = map[rules.Limit]string{
-	rules.PartitionLimit:    "instance.partition.limit",
-	rules.GroupBacklogLimit: "alarm.backlog.limit",
-	rules.TopicBacklogLimit: "alarm.topic.backlog.limit",
-}
-
-// ruleEnv is what rules are checked against. Receiver may be nil: then their names are not checked.
-func ruleEnv(v *config.Values, receiver func(string) bool) rules.Env {
-	return rules.Env{
-		Period:   v.Duration("agent.period"),
-		Receiver: receiver,
-		Metric: func(id string) (rules.Metric, bool) {
-			m, ok := metric.Lookup(metric.ID(id))
-			labels := m.Labels
-			if m.Open {
-				labels = append([]string{"kafka_broker", "kafka_topics", "kafka_partitions", "kafka_groups"}, labels...)
-			}
-			top := m.Max
-			if m.Grows {
-				top = 0
-			}
-			return rules.Metric{Unit: m.Unit, Counter: m.Counter, Sampled: !m.Live, Labels: labels, Min: m.Min, Max: top}, ok
-		},
-		Limit: func(l rules.Limit) float64 {
-			if l == rules.PartitionLimit {
-				return float64(config.PartitionLimit(v, 1))
-			}
-			return float64(v.Int(ruleSettings[l]))
-		},
-		Setting: func(l rules.Limit) string { return ruleSettings[l] },
-	}
-}
-
 // loadRules reads the built-in rules, the configuration's files and those named here.
 func loadRules(file string, more []string) (*rules.Set, *config.Values, error) {
 	v, err := loadConfig(file)
 	if err != nil {
 		return nil, nil, err
 	}
-	set, err := rules.Load(append(v.List("alarm.rules"), more...), ruleEnv(v, nil))
+	set, err := loadRuleFiles(append(v.List("alarm.rules"), more...), ruleEnv(v, nil))
 	return set, v, err
 }
 

@@ -353,3 +353,25 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+// FuzzLines: whatever a writer gives, the page neither panics nor writes a head
+// twice for one family in a row.
+func FuzzLines(f *testing.F) {
+	var seed bytes.Buffer
+	live(&seed)
+	f.Add(seed.String())
+	f.Add("a{")
+	f.Add("# HELP\n# TYPE a\na 1\na{} 2\n{} 3\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		e := made(t, Options{Writers: []func(io.Writer){func(w io.Writer) { io.WriteString(w, text) }}})
+		for _, format := range []expfmt.Format{expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0} {
+			var out bytes.Buffer
+			if err := e.Write(&out, format); err != nil {
+				t.Fatal(err)
+			}
+			if out.Len() > 8*len(text)+1000*(1+strings.Count(text, "\n")) {
+				t.Errorf("%d bytes became %d", len(text), out.Len())
+			}
+		}
+	})
+}

@@ -49,10 +49,6 @@ func (p *page) snapshot(s *metric.Snapshot) {
 	if s == nil {
 		return
 	}
-	rows := map[metric.ID]metric.Metric{}
-	for _, m := range metric.Catalog() {
-		rows[m.ID] = m
-	}
 	prefix := []byte(nil)
 	if s.InstanceID != "" {
 		prefix = appendLabel(nil, metric.LabelInstance, s.InstanceID)
@@ -61,7 +57,7 @@ func (p *page) snapshot(s *metric.Snapshot) {
 		family := s.Of(rest[0].ID)
 		rest = rest[len(family):]
 		id := string(family[0].ID)
-		row := rows[family[0].ID]
+		row, _ := metric.Lookup(family[0].ID)
 		if !p.claim(id, row.Counter) {
 			continue
 		}
@@ -197,7 +193,7 @@ func (p *page) relabel(line []byte, name int, constant []byte) {
 	case rest[0] == '{':
 		b = append(b, '{')
 		b = append(b, constant...)
-		if rest = rest[1:]; rest[0] != '}' {
+		if rest = rest[1:]; !bytes.HasPrefix(rest, []byte("}")) {
 			b = append(b, ',')
 		}
 	default:

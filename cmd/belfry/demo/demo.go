@@ -21,6 +21,7 @@ type Options struct {
 	Out      io.Writer     // where the story is told
 	Capacity int64         // bytes; storage_capacity of the node; default 100 MB, at least 50 MB
 	Policy   string        // capacity policy: delete (default) or reject
+	Fill     time.Duration // how long the load takes to fill the capacity; default 35 s
 	Limit    time.Duration // how long the story may take; default 3 min
 	Keep     string        // directory to use and to leave behind; "" = a temporary one
 }
@@ -30,9 +31,11 @@ const (
 	defaultCapacity = 100 << 20
 	minCapacity     = 50 << 20
 	defaultLimit    = 3 * time.Minute
-	fillTime        = 25 * time.Second // how long the load takes to fill the capacity
-	reportEvery     = 2 * time.Second
-	keepShare       = 0.3 // of the messages, when room is made
+	defaultFill     = 35 * time.Second
+	period          = 2 * time.Second // of sampling and rules
+	lookEvery       = time.Second     // at the metrics
+	summaryEvery    = 3               // looks
+	keepShare       = 0.3             // of the messages, when room is made
 )
 
 type demo struct {
@@ -43,6 +46,7 @@ type demo struct {
 	mailbox *sink.Mailbox
 	sms     *sink.SMS
 	story   *story
+	turns   chan int // chapters that have begun
 	begin   time.Time
 	nodeEnd error // how the node's process ended; valid when all parts are over
 	out     sync.Mutex
@@ -59,11 +63,14 @@ func Run(ctx context.Context, o Options) error {
 	if o.Policy == "" {
 		o.Policy = "delete"
 	}
+	if o.Fill == 0 {
+		o.Fill = defaultFill
+	}
 	if o.Limit == 0 {
 		o.Limit = defaultLimit
 	}
 	d := &demo{
-		o: o, story: newStory(), begin: time.Now(),
+		o: o, story: newStory(), turns: make(chan int, over), begin: time.Now(),
 		webhook: sink.NewWebhook(nil), mailbox: sink.NewMailbox(sink.MailboxOptions{}), sms: sink.NewSMS(),
 	}
 	return d.run(ctx)
@@ -128,7 +135,7 @@ func (d *demo) prepare(dir string) error {
 	if d.node, err = newNode(d.o.Program, dir, settings); err != nil {
 		return err
 	}
-	d.load = &load{address: d.node.kafka, pace: int(float64(d.o.Capacity) / fillTime.Seconds() / messageSize)}
+	d.load = &load{address: d.node.kafka, pace: int(float64(d.o.Capacity) / d.o.Fill.Seconds() / messageSize)}
 	return nil
 }
 
@@ -138,7 +145,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.print("node", "ready: Kafka at %s, metrics at http://%s/metrics", d.node.kafka, d.node.agent)
-	d.print("node", "storage_capacity %d MB, capacity policy %q, period 1 s", d.o.Capacity>>20, d.o.Policy)
+	d.print("node", "storage_capacity %d MB, capacity policy %q, period %v", d.o.Capacity>>20, d.o.Policy, period)
 	if err := d.load.prepare(ctx); err != nil {
 		return err
 	}
@@ -148,53 +155,73 @@ func (d *demo) play(ctx context.Context) error {
 	parts.Go(func() error { return d.load.consume(inner) })
 	parts.Go(func() error { return d.report(inner) })
 	parts.Go(func() error { return d.listen(inner) })
+	parts.Go(func() error { return d.direct(inner) })
 	return parts.Wait()
 }
 
-// listen prints what arrives and turns the chapters.
+// listen prints what arrives and says when a chapter begins.
 func (d *demo) listen(ctx context.Context) error {
 	for {
-		var next bool
+		before := d.story.chapter
 		select {
 		case <-ctx.Done():
 			return nil
 		case m := <-d.webhook.Messages():
 			d.print(byWebhook, "%s", line(describeWebhook(m.Text), 150))
-			next = d.story.hear(byWebhook, fromWebhook(m.Text)...)
+			d.story.hear(byWebhook, fromWebhook(m.Text)...)
 		case m := <-d.mailbox.Messages():
 			d.print(byMail, "to %s: %s", strings.Join(m.To, ", "), line(m.Subject, 130))
-			next = d.story.hear(byMail, fromText(m.Subject)...)
+			d.story.hear(byMail, fromText(m.Subject)...)
 		case m := <-d.sms.Messages():
 			d.print(bySMS, "to %s: %s", strings.Join(m.To, ", "), line(m.Text, 140))
-			next = d.story.hear(bySMS, fromText(m.Text)...)
+			d.story.hear(bySMS, fromText(m.Text)...)
 		}
-		if !next {
-			continue
-		}
-		if err := d.turn(ctx); err != nil {
-			return err
+		for chapter := before + 1; chapter <= d.story.chapter; chapter++ {
+			d.turns <- chapter // never waits: there is room for all chapters
 		}
 	}
 }
 
-// turn does what the new chapter begins with.
-func (d *demo) turn(ctx context.Context) error {
-	switch d.story.chapter {
-	case acting:
-		d.print("story", "everybody knows that the disk is past 80 %%; the load goes on")
-	case relief:
-		d.print("story", "everybody knows that the guard acts; the load rests and old messages go")
-		d.load.resting.Store(true)
-		gone, err := d.load.forget(ctx, keepShare)
-		if err != nil {
-			return err
+// direct does what each chapter begins with.
+func (d *demo) direct(ctx context.Context) error {
+	for {
+		var chapter int
+		select {
+		case <-ctx.Done():
+			return nil
+		case chapter = <-d.turns:
 		}
-		d.print("operator", "deleted the oldest %d messages of topic %q", gone, topicName)
-	case over:
-		d.print("story", "everybody knows that it is over")
-		return errOver
+		switch chapter {
+		case acting:
+			d.print("story", "everybody knows that the disk is past 80 %%; the load goes on")
+		case relief:
+			d.print("story", "everybody knows that the guard acts")
+			d.rest(ctx, breath)
+			d.print("story", "the load rests, the consumer catches up, and an operator makes room")
+			d.load.resting.Store(true)
+			gone, err := d.load.forget(ctx, keepShare)
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+			d.print("operator", "deleted the oldest %d messages of topic %q", gone, topicName)
+		case over:
+			d.print("story", "everybody knows that it is over")
+			d.rest(ctx, breath)
+			return errOver
+		}
 	}
-	return nil
+}
+
+// breath is how long a scene stands, for who looks on.
+const breath = 4 * time.Second
+
+func (d *demo) rest(ctx context.Context, t time.Duration) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // verdict is the end: what was sent, and whether anything came twice.
@@ -204,7 +231,7 @@ func (d *demo) verdict() error {
 		return d.nodeEnd
 	}
 	if twice := d.story.twice(); len(twice) > 0 {
-		d.print("story", "came more than once: %s", strings.Join(twice, ", "))
+		return fmt.Errorf("demo heard something more than once: %s", strings.Join(twice, ", "))
 	}
 	d.print("story", "told in %.0f s", time.Since(d.begin).Seconds())
 	return nil

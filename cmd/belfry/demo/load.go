@@ -94,7 +94,7 @@ func (l *load) produce(ctx context.Context) error {
 // consume reads a third of what is produced, everything while the load rests, until ctx ends.
 func (l *load) consume(ctx context.Context) error {
 	c, err := l.client(kgo.ConsumerGroup(groupName), kgo.ConsumeTopics(topicName), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.AutoCommitInterval(time.Second))
+		kgo.AutoCommitInterval(time.Second), kgo.FetchMaxPartitionBytes(128<<10)) // small, so that it reads as evenly as it consumes
 	if err != nil {
 		return err
 	}

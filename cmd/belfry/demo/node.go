@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +76,9 @@ func (n *node) run(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = &n.said, &n.said
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopLimit
+	cmd.SysProcAttr = endWithParent()
+	runtime.LockOSThread() // Why: Linux means the thread that started the child when it says parent
+	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		if errors.Is(err, exec.ErrWaitDelay) {

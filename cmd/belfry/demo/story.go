@@ -38,15 +38,15 @@ func (n notice) String() string {
 const (
 	filling = iota // load until the disk alarm has reached everybody
 	acting         // load on until the guard's alarm has
-	relief         // the load stops, old messages go, until the disk alarm is resolved everywhere
+	relief         // the load stops, old messages go, until both alarms are resolved everywhere
 	over
 )
 
 // wanted is what every road has to bring before a chapter ends.
-var wanted = [...]notice{
-	filling: {rule: diskAlarm},
-	acting:  {rule: guardAlarm},
-	relief:  {rule: diskAlarm, resolved: true},
+var wanted = [...][]notice{
+	filling: {{rule: diskAlarm}},
+	acting:  {{rule: guardAlarm}},
+	relief:  {{rule: diskAlarm, resolved: true}, {rule: guardAlarm, resolved: true}},
 }
 
 // story follows what arrives: a state machine without clock or socket.
@@ -57,14 +57,12 @@ type story struct {
 
 func newStory() *story { return &story{arrived: map[string][]notice{}} }
 
-// hear notes what came by a road and tells whether a chapter ended with it.
-func (s *story) hear(road string, notices ...notice) (next bool) {
+// hear notes what came by a road; the chapter moves on when all that it waits for has come.
+func (s *story) hear(road string, notices ...notice) {
 	s.arrived[road] = append(s.arrived[road], notices...)
-	before := s.chapter
 	for s.chapter != over && len(s.missing()) == 0 {
 		s.chapter++
 	}
-	return s.chapter != before
 }
 
 // missing names what the present chapter still waits for.
@@ -74,8 +72,10 @@ func (s *story) missing() []string {
 	}
 	var all []string
 	for _, road := range roads {
-		if !slices.Contains(s.arrived[road], wanted[s.chapter]) {
-			all = append(all, fmt.Sprintf("%s by %s", wanted[s.chapter], road))
+		for _, n := range wanted[s.chapter] {
+			if !slices.Contains(s.arrived[road], n) {
+				all = append(all, fmt.Sprintf("%s by %s", n, road))
+			}
 		}
 	}
 	return all
@@ -85,7 +85,7 @@ func (s *story) missing() []string {
 func (s *story) twice() []string {
 	var all []string
 	for _, road := range roads {
-		for _, n := range wanted {
+		for _, n := range slices.Concat(wanted[:]...) {
 			count := 0
 			for _, got := range s.arrived[road] {
 				if got == n {

@@ -71,11 +71,11 @@ func (f figures) summary() string {
 
 // report prints the summary and what the guard did, every so often, until ctx ends.
 func (d *demo) report(ctx context.Context) error {
-	tick := time.NewTicker(reportEvery)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var deleted float64
 	refusing := false
-	for {
+	for look := 1; ; look++ {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -92,7 +92,7 @@ func (d *demo) report(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if text := f.summary(); text != "" {
+		if text := f.summary(); text != "" && look%summaryEvery == 0 {
 			d.print("metrics", "%s", text)
 		}
 		if v, ok := f.sum("belfry_guard_deleted_bytes_total"); ok && v > deleted {

@@ -1,0 +1,328 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/record"
+)
+
+const (
+	// cleanEvery is how often the cleaner looks for a log that is dirty enough.
+	// Source: Kafka, log.cleaner.backoff.ms.
+	cleanEvery = 15 * time.Second
+	// cleanKeys bounds the offset map of a pass: about 32 MiB. What does not fit is left to the next pass.
+	cleanKeys = 512 << 10
+)
+
+// keyHash stands for a record's key. Why a cryptographic hash: two keys with one hash
+// would delete each other, and keys come from clients.
+type keyHash [16]byte
+
+func hashKey(key []byte) keyHash {
+	sum := sha256.Sum256(key)
+	return keyHash(sum[:16])
+}
+
+// cleanAll cleans the dirtiest log until none is dirty enough (R26).
+func (s *Store) cleanAll(ctx context.Context) {
+	tried := map[*Log]bool{}
+	for ctx.Err() == nil {
+		var worst *Log
+		var most float64
+		for _, l := range s.Logs() {
+			if tried[l] {
+				continue
+			}
+			if r, due := l.dirty(); due && (worst == nil || r > most) {
+				worst, most = l, r
+			}
+		}
+		if worst == nil {
+			return
+		}
+		tried[worst] = true
+		if err := worst.clean(ctx, s.env.now().UnixMilli()); err != nil && ctx.Err() == nil && worst.Err() == nil {
+			s.o.Logger.Warn("log was not cleaned", "partition", worst.name.String(), "error", err)
+		}
+	}
+}
+
+// cleanBound gives the offset up to which the log may be cleaned: below the high
+// watermark, any open transaction and the active segment.
+func (l *Log) cleanBound() record.Offset {
+	v := *l.view.Load()
+	bound := min(l.HighWatermark(), v[len(v)-1].base)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.mu.producers.known {
+		if p.txn >= 0 {
+			bound = min(bound, p.txn)
+		}
+	}
+	return bound
+}
+
+// cleanable gives the closed segments that end at or below the bound and, on disk, below
+// the recovery point. Why: cleaning leaves gaps, which above it would look like lost data.
+func (l *Log) cleanable(bound record.Offset) []*segment {
+	v := *l.view.Load()
+	bound = min(bound, record.Offset(l.settled.Load()))
+	n := 0
+	for n+1 < len(v) && v[n+1].base <= bound && v[n].sealed.Load() {
+		n++
+	}
+	return v[:n]
+}
+
+// dirty gives the share of bytes that no pass has seen yet, and whether it is time to clean.
+func (l *Log) dirty() (float64, bool) {
+	c := l.conf.Load()
+	if !c.Compact || l.Err() != nil {
+		return 0, false
+	}
+	var all, dirty int64
+	for _, s := range l.cleanable(l.cleanBound()) {
+		all += s.size.Load()
+		if s.end.Load() > l.cleaned.Load() {
+			dirty += s.size.Load()
+		}
+	}
+	if dirty == 0 {
+		return 0, false
+	}
+	r := float64(dirty) / float64(all)
+	return r, r >= c.MinCleanable
+}
+
+// pass is one cleaning of one log.
+type pass struct {
+	l      *Log
+	latest map[keyHash]record.Offset // of the keys in the dirty part
+	end    record.Offset             // the map knows the keys below
+	last   map[int64]record.Offset   // offset of each producer's last batch
+	now    int64                     // ms
+	keep   int64                     // ms that a tombstone stays (delete.retention.ms)
+	out    []byte                    // batches that wait to be written
+}
+
+// clean removes records whose key came again, in all segments up to the bound.
+// Why all: what the dirty part replaces lies in the clean one.
+func (l *Log) clean(ctx context.Context, now int64) error {
+	v := l.cleanable(l.cleanBound())
+	c := l.conf.Load()
+	p := &pass{l: l, latest: map[keyHash]record.Offset{}, now: now, keep: c.DeleteRetention.Milliseconds(), last: map[int64]record.Offset{}}
+	l.mu.Lock()
+	for id, s := range l.mu.producers.known {
+		p.last[id] = s.last
+	}
+	l.mu.Unlock()
+	if err := p.mapKeys(ctx, v); errors.Is(err, errAborted) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for len(v) > 0 && v[0].base < p.end {
+		n, size := 1, v[0].size.Load()
+		for n < len(v) && size+v[n].size.Load() <= min(c.SegmentBytes, math.MaxInt32) && record.Offset(v[n].end.Load())-v[0].base <= math.MaxInt32 {
+			size += v[n].size.Load()
+			n++
+		}
+		if err := p.rewrite(ctx, v[:n]); err != nil {
+			return err
+		}
+		v = v[n:]
+	}
+	l.cleaned.Store(int64(p.end))
+	return nil
+}
+
+// mapKeys notes the last offset of each key from the first dirty offset on, until the map is full.
+func (p *pass) mapKeys(ctx context.Context, v []*segment) error {
+	from := record.Offset(p.l.cleaned.Load())
+	p.end = from
+	for _, s := range v {
+		if s.end.Load() <= int64(from) {
+			continue
+		}
+		var inner error
+		err := p.l.eachHeader(s, from, func(b *record.Header, pos int64) bool {
+			if len(p.latest)+int(b.Count) > cleanKeys && len(p.latest) > 0 {
+				inner = record.ErrStop
+				return false
+			}
+			if plain(b) {
+				inner = p.mapBatch(s, b, pos)
+			}
+			p.end = b.Last() + 1
+			return inner == nil && ctx.Err() == nil
+		})
+		switch {
+		case errors.Is(inner, record.ErrStop):
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case s.gone.Load():
+			return errAborted
+		case err != nil || inner != nil:
+			return p.l.readTrouble(errors.Join(err, inner))
+		}
+		p.end = record.Offset(s.end.Load())
+	}
+	return nil
+}
+
+// plain tells whether a batch takes part in cleaning. Transaction markers have no keys
+// to compare, and what a transaction wrote may have been aborted: it must neither
+// replace other records nor lose its marker, so that both stay as they are.
+func plain(b *record.Header) bool { return !b.Control() && !b.Transactional() }
+
+func (p *pass) mapBatch(s *segment, b *record.Header, pos int64) error {
+	batch, err := s.readBatch(b, pos)
+	if err != nil {
+		return err
+	}
+	return record.Each(batch, func(r record.Record) error {
+		if r.Key != nil {
+			p.latest[hashKey(r.Key)] = r.Offset
+		}
+		return nil
+	})
+}
+
+// stays tells whether a record is kept; horizon is when its batch's tombstones may go, -1 not said yet.
+func (p *pass) stays(r *record.Record, horizon int64) bool {
+	if r.Key == nil {
+		return true
+	}
+	if last, ok := p.latest[hashKey(r.Key)]; ok && r.Offset < last {
+		return false
+	}
+	return r.Value != nil || horizon < 0 || p.now < horizon || r.Offset >= p.end
+}
+
+// filter appends what is left of a batch to out.
+func (p *pass) filter(b *record.Header, batch []byte) error {
+	if !plain(b) {
+		p.out = append(p.out, batch...)
+		return nil
+	}
+	horizon := int64(-1)
+	if b.Attributes&record.DeleteHorizonBit != 0 {
+		horizon = b.FirstTimestamp
+	}
+	builder := record.NewBuilder(b.Codec())
+	builder.Header = *b
+	kept, tombstones := int32(0), false
+	err := record.Each(batch, func(r record.Record) error {
+		if p.stays(&r, horizon) {
+			builder.AddAt(r)
+			kept++
+			tombstones = tombstones || r.Value == nil && r.Key != nil
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	stamp := tombstones && horizon < 0 && b.Last() < p.end
+	switch {
+	case kept == b.Count && !stamp:
+		p.out = append(p.out, batch...)
+	case kept > 0:
+		return p.rebuild(b, batch, builder, horizon, stamp)
+	case b.ProducerID >= 0 && p.last[b.ProducerID] == b.Last():
+		// The last batch of a producer survives without records: its sequence is still needed (R27).
+		p.out = appendEmpty(p.out, *b)
+	}
+	return nil
+}
+
+// rebuild appends a batch of the records that are left, at the offsets that they had.
+func (p *pass) rebuild(b *record.Header, batch []byte, builder *record.Builder, horizon int64, stamp bool) error {
+	if stamp {
+		horizon = p.now + p.keep
+	}
+	if horizon >= 0 {
+		out, err := p.stamped(b, batch, horizon)
+		p.out = append(p.out, out...)
+		return err
+	}
+	out, err := builder.Build()
+	if err != nil {
+		return err
+	}
+	h, err := record.ReadHeader(out)
+	if err != nil {
+		return err
+	}
+	h.LastDelta = b.LastDelta
+	h.Put(out)
+	record.WriteCRC(out)
+	p.out = append(p.out, out...)
+	return nil
+}
+
+// stamped gives a batch of the records that are left with a delete horizon: the base
+// timestamp is the horizon, and the records' timestamps count from there (KIP-534).
+// It is not compressed. Why: only the tombstones' batches become so, and not for long.
+func (p *pass) stamped(b *record.Header, batch []byte, horizon int64) ([]byte, error) {
+	before := int64(-1)
+	if b.Attributes&record.DeleteHorizonBit != 0 {
+		before = b.FirstTimestamp
+	}
+	h := *b
+	h.Attributes = b.Attributes&^record.CodecMask | record.DeleteHorizonBit
+	h.FirstTimestamp, h.MaxTimestamp, h.Count = horizon, record.NoTimestamp, 0
+	out := make([]byte, record.HeaderSize, len(batch))
+	var body []byte
+	err := record.Each(batch, func(r record.Record) error {
+		if !p.stays(&r, before) {
+			return nil
+		}
+		body = append(body[:0], 0)
+		body = binary.AppendVarint(body, r.Timestamp-horizon)
+		body = binary.AppendVarint(body, int64(r.Offset-b.Base))
+		body = appendField(body, r.Key)
+		body = appendField(body, r.Value)
+		body = binary.AppendVarint(body, int64(len(r.Headers)))
+		for _, f := range r.Headers {
+			body = binary.AppendVarint(body, int64(len(f.Key)))
+			body = append(body, f.Key...)
+			body = appendField(body, f.Value)
+		}
+		out = binary.AppendVarint(out, int64(len(body)))
+		out = append(out, body...)
+		h.MaxTimestamp = max(h.MaxTimestamp, r.Timestamp)
+		h.Count++
+		return nil
+	})
+	h.Length = int32(len(out) - record.LogOverhead)
+	h.Put(out)
+	record.WriteCRC(out)
+	return out, err
+}
+
+// appendField appends a nullable field of a record.
+func appendField(b, v []byte) []byte {
+	if v == nil {
+		return binary.AppendVarint(b, -1)
+	}
+	return append(binary.AppendVarint(b, int64(len(v))), v...)
+}
+
+// appendEmpty appends a batch without records that keeps offsets and sequence of b.
+func appendEmpty(out []byte, b record.Header) []byte {
+	b.Count = 0
+	b.Length = record.HeaderSize - record.LogOverhead
+	b.Attributes &^= record.CodecMask
+	at := len(out)
+	out = append(out, make([]byte, record.HeaderSize)...)
+	b.Put(out[at:])
+	record.WriteCRC(out[at:])
+	return out
+}

@@ -1,0 +1,107 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage/disk"
+)
+
+// scripted makes the batch that one part of a script line names.
+func scripted(t *testing.T, words []string) []byte {
+	t.Helper()
+	var n [4]int64
+	for i := range n {
+		v, err := strconv.ParseInt(words[i], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n[i] = v
+	}
+	b := record.NewBuilder(record.None)
+	b.Header.ProducerID, b.Header.ProducerEpoch, b.Header.BaseSequence = n[0], int16(n[1]), int32(n[2])
+	if len(words) > 4 {
+		b.Header.Attributes = record.TransactionalBit
+		if words[4] == "commit" {
+			b.Header.Attributes |= record.ControlBit
+		}
+	}
+	for range n[3] {
+		b.Add(record.Record{Timestamp: 5, Key: []byte("k")})
+	}
+	out, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestProducerScript(t *testing.T) {
+	script, err := os.ReadFile("testdata/producers.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := disk.NewMemory(0)
+	s := mustOpen(t, options(memory))
+	l := mustCreate(t, s, smallCf)
+	for i, text := range strings.Split(string(script), "\n") {
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		do, want, ok := strings.Cut(text, " -> ")
+		if !ok {
+			t.Fatalf("line %d: %q has no result", i+1, text)
+		}
+		if got := perform(t, l, strings.Fields(do)); got != want {
+			t.Errorf("line %d: %s\n got %s\nwant %s", i+1, do, got, want)
+		}
+		// Live state is what a restart would find, from a snapshot or from the batches.
+		again, err := decodeProducers(l.mu.producers.encode(), 0)
+		if err != nil || !bytes.Equal(again.encode(), l.mu.producers.encode()) {
+			t.Fatalf("line %d: the snapshot does not hold the state: %v", i+1, err)
+		}
+	}
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	replayed := mustOpen(t, options(memory.Crash(0))).Log(testTP)
+	if got, want := replayed.Producers(), l.Producers(); !reflect.DeepEqual(got, want) {
+		t.Errorf("replayed state %+v\nlive state %+v", got, want)
+	}
+}
+
+func perform(t *testing.T, l *Log, words []string) string {
+	if words[0] == "state" {
+		var out []string
+		for _, p := range l.Producers() {
+			text := fmt.Sprintf("%d/%d:%d@%d", p.ID, p.Epoch, p.LastSequence, p.LastOffset)
+			if p.CurrentTxnStart >= 0 {
+				text += fmt.Sprintf(" from %d", p.CurrentTxnStart)
+			}
+			out = append(out, text)
+		}
+		return strings.Join(out, " ")
+	}
+	a := Append{Assign: words[0] == "append", Epoch: 1, Now: 5}
+	var b []byte
+	for _, part := range strings.Split(strings.Join(words[1:], " "), " + ") {
+		b = append(b, scripted(t, strings.Fields(part))...)
+	}
+	if !a.Assign {
+		record.SetBase(b, l.End(), 1)
+	}
+	r, err := l.Append(b, a)
+	switch {
+	case err != nil:
+		return err.Error()
+	case r.Duplicate:
+		return fmt.Sprintf("dup %d-%d", r.First, r.Last)
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/belfry-mq/belfry/agent"
+	"github.com/belfry-mq/belfry/agent/cluster"
+	"github.com/belfry-mq/belfry/agent/guard"
+	"github.com/belfry-mq/belfry/agent/volume"
+	"github.com/belfry-mq/belfry/broker"
+	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/exporters/prometheus"
+)
+
+// node is one process: a broker with its agent.
+type node struct {
+	values *config.Values
+	log    *slog.Logger
+	broker *broker.Broker
+	guard  *guard.Guard
+	office *office
+	agent  *agent.Agent
+	web    *http.Server
+	door   net.Listener // of web; nil: nothing is served
+}
+
+// newNode joins both halves. It opens the agent's state and the metrics port, and starts nothing.
+func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
+	n = &node{values: v, log: log}
+	if n.broker, err = broker.New(broker.Options{Values: v, Logger: log.With("half", "broker")}); err != nil {
+		return nil, err
+	}
+	id := strconv.Itoa(int(n.broker.Node()))
+	alog := log.With("half", "agent")
+	if n.office, err = openOffice(v, stateDir(v), id, alog); err != nil {
+		return nil, err
+	}
+	if n.guard, err = n.newGuard(id, alog); err != nil {
+		return nil, err
+	}
+	metrics, err := prometheus.New(prometheus.Options{
+		InstanceID: n.broker.ClusterID, Broker: id, Logger: alog,
+		Writers:   []func(io.Writer){n.broker.Stats().WriteMetrics},
+		Gatherers: []prom.Gatherer{n.broker.Stats().Gatherer(), n.office.notify.Gatherer(), goRuntime()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.agent, err = agent.New(agent.Options{
+		Logger: alog, Period: v.Duration("agent.period"), Broker: id, InstanceID: n.broker.ClusterID,
+		Statistics: n.broker.Stats(), Host: true, DataDirs: v.List("log.dirs"), StorageCapacity: n.capacity,
+		Cluster:         cluster.Options{Seeds: []string{"in-process:0"}, Dial: n.dial},
+		IncludeInternal: v.Bool("include_internal"),
+		Sources:         append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}),
+		Guard:           agent.Part{Name: "guard", Runner: n.guard},
+		Alarm:           agent.Part{Name: "alarm", Receiver: n.office.alarms, Runner: n.office.alarms},
+		Exporters:       append(n.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.door, n.web, err = website(v, agent.Handler(agent.Endpoints{Metrics: metrics, Health: n.agent.Stalled, Ready: n.unready}))
+	return n, err
+}
+
+// stateDir is where the agent keeps what has to survive a restart.
+func stateDir(v *config.Values) string {
+	if dir := v.String("agent.state.dir"); dir != "" {
+		return dir
+	}
+	return filepath.Join(v.List("log.dirs")[0], "agent")
+}
+
+// dial leads every address to the broker in this process: a node by itself has no other.
+func (n *node) dial(ctx context.Context, _, _ string) (net.Conn, error) { return n.broker.Dial(ctx) }
+
+func (n *node) capacity() int64 { return n.broker.Settings().Int("storage_capacity") }
+
+func (n *node) unready() []string {
+	_, reasons := n.broker.Ready()
+	return reasons
+}
+
+func (n *node) newGuard(id string, log *slog.Logger) (*guard.Guard, error) {
+	v := n.values
+	return guard.New(guard.Options{
+		Settings: guard.Settings{
+			Policy: guard.Policy(v.String("capacity.policy")), Threshold: v.Float("capacity.threshold"),
+			Interval: v.Duration("capacity.check.interval"), Hold: 2 * v.Duration("agent.period"),
+		},
+		Broker: id,
+		Usage: func() (int64, int64, float64, error) {
+			return volume.Usage(v.List("log.dirs"), n.capacity())
+		},
+		Held: n.held, Brake: n.broker, Cleaner: n.broker, Rejected: n.broker.RefusedProduce,
+		Audit: n.office, Tasks: n.office, Memory: guard.NewFile(filepath.Join(stateDir(v), "guard")), Logger: log,
+	})
+}
+
+// held gives the bytes of message data on this node.
+func (n *node) held() int64 {
+	var sum int64
+	for _, d := range n.broker.Dirs() {
+		sum += d.Size
+	}
+	return sum
+}
+
+// settingsPause is how soon a setting changed at run time reaches the guard.
+const settingsPause = time.Second
+
+// followSettings hands the guard what is set at run time.
+func (n *node) followSettings(ctx context.Context) error {
+	tick := time.NewTicker(settingsPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			v := n.broker.Settings()
+			err := errors.Join(
+				n.guard.SetPolicy(guard.Policy(v.String("capacity.policy")), "settings"),
+				n.guard.SetThreshold(v.Float("capacity.threshold"), "settings"))
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// follower is a func as a part that runs.
+type follower func(context.Context) error
+
+// Run calls it.
+func (f follower) Run(ctx context.Context) error { return f(ctx) }
+
+// goRuntime gives the metrics of the Go runtime and the process.
+func goRuntime() prom.Gatherer {
+	r := prom.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// website opens the port of /metrics, /healthz and /readyz; an empty agent.listen opens none.
+func website(v *config.Values, h http.Handler) (net.Listener, *http.Server, error) {
+	at := v.String("agent.listen")
+	if at == "" {
+		return nil, nil, nil
+	}
+	door, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot listen on %s for metrics: %w; change the setting agent.listen", at, err)
+	}
+	return door, &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}, nil
+}
+
+// Run serves until ctx ends or the broker cannot go on. The agent outlives the broker, so
+// that it can say what happened.
+func (n *node) Run(ctx context.Context, started func()) error {
+	if err := n.guard.Prime(ctx); err != nil {
+		n.log.Warn("the disk could not be looked at before the start", "err", err)
+	}
+	brokerCtx, stopBroker := context.WithCancel(ctx)
+	defer stopBroker()
+	agentCtx, stopAgent := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAgent()
+	var agents errgroup.Group
+	agents.Go(func() error { return n.office.run(agentCtx) })
+	agents.Go(func() error { return n.agent.Run(agentCtx) })
+	if n.web != nil {
+		agents.Go(func() error {
+			if err := n.web.Serve(n.door); !errors.Is(err, http.ErrServerClosed) {
+				n.log.Error("the metrics port has failed", "err", err)
+			}
+			return nil
+		})
+	}
+	go n.tellStart(brokerCtx, started)
+	err := n.broker.Run(brokerCtx)
+	stopAgent()
+	if n.web != nil {
+		_ = n.web.Close() // its listener is all there is to close
+	}
+	return errors.Join(err, agents.Wait())
+}
+
+// tellStart calls started once the broker is ready.
+func (n *node) tellStart(ctx context.Context, started func()) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if ok, _ := n.broker.Ready(); ok {
+				started()
+				return
+			}
+		}
+	}
+}
+
+// makeDir makes a directory that only this user can read.
+func makeDir(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("cannot make directory %q: %w", path, err)
+	}
+	return nil
+}
