@@ -521,11 +521,19 @@ func TestAStateDirectoryThatTakesNothing(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := diskAlarm(time.Now().Add(-time.Second))
-	e.Sync([]alarm.Alarm{a}, nil)
-	eventually(t, "the alarm in spite of it", func() bool { return len(hook.taken()) == 1 })
+	var firing []alarm.Alarm
+	for i := range 20 {
+		a := diskAlarm(time.Now().Add(-time.Second))
+		a.Rule = fmt.Sprintf("rule%d", i)
+		firing = append(firing, a)
+	}
+	e.Sync(firing, nil)
+	eventually(t, "the alarms in spite of it", func() bool { return len(hook.taken()) == 20 })
 	settled()
-	if n := len(hook.taken()); n != 1 {
-		t.Errorf("%d messages, want 1", n)
+	if n := len(hook.taken()); n != 20 {
+		t.Errorf("%d messages, want 20", n)
+	}
+	if e.Status()[0].DiskFails == 0 {
+		t.Error("the failing disk is not counted")
 	}
 }

@@ -21,9 +21,6 @@ import (
 )
 
 const (
-	// putWait is how long Alertmanager waits for the disk before it notes a
-	// message as told all the same: a disk that hangs must not silence alarms.
-	putWait = 2 * time.Second
 	// sendTimeout bounds one attempt.
 	sendTimeout = 30 * time.Second
 	// grace is what an attempt under way gets when the process stops.
@@ -71,13 +68,7 @@ func (o *outlet) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, erro
 	if !fresh {
 		return false, nil // it was told before a restart
 	}
-	timer := time.NewTimer(putWait)
-	defer timer.Stop()
-	select {
-	case <-safe:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	o.queue.journal.await(ctx, safe)
 	return false, nil
 }
 
@@ -186,20 +177,8 @@ func (o *outlet) run(ctx context.Context) {
 // waitSafe lets a message reach the disk before it is sent, so that no crash
 // between both makes it be sent twice; a disk that hangs is not waited for.
 func (o *outlet) waitSafe(ctx context.Context, m *message) bool {
-	if m.safe == nil {
-		return ctx.Err() == nil
-	}
-	select {
-	case <-m.safe:
-		return ctx.Err() == nil
-	default:
-	}
-	timer := time.NewTimer(putWait)
-	defer timer.Stop()
-	select {
-	case <-m.safe:
-	case <-timer.C:
-	case <-ctx.Done():
+	if m.safe != nil {
+		o.queue.journal.await(ctx, m.safe)
 	}
 	return ctx.Err() == nil
 }
