@@ -537,3 +537,32 @@ func TestAStateDirectoryThatTakesNothing(t *testing.T) {
 		t.Error("the failing disk is not counted")
 	}
 }
+
+func TestRunCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
+	hook := newHTTPSink(t)
+	e, err := Open(Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := diskAlarm(time.Now().Add(-time.Second))
+	for life := range 3 {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		a.Rule = fmt.Sprintf("rule%d", life/2) // the same one twice, then another
+		e.Sync([]alarm.Alarm{a}, nil)
+		eventually(t, "the alarm", func() bool { return count(hook, `"`+a.Rule+`"`) == 1 })
+		if families, err := e.Gatherer().Gather(); err != nil || len(families) == 0 {
+			t.Errorf("%d metric families, %v", len(families), err)
+		}
+		settled()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(hook.taken()); n != 2 {
+		t.Errorf("%d messages, want 2", n)
+	}
+}
