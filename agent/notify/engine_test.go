@@ -549,9 +549,9 @@ func TestRunCanBeCalledAgain(t *testing.T) {
 	for life := range 3 {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
-		go func() { ended <- e.Run(ctx) }()
 		a.Rule = fmt.Sprintf("rule%d", life/2) // the same one twice, then another
 		e.Sync([]alarm.Alarm{a}, nil)
+		go func() { ended <- e.Run(ctx) }()
 		eventually(t, "the alarm", func() bool { return count(hook, `"`+a.Rule+`"`) == 1 })
 		if families, err := e.Gatherer().Gather(); err != nil || len(families) == 0 {
 			t.Errorf("%d metric families, %v", len(families), err)
