@@ -222,6 +222,7 @@ func auditEvent(ev *Event) audit.Event {
 	a := &ev.Alarm
 	level := audit.Normal
 	switch {
+	case a.Watchdog: // it proves the road, it reports nothing
 	case ev.To == Firing && a.Severity == rules.Critical:
 		level = audit.Incident
 	case ev.To != OK:
