@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"go.uber.org/goleak"
 
 	"github.com/belfry-mq/belfry/broker"
 	"github.com/belfry-mq/belfry/broker/brokertest"
 	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/quorum"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -167,5 +169,46 @@ func TestTwoListeners(t *testing.T) {
 		if got := advertised(t, b.Addr(listener).String()); got != want {
 			t.Errorf("through %s clients are sent to %s, want %s", listener, got, want)
 		}
+	}
+}
+
+// TestLostMetadata: logs without their metadata are never taken for those of deleted
+// topics (R25).
+func TestLostMetadata(t *testing.T) {
+	node := brokertest.Start(t)
+	cl := producer(t, node.Addr())
+	if _, err := kadm.NewClient(cl).CreateTopic(soon(t), 1, 1, nil, "precious"); err != nil {
+		t.Fatal(err)
+	}
+	if err := produce(t, cl, "precious", 10); err != nil {
+		t.Fatal(err)
+	}
+	node.Stop()
+	lost := filepath.Join(node.DataDir(), quorum.DirName)
+	if err := os.Rename(lost, lost+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for try := range 2 {
+		b, err := broker.New(broker.Options{Values: settings(t, nil), Dirs: []string{node.DataDir()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Run(context.Background()); err == nil || !strings.Contains(err.Error(), lost) {
+			t.Errorf("start %d without its metadata: %v", try, err)
+		}
+	}
+	if err := os.RemoveAll(lost); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(lost+".away", lost); err != nil {
+		t.Fatal(err)
+	}
+	node.Restart(nil, nil)
+	listed, err := kadm.NewClient(cl).ListEndOffsets(soon(t), "precious")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := listed.Lookup("precious", 0); o.Offset != 1 {
+		t.Errorf("end offset %d after the metadata came back, want 1", o.Offset)
 	}
 }

@@ -168,7 +168,9 @@ func (b *Broker) replicas() *replica.Set {
 
 func (b *Broker) openQuorum(r *rooms, p *parts) (err error) {
 	r.quorum, err = quorum.Open(quorum.Options{
-		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(), Logger: b.log, Now: b.now,
+		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(),
+		// Why: to a new, empty cluster every log would be one of a deleted topic (R25).
+		MustExist: len(r.store.Logs()) > 0, Logger: b.log, Now: b.now,
 	})
 	if err != nil {
 		return err

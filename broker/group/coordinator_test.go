@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -55,6 +56,9 @@ func (l *memoryLog) change(f func()) {
 func (l *memoryLog) CheckLeader(e record.Epoch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errors.Is(l.broken, storage.ErrOffline) {
+		return l.broken
+	}
 	if e != l.epoch {
 		return replica.ErrFencedEpoch
 	}
@@ -395,6 +399,28 @@ func TestLoadIsTriedAgain(t *testing.T) {
 		w.logs[0].change(func() { w.logs[0].broken = nil })
 		synctest.Wait()
 		w.want("g", -1, none)
+		w.stop()
+	})
+}
+
+func TestDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.publish(nil)
+		w.commit("g", 1)
+		w.opened.Store(&storage.ErrOffline)
+		w.logs[0].change(func() { w.logs[0].broken = storage.ErrOffline })
+		synctest.Wait()
+		// Not "loading": a member must not think that all is well.
+		w.want("g", -1, notCoordinator)
+		if c := w.Heartbeat(&kmsg.HeartbeatRequest{Group: "g"}).ErrorCode; c != notCoordinator {
+			t.Errorf("heartbeat gives %s", named(c))
+		}
+		w.logs[0].change(func() { w.logs[0].broken = nil })
+		w.opened.Store(nil)
+		time.Sleep(2 * retryLoad)
+		synctest.Wait()
+		w.want("g", 1, none)
 		w.stop()
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -132,6 +134,36 @@ func TestReplayRefusesWhatItDoesNotKnow(t *testing.T) {
 	if err := s.replay(cut); err == nil {
 		t.Error("a record without a key is read")
 	}
+}
+
+func TestPromisesAreBounded(t *testing.T) {
+	st := newStage(t)
+	join := func(group string) (got code) {
+		r := kmsg.NewPtrJoinGroupRequest()
+		r.Version, r.Group, r.SessionTimeoutMillis, r.ProtocolType = 9, group, 10_000, "consumer"
+		r.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}}
+		st.do(func(s *shard) {
+			s.join(Client{}, r, func(resp *kmsg.JoinGroupResponse) { got = resp.ErrorCode })
+		})
+		return got
+	}
+	for i := range mostPromises {
+		if c := join(strconv.Itoa(i)); c != memberIDRequired {
+			t.Fatalf("join %d gives %s", i, named(c))
+		}
+	}
+	if c := join("one more"); c != notAvailable {
+		t.Errorf("one join too many gives %s", named(c))
+	}
+	st.check()
+	st.advance(time.Minute)
+	if n := len(st.shard.groups); n != 0 {
+		t.Errorf("%d groups are left of promises that were not used", n)
+	}
+	if c := join("one more"); c != memberIDRequired {
+		t.Errorf("a join after that gives %s", named(c))
+	}
+	st.check()
 }
 
 func FuzzSubscribedTopics(f *testing.F) {

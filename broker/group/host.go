@@ -11,6 +11,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -34,7 +35,8 @@ type host struct {
 		sync.Mutex
 		shard   *shard
 		journal *journal.Journal
-		status  code            // none: serves; loadInProgress; notCoordinator for good
+		status  code            // none: serves; loadInProgress; notCoordinator
+		closed  bool            // for good
 		gone    map[string]bool // topics deleted while loading
 	}
 }
@@ -103,7 +105,7 @@ func (h *host) Replay(batch record.Header, r record.Record) error {
 // Loaded opens the door; part of journal.Machine.
 func (h *host) Loaded() {
 	h.mu.Lock()
-	if h.mu.status == loadInProgress {
+	if !h.mu.closed {
 		h.mu.status = none
 	}
 	gone := h.mu.gone
@@ -132,20 +134,37 @@ func (h *host) topicsGone(names map[string]bool) {
 
 var _ journal.Machine = (*host)(nil)
 
-// run serves until ctx or the leadership ends.
+// run serves until ctx or the leadership ends. What fails is tried again; it is said once.
 func (h *host) run(ctx context.Context) {
+	said := ""
 	for ctx.Err() == nil {
+		h.turn(loadInProgress)
 		err := h.serve(ctx)
 		if lost(err) || ctx.Err() != nil {
 			break
 		}
-		h.logger.Error("cannot serve groups, trying again", "error", err)
+		if errors.Is(err, storage.ErrOffline) {
+			h.turn(notCoordinator) // nothing is being loaded, and may never be
+		}
+		if said != err.Error() {
+			said = err.Error()
+			h.logger.Error("cannot serve groups, trying again", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryLoad):
 		}
 	}
 	h.close()
+}
+
+// turn says to those who ask why the shard does not serve.
+func (h *host) turn(why code) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.mu.closed {
+		h.mu.status = why
+	}
 }
 
 // lost tells whether an error means that this broker is no longer the one to ask.
@@ -206,7 +225,7 @@ func (h *host) keepTime(ctx context.Context) {
 // close shuts the door for good: another broker, or another epoch's host, is the one to ask.
 func (h *host) close() {
 	h.mu.Lock()
-	h.mu.status = notCoordinator
+	h.mu.status, h.mu.closed = notCoordinator, true
 	if h.mu.shard == nil {
 		h.mu.Unlock()
 		return

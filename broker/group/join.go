@@ -120,9 +120,15 @@ func (g *group) agrees(j *joining) bool {
 // promise tells a new dynamic member its ID and has it come again (KIP-394), so that a
 // client that gives up and retries leaves no dead member behind.
 func (s *shard) promise(g *group, j *joining) {
+	if s.promises >= mostPromises {
+		s.refuse(j, "", notAvailable)
+		s.forget(g)
+		return
+	}
 	id := s.nameMember(j.from.ID)
 	a := &alarm{}
 	g.promised[id] = a
+	s.promises++
 	s.alarms.set(a, s.now.Add(j.session()), func() { s.breakPromise(g, id) })
 	s.refuse(j, id, memberIDRequired)
 }
@@ -140,10 +146,16 @@ func (j *joining) rebalance() time.Duration {
 
 // breakPromise lets go of an ID whose client never came again.
 func (s *shard) breakPromise(g *group, id string) {
-	s.alarms.off(g.promised[id])
-	delete(g.promised, id)
+	s.keepPromise(g, id)
 	s.tryComplete(g)
 	s.forget(g)
+}
+
+// keepPromise lets go of an ID because its client did come.
+func (s *shard) keepPromise(g *group, id string) {
+	s.alarms.off(g.promised[id])
+	delete(g.promised, id)
+	s.promises--
 }
 
 // joinStatic takes in a static member that does not know its ID: it is new, or it started
@@ -161,9 +173,8 @@ func (s *shard) joinStatic(g *group, j *joining) {
 // joinKnown takes back a member that brings its ID.
 func (s *shard) joinKnown(g *group, j *joining) {
 	r := j.r
-	if a := g.promised[r.MemberID]; a != nil && r.InstanceID == nil {
-		s.alarms.off(a)
-		delete(g.promised, r.MemberID)
+	if g.promised[r.MemberID] != nil && r.InstanceID == nil {
+		s.keepPromise(g, r.MemberID)
 		s.add(g, j, strings.Clone(r.MemberID))
 		return
 	}

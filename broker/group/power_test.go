@@ -30,7 +30,7 @@ type node struct {
 	stop  func()
 }
 
-func startNode(t *testing.T, fs disk.FS) *node {
+func startNode(t testing.TB, fs disk.FS) *node {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	n := &node{}
@@ -69,7 +69,7 @@ func startNode(t *testing.T, fs disk.FS) *node {
 }
 
 // image is two topics: the one that is consumed and the one that offsets are kept in.
-func image(t *testing.T) *metadata.Image {
+func image(t testing.TB) *metadata.Image {
 	t.Helper()
 	var rs []metadata.Record
 	for i, name := range []string{"t", topic.ConsumerOffsets} {
@@ -98,7 +98,7 @@ func (n *node) commitWait(group string, o int64) code {
 }
 
 // loaded waits until a group is served and gives its offset.
-func (n *node) loaded(t *testing.T, group string) int64 {
+func (n *node) loaded(t testing.TB, group string) int64 {
 	t.Helper()
 	r := kmsg.NewPtrOffsetFetchRequest()
 	r.Version = 8

@@ -33,6 +33,10 @@ const (
 	freshTimeout = 5 * time.Minute
 )
 
+// mostPromises bounds the member IDs of a shard that were given out and are not used yet.
+// Why: they cost a client one small request, and last as long as the session that it names.
+const mostPromises = 10_000
+
 // shard is the groups of one __consumer_offsets partition: a state machine. It has neither
 // clock nor goroutine nor lock; whoever calls it sets now, and runs what is in out when it
 // has let go of every lock.
@@ -41,6 +45,8 @@ type shard struct {
 	out    []func()
 	alarms alarms
 	groups map[string]*group
+	// promises counts the member IDs given out that have not joined yet, over all groups.
+	promises int
 
 	limits func() limits
 	newID  func() string
@@ -187,5 +193,5 @@ func (s *shard) resign() {
 	for _, a := range s.alarms {
 		a.at = 0
 	}
-	s.alarms, s.groups = nil, make(map[string]*group)
+	s.alarms, s.groups, s.promises = nil, make(map[string]*group), 0
 }

@@ -169,7 +169,9 @@ func (st *stage) deleteTopic(name string) {
 func (st *stage) check() {
 	st.t.Helper()
 	again := st.replayed()
+	promises := 0
 	for id, g := range st.shard.groups {
+		promises += len(g.promised)
 		st.checkGroup(g)
 		r := again.groups[id]
 		if r == nil {
@@ -188,6 +190,9 @@ func (st *stage) check() {
 		if settled && !bytes.Equal(g.value().AppendTo(nil), storedBytes(r.stored)) {
 			st.t.Fatalf("group %s lives as %s, the log gives %s", id, storedText(g.value()), storedText(r.stored))
 		}
+	}
+	if promises != st.shard.promises {
+		st.t.Fatalf("%d promises are counted, there are %d", st.shard.promises, promises)
 	}
 	for id := range again.groups {
 		if st.shard.groups[id] == nil {

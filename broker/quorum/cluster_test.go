@@ -34,7 +34,7 @@ func TestThreeVoters(t *testing.T) {
 			}
 		}
 		o := options(t, dirs[i])
-		o.Node, o.Voters, o.Transport, o.Heartbeat = members[i].Node, members, transports[i], 100*time.Millisecond
+		o.Node, o.Voters, o.Transport, o.Heartbeat = members[i].Node, members, transports[i], 250*time.Millisecond
 		nodes[i] = run(t, o)
 	}
 	for i := range voters {
@@ -51,9 +51,20 @@ func TestThreeVoters(t *testing.T) {
 		}
 		return -1
 	}
-	eventually(t, "a leader", func() bool { return leader() >= 0 })
-	first := leader()
-	index := nodes[first].propose(created(1)...)
+	// Why tried again: on a busy machine leadership may move at any time, and the
+	// fate of a batch that was under way then is not known.
+	propose := func(topic int) (leads int, index uint64) {
+		eventually(t, "a leader that takes a topic", func() bool {
+			if leads = leader(); leads < 0 {
+				return false
+			}
+			_, err := nodes[leads].Propose(t.Context(), created(topic))
+			index = nodes[leads].Image().Index()
+			return err == nil || errors.Is(err, ErrRefused)
+		})
+		return leads, index
+	}
+	first, index := propose(1)
 	for i, n := range nodes {
 		eventually(t, "everybody has the topic", func() bool { return n.Image().Index() >= index })
 		if n.Image().Topic("t1") == nil || n.Image().ClusterID() != "c" {
@@ -62,16 +73,15 @@ func TestThreeVoters(t *testing.T) {
 		if i == first {
 			continue
 		}
-		eventually(t, "followers know the leader", func() bool { return n.Leader() == members[first].Node })
-		var not *NotLeaderError
-		if _, err := n.Propose(t.Context(), created(2)); !errors.As(err, &not) || not.Leader != members[first].Node {
-			t.Errorf("Propose on a follower: %v", err)
-		}
+		eventually(t, "a follower names the leader", func() bool {
+			var other *NotLeaderError
+			_, err := n.Propose(t.Context(), created(2))
+			return leader() == i || errors.As(err, &other) && other.Leader != n.o.Node
+		})
 	}
 	nodes[first].mustStop()
 	nodes[first], transports[first] = nil, nil
-	eventually(t, "another leader", func() bool { return leader() >= 0 })
-	index = nodes[leader()].propose(created(3)...)
+	_, index = propose(3)
 	launch(first)
 	eventually(t, "the first one catches up", func() bool { return nodes[first].Image().Index() >= index })
 	if nodes[first].Image().Topic("t3") == nil {

@@ -71,6 +71,9 @@ type Options struct {
 	Dir       string            // this room's own directory; made if it is not there
 	Node      metadata.BrokerID // this node
 	ClusterID string            // given to a new cluster; an old one must have the same. Empty: take what is there, else a new one
+	// MustExist refuses a directory without a cluster instead of beginning a new one,
+	// however often it is tried: message logs were found beside it (R25).
+	MustExist bool
 	Logger    *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
@@ -225,6 +228,9 @@ func (q *Quorum) open() (err error) {
 		return err
 	}
 	q.fresh = f.last == 0 && f.snapshot == nil
+	if q.fresh && q.o.MustExist {
+		return fmt.Errorf("cannot start: message logs are there, but the cluster's metadata in %q are not: put that directory back from a backup, or start with empty log directories", dir)
+	}
 	if err := f.bootstrap(&q.o, q.store); err != nil {
 		return err
 	}

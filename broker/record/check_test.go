@@ -193,11 +193,11 @@ func TestCheckAllocatesNothing(t *testing.T) {
 
 // TestBombIsCapped: a small batch that decompresses to much is refused where the cap is passed.
 func TestBombIsCapped(t *testing.T) {
-	zeros := make([]byte, 16<<20)
+	zeros := make([]byte, 4<<20)
 	for _, c := range codecs[1:] {
 		batch := build(t, c, []record.Record{{Value: zeros}, {Value: zeros}, {Value: zeros}})
 		if n := testing.AllocsPerRun(1, func() {
-			if _, err := record.Check(batch, record.Limits{MaxDecompressed: 40 << 20}); !errors.Is(err, record.ErrTooLarge) {
+			if _, err := record.Check(batch, record.Limits{MaxDecompressed: 10 << 20}); !errors.Is(err, record.ErrTooLarge) {
 				t.Errorf("%s: %v", c, err)
 			}
 		}); n > 100 {

@@ -64,16 +64,18 @@ func TestZstdWindows(t *testing.T) {
 	if _, err := record.Check(recompress(t, recs, false, zstd.WithWindowSize(256<<20)), record.Limits{}); !errors.Is(err, record.ErrCorrupt) {
 		t.Errorf("window beyond the limit: %v", err)
 	}
-	big := []record.Record{{Value: make([]byte, 20<<20)}}
+	big := []record.Record{{Value: make([]byte, 9<<20)}}
 	single := recompress(t, big, true, zstd.WithSingleSegment(true))
 	if _, err := record.Check(single, record.Limits{}); err != nil {
 		t.Errorf("one segment: %v", err)
 	}
-	if _, err := record.Check(single, record.Limits{MaxDecompressed: 10 << 20}); !errors.Is(err, record.ErrTooLarge) {
+	if _, err := record.Check(single, record.Limits{MaxDecompressed: 8 << 20}); !errors.Is(err, record.ErrTooLarge) {
 		t.Errorf("one segment beyond the cap: %v", err)
 	}
-	huge := recompress(t, []record.Record{{Value: make([]byte, 130<<20)}}, true, zstd.WithSingleSegment(true))
-	if _, err := record.Check(huge, record.Limits{}); !errors.Is(err, record.ErrTooLarge) {
+	// one segment that claims 130 MiB
+	claim := append(bytes.Clone(single[:record.HeaderSize]), 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0x20, 8, 1, 0, 0)
+	claim = alter(t, claim, func(h *record.Header) { h.Length = int32(len(claim) - record.LogOverhead) })
+	if _, err := record.Check(claim, record.Limits{}); !errors.Is(err, record.ErrTooLarge) {
 		t.Errorf("one segment beyond the largest cap: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -76,8 +77,8 @@ func same(t testing.TB, got, want []record.Record) {
 		t.Fatalf("%d records, want %d", len(got), len(want))
 	}
 	for i := range got {
-		if g, w := fmt.Sprintf("%#v", got[i]), fmt.Sprintf("%#v", want[i]); g != w {
-			t.Fatalf("record %d:\n got %s\nwant %s", i, g, w)
+		if !reflect.DeepEqual(got[i], want[i]) { // tells null from empty
+			t.Fatalf("record %d:\n got %.2000v\nwant %.2000v", i, got[i], want[i])
 		}
 	}
 }

@@ -276,6 +276,7 @@ func (s *segment) preallocate(h *handle, at, n int64, c *LogConfig) {
 
 // adoptLocked makes what was written part of the log.
 func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
+	l.mu.changed = true
 	pos := s.size.Load()
 	var last record.Offset
 	for len(b) > 0 {

@@ -154,3 +154,25 @@ func runFor(b *testing.B, s *Store) func() {
 		}
 	}
 }
+
+// BenchmarkRestart closes and opens a store of many partitions.
+func BenchmarkRestart(b *testing.B) {
+	o := options(disk.Real{}, b.TempDir())
+	s := mustOpen(b, o)
+	const logs = 1000
+	for i := range logs {
+		p := testTP
+		p.Partition = int32(i)
+		mustAppend(b, must(s.Create(p, testID, benchConfig(0))), batch(3, 1))
+	}
+	for b.Loop() {
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		s = mustOpen(b, o)
+	}
+	b.StopTimer()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}

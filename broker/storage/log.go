@@ -39,6 +39,7 @@ type Log struct {
 		closed     bool
 		draining   bool          // about to be closed: no appends
 		timed      bool          // timer runs
+		changed    bool          // the files do not hold all yet that a clean stop leaves
 		turn       int           // counts truncations, so that a flush that ran meanwhile does not count
 		floor      record.Offset // a truncation is about to cut here: no recovery point above it
 		point      record.Offset // recovery point of the last checkpoint

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -277,25 +275,14 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 
 // loadLogs recovers the logs of a directory, several at a time.
 func (s *Store) loadLogs(d *directory, folders []string, p points) error {
-	next := make(chan string)
-	var wait sync.WaitGroup
-	for range min(len(folders), 2*runtime.GOMAXPROCS(0)) {
-		wait.Go(func() {
-			for folder := range next {
-				if d.Err() != nil {
-					continue
-				}
-				if err := s.loadLog(d, folder, p); err != nil {
-					d.fail(fmt.Errorf("cannot open log folder %q: %w", folder, err))
-				}
-			}
-		})
-	}
-	for _, f := range folders {
-		next <- f
-	}
-	close(next)
-	wait.Wait()
+	inParallel(folders, func(folder string) {
+		if d.Err() != nil {
+			return
+		}
+		if err := s.loadLog(d, folder, p); err != nil {
+			d.fail(fmt.Errorf("cannot open log folder %q: %w", folder, err))
+		}
+	})
 	return d.Err()
 }
 

@@ -32,6 +32,7 @@ type recovery struct {
 	rebuild  bool // the epoch cache comes from the batches, not from its file
 	snaps    []record.Offset
 	scanned  bool // something was not trusted
+	changed  bool // the folder is not as it was found
 	cutBytes int64
 }
 
@@ -277,6 +278,7 @@ func firstBatch(f io.ReaderAt, size int64) (record.Header, int64, error) {
 // scan checks every byte of a segment and rebuilds its indexes. Bad bytes below the
 // recovery point, or in a trusted segment, are damage, others are cut off.
 func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, err error) {
+	r.changed = true
 	s.index.clear()
 	s.times.clear()
 	h, err := s.take()
@@ -332,6 +334,7 @@ func (r *recovery) discard(bases []record.Offset) error {
 
 // drop removes segments, the last one first so that a crash leaves no gap.
 func (r *recovery) drop(bases []record.Offset) error {
+	r.changed = true
 	for i := len(bases) - 1; i >= 0; i-- {
 		info, err := r.l.dir.disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
 		if err != nil {
@@ -370,7 +373,7 @@ func (r *recovery) finish() error {
 		if err := l.dir.must(0, s.create); err != nil {
 			return err
 		}
-		r.v, r.next = []*segment{s}, s.base
+		r.v, r.next, r.changed = []*segment{s}, s.base, true
 	}
 	l.setView(r.v)
 	for _, s := range r.v {
@@ -390,6 +393,10 @@ func (r *recovery) finish() error {
 	}
 	for _, s := range r.v {
 		s.named.Store(true)
+	}
+	l.mu.changed = r.changed || !r.found.clean || !slices.Contains(r.snaps, r.next)
+	if !l.mu.changed {
+		return nil
 	}
 	// Why: names of removed and new files, and all that a crash may have left unsynced.
 	return l.dir.disk.Sync(l.folder)

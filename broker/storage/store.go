@@ -263,19 +263,18 @@ func (s *Store) Close() error {
 // closeDirectory brings a directory's logs to disk; only if all of it worked they need no recovery.
 func (s *Store) closeDirectory(d *directory, logs []*Log) error {
 	defer d.close()
-	clean := d.Err() == nil
-	var first error
-	for _, l := range logs {
+	var failed errorOnce
+	inParallel(logs, func(l *Log) {
 		if l.damage.Load() != nil {
-			clean = false // the next start has to look again
-		} else if clean {
-			if err := l.shut(); err != nil {
-				clean = false
-				if !isFull(err) {
-					first = err
-				}
-			}
+			failed.set(ErrFull) // not worth an error, but the next start has to look again
+		} else if d.Err() == nil {
+			failed.set(l.shut())
 		}
+	})
+	clean := d.Err() == nil && failed.err == nil
+	first := failed.err
+	if isFull(first) {
+		first = nil
 	}
 	if d.Err() == nil {
 		if err := s.checkpoint(d, false); err != nil && !isFull(err) {
@@ -297,11 +296,51 @@ func (s *Store) closeDirectory(d *directory, logs []*Log) error {
 	return nil
 }
 
+// errorOnce keeps the first error, one that is no refusal before one that is.
+type errorOnce struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (e *errorOnce) set(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil && (e.err == nil || isFull(e.err)) {
+		e.err = err
+	}
+}
+
+// parallel is how many logs are opened or closed at a time. Why more than cores: they
+// wait for the disk, whose journal commits what several wait for at once.
+const parallel = 8
+
+// inParallel calls f with each item, several at a time, and waits.
+func inParallel[T any](items []T, f func(T)) {
+	next := make(chan T)
+	var wait sync.WaitGroup
+	for range min(len(items), parallel) {
+		wait.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for _, i := range items {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+}
+
 // shut brings everything of one log to disk, for the last time.
 func (l *Log) shut() error {
 	l.mu.Lock()
 	l.mu.draining = true
+	changed := l.mu.changed || l.mu.epochNews || len(l.mu.snapshots) > 0 || l.recoveryPointLocked() != l.End()
 	l.mu.Unlock()
+	if !changed {
+		return nil
+	}
 	if err := l.flush(); err != nil {
 		return err
 	}

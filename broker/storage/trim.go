@@ -198,6 +198,7 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	if err != nil {
 		return err
 	}
+	whole = whole || to < (*l.view.Load())[0].base
 	if whole {
 		err = l.restartLocked(to)
 	} else {
@@ -307,6 +308,7 @@ func (l *Log) restartLocked(to record.Offset) error {
 // endsAtLocked makes v the segments and brings everything else in line with their end.
 func (l *Log) endsAtLocked(v []*segment, end record.Offset) error {
 	l.mu.turn++
+	l.mu.changed = true
 	l.setView(v)
 	l.end.Store(int64(end))
 	l.synced.Store(int64(min(record.Offset(l.synced.Load()), end)))

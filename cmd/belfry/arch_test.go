@@ -26,7 +26,7 @@ var rooms = map[string]int{
 	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1, "dashboards/promtest": 9,
 	"agent/audit": 1, "agent/task": 1, "agent/cluster": 1,
 	"agent/sampler": 1, "agent/guard": 1, "agent/alarm": 2, "exporters/prometheus": 1,
-	"agent/collect": 2, "agent/notify": 2, "agent": 4,
+	"agent/collect": 2, "agent/notify": 3, "agent": 4,
 
 	"cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/demo": 9, "cmd/belfry/bench": 9, "cmd/belfry": 10, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11, "cmd/belfry/fulldisk": 11,
 }
@@ -37,7 +37,7 @@ var walls = map[string][]string{
 	"github.com/prometheus/alertmanager":    {"agent/notify"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"agent/cluster", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kadm":     {"agent/cluster", "cmd/belfry"},
-	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/api", "broker/group", "broker/journal"},
+	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kversion": {"broker/api"},
 	"github.com/shirou/gopsutil":            {"agent/collect", "agent/volume"},
 }

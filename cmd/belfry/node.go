@@ -152,7 +152,7 @@ func (f follower) Run(ctx context.Context) error { return f(ctx) }
 // goRuntime gives the metrics of the Go runtime and the process.
 func goRuntime() prom.Gatherer {
 	r := prom.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
