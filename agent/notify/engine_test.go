@@ -494,7 +494,9 @@ func TestDeadLettersAreVisibleAndCanBeTriedAgain(t *testing.T) {
 	if !e.Retry(letters[0].Queue, letters[0].Key) || e.Retry(letters[0].Queue, letters[0].Key) {
 		t.Error("Retry took it not once")
 	}
-	eventually(t, "the letter", func() bool { return delivered(e, "webhook") == 1 && len(hook.taken()) == 1 && len(e.DeadLetters()) == 0 })
+	eventually(t, "the letter", func() bool {
+		return delivered(e, "webhook") == 1 && len(hook.taken()) == 1 && len(e.DeadLetters()) == 0
+	})
 	var told float64
 	for _, s := range e.Samples("0") {
 		if _, ok := metric.Lookup(s.ID); !ok {
