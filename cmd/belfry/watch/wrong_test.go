@@ -45,9 +45,6 @@ func TestWrongSettings(t *testing.T) {
 		"no routes at all":                      {settings: map[string]string{"notify.config": missing}, says: []string{missing}},
 		"routes beside simple settings":         {settings: map[string]string{"notify.config": routes("route: {receiver: ops}\n" + nobody), "notify.webhook.url": "http://127.0.0.1:1/x"}, says: []string{"routes.yaml", "webhook"}},
 		"routes beside the dead man's switch":   {settings: map[string]string{"notify.config": routes("route: {receiver: ops}\n" + nobody), "notify.watchdog.url": "http://127.0.0.1:1/x"}, says: []string{"routes.yaml", "watchdog"}},
-		"a rule with an unknown receiver":       {settings: map[string]string{"alarm.rules": write(t, "rules.yaml", "rules:\n"+backlogRule+"    receivers: [nightshift]\n")}, says: []string{"rules.yaml:2", "backlog", "nightshift"}},
-		"a rule with an unknown metric":         {settings: map[string]string{"alarm.rules": write(t, "rules.yaml", "rules:\n"+strings.Replace(backlogRule, "messages_remained", "messages_remaind", 1))}, says: []string{"rules.yaml:", "topic_messages_remaind"}},
-		"a missing rule file":                   {settings: map[string]string{"alarm.rules": missing}, says: []string{missing}},
 		"an SMS gateway nobody is routed to":    {settings: map[string]string{"notify.sms.config": gateways(t, "http://127.0.0.1:1/x", "nightshift")}, says: []string{"nightshift"}},
 		"a mail setting without a server":       {settings: map[string]string{"notify.email.to": "ops@example.org"}, says: []string{"notify.email.smarthost"}},
 		"an agent with a node's settings":       {agent: true, settings: map[string]string{"listeners": "PLAINTEXT://127.0.0.1:0"}, says: []string{"listeners"}},
@@ -67,6 +64,39 @@ func TestWrongSettings(t *testing.T) {
 			if strings.Contains(said, "panic") || strings.Contains(said, "goroutine ") {
 				t.Error("it fell over")
 			}
+		})
+	}
+}
+
+// TestWrongRules starts nodes with rule files that are wrong: the node works, with the rules that come with the
+// program, and says what is wrong in its log and its metrics.
+func TestWrongRules(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
+	for name, c := range map[string]struct {
+		file string
+		says []string
+	}{
+		"an unknown receiver": {write(t, "rules.yaml", "rules:\n"+backlogRule+"    receivers: [nightshift]\n"), []string{"rules.yaml:2", "backlog", "nightshift"}},
+		"an unknown metric": {
+			write(t, "rules.yaml", "rules:\n"+strings.Replace(backlogRule, "messages_remained", "messages_remaind", 1)),
+			[]string{"rules.yaml:2", "topic_messages_remaind"},
+		},
+		"no file": {missing, []string{missing}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hook, hookURL := listen(t, "webhook", "", sink.NewWebhook(nil), readHook)
+			n := nodetest.Start(t, nodetest.Options{Settings: quick(map[string]string{
+				"alarm.rules": c.file, "notify.webhook.url": hookURL, "alarm.topic.backlog.limit": "100",
+			})})
+			says(t, "log", n.Log(), c.says...)
+			awaitValue(t, n, atLeast(1), "belfry_rule_reload_failures_total")
+			u := newUser(t, n.Kafka)
+			u.topic("orders", 1)
+			u.produce("orders", 0, 95, 10)
+			u.commit("billing", "orders", 0, 0)
+			awaitAll(t, []*ear{hook}, "topic_messages_remained", "billing", false)
 		})
 	}
 }
