@@ -35,7 +35,7 @@ lint: ## gofmt and vet
 
 .PHONY: test
 test: deps lint ## everything CI runs
-	BELFRY_CACHE='$(CACHE)' go test -race -timeout 15m $(TESTFLAGS) ./...
+	BELFRY_CACHE='$(CACHE)' go test -race -count 1 -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: compat
 compat: deps ## every client and tool against a node, long form

@@ -133,3 +133,87 @@ func TestTopicOnFullDisk(t *testing.T) {
 	memory.SetCapacity(0)
 	brokertest.Eventually(t, "records are taken", func() bool { return produce(t, cl, "early", 10) == nil })
 }
+
+// split is a file system of which one directory lies on another disk.
+type split struct {
+	disk.FS
+	dir   string
+	other disk.FS
+}
+
+func (s split) Open(path string) (disk.Dir, error) {
+	if path == s.dir {
+		return s.other.Open(path)
+	}
+	return s.FS.Open(path)
+}
+
+// TestOneDirectoryFails: the partitions of a directory whose disk fails are offline,
+// those of the other go on, also over a restart.
+func TestOneDirectoryFails(t *testing.T) {
+	var broken atomic.Bool
+	good, bad := t.TempDir(), t.TempDir()
+	memory := disk.NewMemory(0)
+	fs := split{FS: memory, dir: bad, other: disk.NewFaulty(memory, func(op disk.Op) *disk.Fault {
+		if broken.Load() {
+			return &disk.Fault{Err: syscall.EIO}
+		}
+		return nil
+	})}
+	start := func() (*broker.Broker, func()) {
+		b, err := broker.New(broker.Options{Values: settings(t, nil), Dirs: []string{good, bad}, FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		brokertest.Eventually(t, "the node is ready", func() bool { ready, _ := b.Ready(); return ready })
+		return b, func() {
+			cancel()
+			if err := <-done; err != nil && !broken.Load() {
+				t.Errorf("the node ended with %v", err)
+			}
+		}
+	}
+	b, stop := start()
+	cl := producer(t, b.Addr("PLAINTEXT").String())
+	topics := []string{"a", "b", "c", "d"}
+	if _, err := kadm.NewClient(cl).CreateTopics(soon(t), 1, 1, nil, topics...); err != nil {
+		t.Fatal(err)
+	}
+	served := func(cl *kgo.Client) (n int) {
+		for _, topic := range topics {
+			if err := produce(t, cl, topic, 10); err == nil {
+				n++
+			} else if !errors.Is(err, kerr.KafkaStorageError) {
+				t.Errorf("%s: %v", topic, err)
+			}
+		}
+		return n
+	}
+	if n := served(cl); n != 4 {
+		t.Fatalf("%d of 4 topics are served", n)
+	}
+	broken.Store(true)
+	served(cl) // meets the failure
+	if n := served(cl); n != 2 {
+		t.Errorf("%d topics are served after one of two disks failed, want 2", n)
+	}
+	dirs := b.Dirs()
+	if len(dirs) != 2 || dirs[0].Err != nil || dirs[1].Err == nil {
+		t.Errorf("directories are %+v, want the second offline", dirs)
+	}
+	stop()
+	b, stop = start()
+	if n := served(producer(t, b.Addr("PLAINTEXT").String())); n != 2 {
+		t.Errorf("%d topics are served after a restart without one disk, want 2", n)
+	}
+	stop()
+	broken.Store(false)
+	b, stop = start()
+	if n := served(producer(t, b.Addr("PLAINTEXT").String())); n != 4 {
+		t.Errorf("%d topics are served when the disk is back, want 4", n)
+	}
+	stop()
+}

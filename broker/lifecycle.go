@@ -224,8 +224,8 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	endGroups := p.run("the consumer groups", r.groups.Run)
 	endDoors := p.run("the connections", r.server.Run)
 	p.add("what is in flight", func() error {
+		r.api.Close() // Why first: a fetch that waits would keep its connection until its time is up
 		endDoors()
-		r.api.Close()
 		endGroups()
 		return nil
 	})

@@ -119,8 +119,8 @@ func (r *Rule) Version() string {
 	return hex.EncodeToString(h[:6])
 }
 
-// Window is the part of each day in which a rule is in force. Outside it the
-// rule is not evaluated: alarms keep the state that they have.
+// Window is the part of each day in which a rule is in force. Outside it no alarm
+// begins; one that lasts may end.
 type Window struct {
 	From, To time.Duration // since midnight; To excluded; From > To goes over midnight
 	Zone     string        // IANA name; empty = the node's own time zone

@@ -314,7 +314,10 @@ type saved struct {
 }
 
 func (c *core) encode() []byte {
-	s := saved{Instance: c.instance, Tracks: c.sorted(), Periods: c.periods, Ended: c.ended}
+	s := saved{Instance: c.instance, Tracks: make([]*track, 0, len(c.tracks)), Periods: c.periods, Ended: c.ended}
+	for _, t := range c.tracks {
+		s.Tracks = append(s.Tracks, t)
+	}
 	for name := range c.seen {
 		s.Seen = append(s.Seen, name)
 	}
@@ -345,13 +348,14 @@ func (c *core) restore(b []byte, now time.Time) ([]Event, error) {
 	return c.replace(c.set, now), nil
 }
 
-// firing describes the alarms that fire.
+// firing describes the alarms that fire, sorted by rule and labels.
 func (c *core) firing() []Alarm {
 	var all []Alarm
-	for _, a := range c.alarms() {
-		if a.IsFiring {
-			all = append(all, a)
+	for _, t := range c.tracks {
+		if r, ok := c.set.Find(t.Rule); ok && t.Firing {
+			all = append(all, c.alarm(r, t))
 		}
 	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Key() < all[j].Key() })
 	return all
 }

@@ -283,7 +283,13 @@ func TestSamples(t *testing.T) {
 	e := open(t, &memory{}, s, oneRule("> 80 %"))
 	stop := running(t, e)
 	defer stop()
+	if got := e.Silent(); len(got) != 1 || got[0] != "disk" {
+		t.Errorf("silent before the first snapshot: %v", got)
+	}
 	e.Receive(context.Background(), disk(0, 85))
+	if got := e.Silent(); len(got) != 0 {
+		t.Errorf("silent with data: %v", got)
+	}
 	var got []string
 	for _, sm := range e.Samples("0") {
 		got = append(got, fmt.Sprintf("%s%v%v", sm.ID, sm.Labels, sm.Value))

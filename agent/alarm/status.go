@@ -89,6 +89,25 @@ func (e *Evaluator) Rules() *rules.Set {
 	return e.mu.core.set
 }
 
+// Silent names the active rules that watch nothing at the moment: the metric has
+// no series that they take. That is right for a rule about topics where there are
+// none; a rule that is always here watches something that does not exist.
+func (e *Evaluator) Silent() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	watching := map[string]bool{}
+	for _, t := range e.mu.core.tracks {
+		watching[t.Rule] = watching[t.Rule] || t.State != NoData
+	}
+	var silent []string
+	for _, r := range e.mu.core.set.All() {
+		if r.Active() && !watching[r.Name] {
+			silent = append(silent, r.Name)
+		}
+	}
+	return silent
+}
+
 // RuleError says why the rule files on the disk are not in force; empty = they are.
 func (e *Evaluator) RuleError() string {
 	e.mu.Lock()

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -179,11 +180,7 @@ func (l *Log) write(batch []Event) (int, error) {
 		end := done
 		var lines []byte
 		for end < len(batch) && dayOf(batch[end].Time) == day {
-			line, err := json.Marshal(&batch[end])
-			if err != nil {
-				panic(fmt.Sprintf("BUG: audit event cannot be encoded: %v", err))
-			}
-			lines = append(append(lines, line...), '\n')
+			lines = appendLine(lines, &batch[end])
 			end++
 		}
 		if err := l.appendTo(day, lines); err != nil {
@@ -194,6 +191,17 @@ func (l *Log) write(batch []Event) (int, error) {
 		done = end
 	}
 	return done, nil
+}
+
+// appendLine encodes an event as people read it: > stays >.
+func appendLine(lines []byte, e *Event) []byte {
+	b := bytes.NewBuffer(lines)
+	encoder := json.NewEncoder(b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(e); err != nil {
+		panic(fmt.Sprintf("BUG: audit event cannot be encoded: %v", err))
+	}
+	return b.Bytes()
 }
 
 func (l *Log) appendTo(day string, lines []byte) error {

@@ -1,19 +1,32 @@
 package guard
 
-import "time"
-
-// trendLength bounds the readings that a trend keeps; trendSpan bounds their age.
-const (
-	trendLength = 64
-	trendSpan   = 5 * time.Minute
+import (
+	"math"
+	"time"
 )
 
-// Trend is the recent past of the bytes in use, oldest first.
-type Trend struct{ readings []Reading }
+// trendLength bounds the readings that a trend keeps; trendSpan bounds their age.
+// peakHalfLife is the time in which the memory of a fast pace halves.
+const (
+	trendLength  = 64
+	trendSpan    = 5 * time.Minute
+	peakHalfLife = 30 * time.Second
+)
+
+// Trend is the recent past of the bytes in use.
+type Trend struct {
+	readings []Reading // oldest first
+	peak     float64   // see Peak
+}
 
 // Add appends a reading and forgets what is too old or too much. When it is full every second reading of the older half
 // goes, so that fast checks do not shorten the span that the trend covers.
 func (t *Trend) Add(r Reading) {
+	if n := len(t.readings); n > 0 {
+		fade := math.Exp2(-r.At.Sub(t.readings[n-1].At).Seconds() / peakHalfLife.Seconds())
+		latest, _ := pace([]Reading{t.readings[n-1], r})
+		t.peak = max(t.peak*fade, latest, 0)
+	}
 	from := 0
 	for from < len(t.readings) && r.At.Sub(t.readings[from].At) > trendSpan {
 		from++
@@ -36,10 +49,9 @@ func (t *Trend) Add(r Reading) {
 // readings at different times.
 func (t *Trend) Pace() (float64, bool) { return pace(t.readings) }
 
-// Latest is the pace between the last two readings.
-func (t *Trend) Latest() (float64, bool) {
-	return pace(t.readings[max(0, len(t.readings)-2):])
-}
+// Peak is the fastest pace between two readings of late; what is long ago counts less. Units: bytes a second.
+// Why: writers that waited while the disk was full, or a while, come back as fast as they were.
+func (t *Trend) Peak() float64 { return t.peak }
 
 func pace(readings []Reading) (float64, bool) {
 	if len(readings) < 2 {

@@ -51,8 +51,12 @@ func TestTrendFollowsTheLastMinutes(t *testing.T) {
 		t.Errorf("pace %g, want 1000", pace)
 	}
 	add(1, time.Second, 50_000)
-	if pace, ok := trend.Latest(); !ok || pace != 50_000 {
-		t.Errorf("latest pace %g, want 50000", pace)
+	if peak := trend.Peak(); peak != 50_000 {
+		t.Errorf("peak %g, want 50000", peak)
+	}
+	add(6, 5*time.Second, 0)
+	if peak := trend.Peak(); peak < 24_000 || peak > 26_000 {
+		t.Errorf("peak %g half a minute later, want half", peak)
 	}
 	add(60, 5*time.Second, -200) // five minutes later the rise is forgotten
 	if pace, _ := trend.Pace(); pace > 0 {

@@ -291,17 +291,12 @@ func (g *Guard) reconfigure() Decision {
 	return d
 }
 
-// pause is the time to the next look.
+// pause is the time to the next look: soon enough for writers as fast as those of late.
 func (g *Guard) pause() time.Duration {
 	if g.refuse || g.now.ProbeFailed || g.machine.Idle() {
 		return g.settings.Interval
 	}
-	until, filling := g.forecast()
-	if latest, ok := g.trend.Latest(); ok && !g.machine.Above() {
-		if sooner, ok := Forecast(g.now.Used, g.limitBytes(), latest); ok && (!filling || sooner < until) {
-			until, filling = sooner, true
-		}
-	}
+	until, filling := Forecast(g.now.Used, g.limitBytes(), g.trend.Peak())
 	return NextCheck(until, filling, max(floorInterval, probeShare*g.probeTook), g.settings.Interval)
 }
 

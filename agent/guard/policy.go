@@ -73,6 +73,9 @@ func (m *Machine) Restore(refusing bool) { m.refusing = refusing }
 // Observe takes a reading.
 func (m *Machine) Observe(r Reading) Decision {
 	m.last, m.known = r, true
+	if !m.deleting && m.freed > 0 && m.before-r.Used >= m.freed/2 {
+		m.notBefore = time.Time{} // the space of the last deletion has come back
+	}
 	return m.decide(r.At)
 }
 
@@ -135,18 +138,10 @@ func (m *Machine) decide(at time.Time) Decision {
 	panic(fmt.Sprintf("BUG: capacity policy %q", m.limits.Policy))
 }
 
-// mayDelete spaces deletions: one at a time, and the next one only when the space of the one before has come back
-// (the disk says so) or Pace has passed. Why: a file that a reader holds open gives its space back late, and a guard
-// that does not wait for it deletes everything in the meantime.
-func (m *Machine) mayDelete(at time.Time) bool {
-	if m.deleting {
-		return false
-	}
-	if m.notBefore.IsZero() || !at.Before(m.notBefore) {
-		return true
-	}
-	return m.freed > 0 && m.last.Used < m.before && m.before-m.last.Used >= m.freed/2
-}
+// mayDelete spaces deletions: one at a time, and the next one only when the space of the one before was seen to have
+// come back or Pace has passed. Why: a file that a reader holds open gives its space back late, and a guard that does not
+// wait for it deletes everything in the meantime.
+func (m *Machine) mayDelete(at time.Time) bool { return !m.deleting && !at.Before(m.notBefore) }
 
 // reason is what a refused client reads.
 func (m *Machine) reason() string {

@@ -17,12 +17,19 @@ import (
 // hangs would tell people that all is well.
 var never = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// labelsOf gives an alarm's identity as Alertmanager knows it; the same from
-// every node.
+// firedLabel tells one firing of an alarm from the next. Why: Alertmanager knows
+// an alert by its labels alone, and an alarm that ended and came again while
+// nobody looked would be no news to it. Receivers never see the label, see
+// outlet.message.
+const firedLabel model.LabelName = "fired"
+
+// labelsOf gives one firing of an alarm as Alertmanager knows it. Nodes that tell
+// of the same alarm have to agree on when it fired.
 func labelsOf(a *alarm.Alarm) model.LabelSet {
 	set := model.LabelSet{
 		model.AlertNameLabel: model.LabelValue(a.Rule),
 		"severity":           model.LabelValue(a.Severity),
+		firedLabel:           model.LabelValue(a.Fired.UTC().Format(time.RFC3339Nano)),
 	}
 	if a.Instance != "" {
 		set["kafka_instance_id"] = model.LabelValue(a.Instance)

@@ -5,12 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/alertmanager/config"
 	"github.com/prometheus/alertmanager/config/receiver"
+	"github.com/prometheus/alertmanager/featurecontrol"
+	"github.com/prometheus/alertmanager/matcher/compat"
 	amnotify "github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
@@ -25,8 +29,16 @@ const (
 	nobody          = "nobody"
 )
 
+// newParsers switches Alertmanager to the parsers of matchers that its own program
+// uses by default; without, files with UTF-8 matchers would be refused. Why a
+// package variable: so is what it guards, in Alertmanager.
+var newParsers = sync.OnceFunc(func() {
+	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
+})
+
 // loadConfig gives Alertmanager's configuration and the SMS blocks by receiver.
 func loadConfig(o Options) (*config.Config, map[string][]SMS, error) {
+	newParsers()
 	texts, err := loadSMS(o)
 	if err != nil {
 		return nil, nil, err

@@ -39,6 +39,8 @@ route:
       continue: true
     - matchers: [severity=~"critical|major"]
       receiver: all
+    - matchers: ['"größe.label"="x"']
+      receiver: phones
 inhibit_rules:
   - source_matchers: [alertname="guard_active"]
     target_matchers: [alertname="broker_disk_usage"]

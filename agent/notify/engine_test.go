@@ -109,6 +109,7 @@ func allThree(dir string, hook *httpSink, box *mailSink, sms *httpSink) Options 
 }
 
 func TestOnceEachWithEverythingThatMatters(t *testing.T) {
+	t.Parallel()
 	hook, box, sms := newHTTPSink(t), newMailSink(t), newHTTPSink(t)
 	e, stop := start(t, allThree(t.TempDir(), hook, box, sms))
 	fired := time.Now().Add(-time.Second).UTC().Truncate(time.Second)
@@ -140,7 +141,7 @@ func TestOnceEachWithEverythingThatMatters(t *testing.T) {
 	checkMail(t, box.taken())
 	checkSMS(t, sms.taken())
 	for _, s := range e.Status() {
-		if s.Receiver == "default/"+strings.Split(strings.Split(s.Queue, "/")[1], "[")[0] && (s.Delivered != 2 || s.Failed != 0 || s.Waiting != 0) {
+		if s.Delivered != 2 || s.Failed != 0 || s.Waiting != 0 {
 			t.Errorf("status %+v", s)
 		}
 	}
@@ -193,6 +194,9 @@ func checkHook(t *testing.T, all []got, fired time.Time) {
 	}
 	if a.Labels["alertname"] != "broker_disk_usage" || a.Labels["severity"] != "critical" || a.Labels["kafka_broker"] != "0" || a.Labels["kafka_instance_id"] != "inst-1" || !a.StartsAt.Equal(fired) {
 		t.Errorf("alert: %+v", a)
+	}
+	if strings.Contains(all[0].body, `"fired":`) {
+		t.Errorf("a receiver sees the engine's own label: %s", all[0].body)
 	}
 	if v := msgs[1].Alerts[0].Annotations["value"]; v != "12" {
 		t.Errorf("value at the end: %q", v)
@@ -260,6 +264,7 @@ func checkSMS(t *testing.T, all []got) {
 }
 
 func TestAHangingReceiverDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	hook, box, sms := newHTTPSink(t), newMailSink(t), newHTTPSink(t)
 	hang := make(chan struct{})
 	hook.set(200, "", hang)
@@ -283,6 +288,7 @@ func TestAHangingReceiverDelaysNoOther(t *testing.T) {
 }
 
 func TestARestartRepeatsAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	hook, box, sms := newHTTPSink(t), newMailSink(t), newHTTPSink(t)
 	dir := t.TempDir()
 	o := allThree(dir, hook, box, sms)
@@ -347,6 +353,7 @@ func delivered(e *Engine, kind string) int {
 // TestNothingIsRepeatedWithoutTheNotificationLog takes all of Alertmanager's state
 // away: the queues alone keep messages from being repeated or lost.
 func TestNothingIsRepeatedWithoutTheNotificationLog(t *testing.T) {
+	t.Parallel()
 	hook := newHTTPSink(t)
 	o := Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}}
 	a := diskAlarm(time.Now().Add(-time.Second))
@@ -373,6 +380,7 @@ func TestNothingIsRepeatedWithoutTheNotificationLog(t *testing.T) {
 // TestAnAlarmThatCameAndWentUnseenIsTold: the evaluator saw it, the process was
 // killed before anybody was told, and it was over when the next one began.
 func TestAnAlarmThatCameAndWentUnseenIsTold(t *testing.T) {
+	t.Parallel()
 	hook := newHTTPSink(t)
 	e, _ := start(t, Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}})
 	e.Sync(nil, []alarm.Alarm{over(diskAlarm(time.Now().Add(-2*time.Minute)), time.Now().Add(-time.Minute), 10)})
@@ -383,6 +391,7 @@ func TestAnAlarmThatCameAndWentUnseenIsTold(t *testing.T) {
 }
 
 func TestAnAlarmThatComesAgainIsToldAgain(t *testing.T) {
+	t.Parallel()
 	hook := newHTTPSink(t)
 	e, _ := start(t, Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}})
 	first := diskAlarm(time.Now().Add(-10 * time.Second))
@@ -400,6 +409,7 @@ func TestAnAlarmThatComesAgainIsToldAgain(t *testing.T) {
 }
 
 func TestWhatARuleSaysAboutItsNotification(t *testing.T) {
+	t.Parallel()
 	hook, other := newHTTPSink(t), newHTTPSink(t)
 	conf := filepath.Join(t.TempDir(), "alertmanager.yml")
 	text := fmt.Sprintf(`
@@ -452,6 +462,7 @@ func count(s *httpSink, text string) int {
 }
 
 func TestTheWatchdogGoesToItsSwitchOnly(t *testing.T) {
+	t.Parallel()
 	hook, dead := newHTTPSink(t), newHTTPSink(t)
 	e, _ := start(t, Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}, DeadMan: Secret(dead.URL)})
 	w := diskAlarm(time.Now().Add(-time.Second))
@@ -464,6 +475,7 @@ func TestTheWatchdogGoesToItsSwitchOnly(t *testing.T) {
 }
 
 func TestDeadLettersAreVisibleAndCanBeTriedAgain(t *testing.T) {
+	t.Parallel()
 	hook := newHTTPSink(t)
 	hook.set(400, "no such thing", nil)
 	o := Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}}
@@ -482,22 +494,25 @@ func TestDeadLettersAreVisibleAndCanBeTriedAgain(t *testing.T) {
 	if !e.Retry(letters[0].Queue, letters[0].Key) || e.Retry(letters[0].Queue, letters[0].Key) {
 		t.Error("Retry took it not once")
 	}
-	eventually(t, "the letter", func() bool { return len(hook.taken()) == 1 && len(e.DeadLetters()) == 0 })
-	var failed float64
+	eventually(t, "the letter", func() bool {
+		return delivered(e, "webhook") == 1 && len(hook.taken()) == 1 && len(e.DeadLetters()) == 0
+	})
+	var told float64
 	for _, s := range e.Samples("0") {
 		if _, ok := metric.Lookup(s.ID); !ok {
 			t.Errorf("%s is not in the catalogue", s.ID)
 		}
 		if s.ID == metric.Notifications && s.Label("receiver") == "default/webhook" {
-			failed = s.Value
+			told = s.Value
 		}
 	}
-	if failed != 1 {
-		t.Errorf("%v notifications counted, want 1", failed)
+	if told != 1 {
+		t.Errorf("%v notifications counted, want 1", told)
 	}
 }
 
 func TestAStateDirectoryThatTakesNothing(t *testing.T) {
+	t.Parallel()
 	hook := newHTTPSink(t)
 	dir := t.TempDir()
 	e, _ := start(t, Options{Dir: dir, Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}})
@@ -508,11 +523,48 @@ func TestAStateDirectoryThatTakesNothing(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := diskAlarm(time.Now().Add(-time.Second))
-	e.Sync([]alarm.Alarm{a}, nil)
-	eventually(t, "the alarm in spite of it", func() bool { return len(hook.taken()) == 1 })
+	var firing []alarm.Alarm
+	for i := range 20 {
+		a := diskAlarm(time.Now().Add(-time.Second))
+		a.Rule = fmt.Sprintf("rule%d", i)
+		firing = append(firing, a)
+	}
+	e.Sync(firing, nil)
+	eventually(t, "the alarms in spite of it", func() bool { return len(hook.taken()) == 20 })
 	settled()
-	if n := len(hook.taken()); n != 1 {
-		t.Errorf("%d messages, want 1", n)
+	if n := len(hook.taken()); n != 20 {
+		t.Errorf("%d messages, want 20", n)
+	}
+	if e.Status()[0].DiskFails == 0 {
+		t.Error("the failing disk is not counted")
+	}
+}
+
+func TestRunCanBeCalledAgain(t *testing.T) {
+	t.Parallel()
+	hook := newHTTPSink(t)
+	e, err := Open(Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := diskAlarm(time.Now().Add(-time.Second))
+	for life := range 3 {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		a.Rule = fmt.Sprintf("rule%d", life/2) // the same one twice, then another
+		e.Sync([]alarm.Alarm{a}, nil)
+		go func() { ended <- e.Run(ctx) }()
+		eventually(t, "the alarm", func() bool { return count(hook, `"`+a.Rule+`"`) == 1 })
+		if families, err := e.Gatherer().Gather(); err != nil || len(families) == 0 {
+			t.Errorf("%d metric families, %v", len(families), err)
+		}
+		settled()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(hook.taken()); n != 2 {
+		t.Errorf("%d messages, want 2", n)
 	}
 }

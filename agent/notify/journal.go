@@ -17,6 +17,9 @@ import (
 )
 
 const (
+	// safeWait is how long a message waits for the disk before it goes on all the
+	// same: a disk that hangs must not silence alarms.
+	safeWait = 5 * time.Second
 	// journalRetry is the pause after a write that failed.
 	journalRetry = 5 * time.Second
 	// compactAt is the size from which a journal is written anew when most of
@@ -40,6 +43,7 @@ type journal struct {
 		wait   []chan struct{} // closed when what was appended is on the disk
 		behind bool            // lines are not all that is missing: write anew
 		failed uint64
+		ill    bool // the last write failed, or somebody waited for it in vain
 	}
 
 	// The rest belongs to run.
@@ -137,6 +141,27 @@ func (j *journal) append(r *record) <-chan struct{} {
 	return done
 }
 
+// await waits for what append gave, but not long, and not at all while the disk
+// is known to refuse or hang: alarms come first.
+func (j *journal) await(ctx context.Context, safe <-chan struct{}) {
+	j.mu.Lock()
+	ill := j.mu.ill
+	j.mu.Unlock()
+	if ill {
+		return
+	}
+	timer := time.NewTimer(safeWait)
+	defer timer.Stop()
+	select {
+	case <-safe:
+	case <-ctx.Done():
+	case <-timer.C:
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.mu.ill = true
+	}
+}
+
 func (j *journal) failures() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -189,15 +214,18 @@ func (j *journal) flush() error {
 	} else if len(lines) > 0 {
 		err = j.extend(lines)
 	}
+	if err != nil {
+		j.close()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.mu.ill = err != nil
 	if err == nil {
 		for _, done := range waiting {
 			close(done)
 		}
 		return nil
 	}
-	j.close()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.mu.failed++
 	j.mu.behind = true
 	j.mu.lines.Reset()

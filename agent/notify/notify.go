@@ -26,7 +26,6 @@ package notify
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,6 +81,7 @@ type Engine struct {
 		ended  []alarm.Alarm
 		told   bool                               // Sync was called at least once
 		known  map[model.Fingerprint]*alarm.Alarm // what the stages look up
+		put    time.Time                          // of the last put
 	}
 
 	// The rest belongs to Run.
@@ -254,46 +254,74 @@ func (e *Engine) apply(ctx context.Context, to putter, now time.Time) error {
 		return nil // before the first snapshot nobody knows what fires
 	}
 	known := map[model.Fingerprint]*alarm.Alarm{}
-	var puts []*alert.Alert
 	live := map[model.Fingerprint]*alert.Alert{}
+	puts := map[model.Fingerprint]*alert.Alert{}
 	for i := range firing {
 		a := toAlert(&firing[i], now)
-		known[a.Fingerprint()] = &firing[i]
-		live[a.Fingerprint()] = a
-		puts = append(puts, a)
+		known[a.Fingerprint()], live[a.Fingerprint()] = &firing[i], a
 	}
-	for _, end := range e.unhandled(ended, now, live) {
-		puts = append(puts, e.end(end, now, known))
+	for _, a := range e.unhandled(ended, now) {
+		fp := labelsOf(a).Fingerprint()
+		known[fp], puts[fp] = a, e.end(a, now)
 	}
-	due := slices.DeleteFunc(slices.Clone(e.later), func(l laterEnd) bool { return l.at.After(now) })
-	e.later = slices.DeleteFunc(e.later, func(l laterEnd) bool { return !l.at.After(now) })
-	for _, l := range due {
-		a := resolved(&l.alarm, now)
-		if live[a.Fingerprint()] == nil { // else it fires again: that is what counts
-			puts = append(puts, a)
-			known[a.Fingerprint()] = &l.alarm
+	for _, l := range e.due(now) {
+		fp := labelsOf(&l.alarm).Fingerprint()
+		known[fp], puts[fp] = &l.alarm, resolved(&l.alarm, now)
+	}
+	for fp, was := range e.live {
+		if live[fp] == nil && puts[fp] == nil {
+			// Why: what nobody reports any more must not be repeated for ever.
+			gone := *was
+			gone.EndsAt, gone.UpdatedAt = now, now
+			puts[fp] = &gone
 		}
 	}
+	maps.Copy(puts, live)
 	e.live = live
-	e.mu.Lock()
-	// Why: stages look alarms up after this, also those whose end is on its way.
-	for fp, a := range e.mu.known {
-		if known[fp] == nil && now.Sub(cmp.Or(a.Ended, now)) < 2*e.slow+time.Hour {
-			known[fp] = a
-		}
-	}
-	e.mu.known = known
-	e.mu.Unlock()
+	e.remember(known, now)
 	if len(puts) == 0 {
 		return nil
 	}
-	return to.Put(ctx, puts...)
+	return to.Put(ctx, slices.Collect(maps.Values(puts))...)
 }
 
-// unhandled gives the last end of each alarm that has not been handled and does
-// not fire again, and notes all of them as handled.
-func (e *Engine) unhandled(ended []alarm.Alarm, now time.Time, live map[model.Fingerprint]*alert.Alert) []*alarm.Alarm {
-	last := map[model.Fingerprint]*alarm.Alarm{}
+// due takes the ends out whose time has come.
+func (e *Engine) due(now time.Time) []laterEnd {
+	var due, rest []laterEnd
+	for _, l := range e.later {
+		if l.at.After(now) {
+			rest = append(rest, l)
+		} else {
+			due = append(due, l)
+		}
+	}
+	e.later = rest
+	return due
+}
+
+// remember makes alarms known to the stages, also those whose end is on its way.
+func (e *Engine) remember(known map[model.Fingerprint]*alarm.Alarm, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for fp, a := range e.mu.known {
+		if known[fp] != nil {
+			continue
+		}
+		if a.Ended.IsZero() { // it vanished: remembered from now on as ended
+			vanished := *a
+			vanished.Ended = now
+			a = &vanished
+		}
+		if now.Sub(a.Ended) < 2*e.slow+time.Hour {
+			known[fp] = a
+		}
+	}
+	e.mu.known, e.mu.put = known, time.Now()
+}
+
+// unhandled gives the ends that have not been handled, and notes them as handled.
+func (e *Engine) unhandled(ended []alarm.Alarm, now time.Time) []*alarm.Alarm {
+	var out []*alarm.Alarm
 	for i := range ended {
 		a := &ended[i]
 		key := a.Key() + a.Ended.String()
@@ -301,15 +329,7 @@ func (e *Engine) unhandled(ended []alarm.Alarm, now time.Time, live map[model.Fi
 			continue
 		}
 		e.over[key] = handled{ended: a.Ended, at: now}
-		fp := labelsOf(a).Fingerprint()
-		if live[fp] == nil {
-			last[fp] = a
-		}
-	}
-	fps := slices.Sorted(maps.Keys(last))
-	out := make([]*alarm.Alarm, len(fps))
-	for i, fp := range fps {
-		out[i] = last[fp]
+		out = append(out, a)
 	}
 	return out
 }
@@ -317,10 +337,8 @@ func (e *Engine) unhandled(ended []alarm.Alarm, now time.Time, live map[model.Fi
 // end gives the put for an alarm that ended. One that this process has not told
 // as firing is told first and ended when that has gone through; if an earlier
 // process did tell, the queues know the key and nothing is repeated.
-func (e *Engine) end(a *alarm.Alarm, now time.Time, known map[model.Fingerprint]*alarm.Alarm) *alert.Alert {
-	fp := labelsOf(a).Fingerprint()
-	known[fp] = a
-	if was := e.live[fp]; was != nil && was.StartsAt.Equal(a.Fired) {
+func (e *Engine) end(a *alarm.Alarm, now time.Time) *alert.Alert {
+	if e.live[labelsOf(a).Fingerprint()] != nil {
 		return resolved(a, now)
 	}
 	e.later = append(e.later, laterEnd{at: now.Add(e.slow + time.Second), alarm: *a})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,14 +15,12 @@ import (
 
 	"github.com/prometheus/alertmanager/alert"
 	amnotify "github.com/prometheus/alertmanager/notify"
+	"github.com/prometheus/common/model"
 
 	"github.com/belfry-mq/belfry/rules"
 )
 
 const (
-	// putWait is how long Alertmanager waits for the disk before it notes a
-	// message as told all the same: a disk that hangs must not silence alarms.
-	putWait = 2 * time.Second
 	// sendTimeout bounds one attempt.
 	sendTimeout = 30 * time.Second
 	// grace is what an attempt under way gets when the process stops.
@@ -69,13 +68,7 @@ func (o *outlet) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, erro
 	if !fresh {
 		return false, nil // it was told before a restart
 	}
-	timer := time.NewTimer(putWait)
-	defer timer.Stop()
-	select {
-	case <-safe:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	o.queue.journal.await(ctx, safe)
 	return false, nil
 }
 
@@ -99,6 +92,7 @@ func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, 
 		return nil, errors.New("BUG: a message without time, group or repeat interval")
 	}
 	groupLabels, _ := amnotify.GroupLabels(ctx)
+	groupLabels = shownLabels(groupLabels)
 	routeLabels, _ := amnotify.RouteLabels(ctx)
 	reason, _ := amnotify.NotificationReason(ctx)
 	m := &message{
@@ -107,9 +101,17 @@ func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, 
 	}
 	for _, a := range alerts {
 		copied := a.Alert
+		copied.Labels = shownLabels(a.Labels)
 		m.Alerts = append(m.Alerts, &copied)
 	}
 	return m, nil
+}
+
+// shownLabels leaves out what is only between the engine and Alertmanager.
+func shownLabels(all model.LabelSet) model.LabelSet {
+	shown := maps.Clone(all)
+	delete(shown, firedLabel)
+	return shown
 }
 
 // key makes the idempotency key: what is said, to whom, and for the how many-th
@@ -175,20 +177,8 @@ func (o *outlet) run(ctx context.Context) {
 // waitSafe lets a message reach the disk before it is sent, so that no crash
 // between both makes it be sent twice; a disk that hangs is not waited for.
 func (o *outlet) waitSafe(ctx context.Context, m *message) bool {
-	if m.safe == nil {
-		return ctx.Err() == nil
-	}
-	select {
-	case <-m.safe:
-		return ctx.Err() == nil
-	default:
-	}
-	timer := time.NewTimer(putWait)
-	defer timer.Stop()
-	select {
-	case <-m.safe:
-	case <-timer.C:
-	case <-ctx.Done():
+	if m.safe != nil {
+		o.queue.journal.await(ctx, m.safe)
 	}
 	return ctx.Err() == nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/belfry-mq/belfry/broker/brokertest"
@@ -319,5 +320,44 @@ func TestTransactionsAreRefused(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), kerr.InvalidRequest.Message) {
 		t.Errorf("a transactional produce gives %v, want INVALID_REQUEST", err)
+	}
+}
+
+// Settings of all brokers hold at once: for what is produced and for who connects.
+func TestSettingsHoldAtOnce(t *testing.T) {
+	node := brokertest.Start(t)
+	cl := dial(t, node)
+	create(t, cl, "t", 1, nil)
+	adm := kadm.NewClient(cl)
+	set := func(name, value string) {
+		t.Helper()
+		rs, err := adm.AlterBrokerConfigs(within(t), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}})
+		if err == nil {
+			err = rs[0].Err
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(t, cl, &kgo.Record{Topic: "t", Value: make([]byte, 5000)})
+	set("message.max.bytes", "1000")
+	value := make([]byte, 5000)
+	for i := range value {
+		value[i] = byte(rand.Uint32()) // nothing that could be compressed
+	}
+	if err := cl.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: value}).FirstErr(); !errors.Is(err, kerr.MessageTooLarge) {
+		t.Errorf("a message beyond the new limit gives %v, want MESSAGE_TOO_LARGE", err)
+	}
+	set("max.connections.per.ip", "100")
+	refused := false
+	for range 110 {
+		c := dialRaw(t, node.Addr())
+		c.send(kmsg.NewPtrApiVersionsRequest())
+		if _, _, err := c.frame(); err != nil {
+			refused = true
+		}
+	}
+	if !refused {
+		t.Error("more than 100 connections from one address are served")
 	}
 }

@@ -14,6 +14,10 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// maxNewTopics bounds what one request makes us hold for its answer, which has all
+// settings of each topic.
+const maxNewTopics = 5_000
+
 // createTopics answers CreateTopics 0–7 (defaults since 4, KIP-464; the settings
 // of the new topic in the answer since 5, KIP-525; topic ID in 7).
 func (a *API) createTopics(r *wire.Request) {
@@ -24,6 +28,10 @@ func (a *API) createTopics(r *wire.Request) {
 	for _, t := range req.Topics {
 		seen[t.Topic]++
 	}
+	var tooMany error
+	if len(req.Topics) > maxNewTopics {
+		tooMany = refuse(kerr.PolicyViolation, fmt.Sprintf("%d topics in one request, the limit is %d: send several requests", len(req.Topics), maxNewTopics))
+	}
 	var wishes []controller.NewTopic
 	var at []int // where each wish stands in the request
 	for i, t := range req.Topics {
@@ -31,6 +39,9 @@ func (a *API) createTopics(r *wire.Request) {
 		rt.Default()
 		rt.Topic = t.Topic
 		wish, err := newTopic(t)
+		if tooMany != nil {
+			err = tooMany
+		}
 		if err == nil && seen[t.Topic] > 1 {
 			err = refuse(kerr.InvalidRequest, fmt.Sprintf("topic %q stands %d times in the request: name it once", t.Topic, seen[t.Topic]))
 		}

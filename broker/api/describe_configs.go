@@ -3,6 +3,7 @@ package api
 import (
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/config"
@@ -17,10 +18,15 @@ func (a *API) describeConfigs(r *wire.Request) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	img := a.image()
 	var code first
+	seen := map[metadata.Resource]bool{}
 	for _, want := range req.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = want.ResourceType, want.ResourceName
 		res, err := a.resource(int8(want.ResourceType), want.ResourceName, img)
+		if err == nil && seen[res] {
+			err = refuse(kerr.InvalidRequest, "the resource stands in the request more than once: name it once")
+		}
+		seen[res] = true
 		var all []config.Effective
 		if err == nil {
 			all, err = a.settingsOf(res, img)

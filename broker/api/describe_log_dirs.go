@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/storage"
+	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -14,9 +15,10 @@ import (
 func (a *API) describeLogDirs(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeLogDirsRequest)
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	asked := describedLogs(req)
 	byDir := map[string][]*storage.Log{}
 	for _, l := range a.disks.Logs() {
-		if describedLog(req, l) {
+		if asked(l.Partition()) {
 			byDir[l.Dir()] = append(byDir[l.Dir()], l)
 		}
 	}
@@ -35,15 +37,18 @@ func (a *API) describeLogDirs(r *wire.Request) {
 	r.Answer(wire.Message(resp, int16(code)))
 }
 
-// describedLog tells whether the request asks for the log; no list of topics asks for all.
-func describedLog(req *kmsg.DescribeLogDirsRequest, l *storage.Log) bool {
+// describedLogs tells which logs the request asks for; no list of topics asks for all.
+func describedLogs(req *kmsg.DescribeLogDirsRequest) func(topic.Partition) bool {
 	if req.Topics == nil {
-		return true
+		return func(topic.Partition) bool { return true }
 	}
-	p := l.Partition()
-	return slices.ContainsFunc(req.Topics, func(t kmsg.DescribeLogDirsRequestTopic) bool {
-		return t.Topic == p.Topic && slices.Contains(t.Partitions, p.Partition)
-	})
+	wanted := map[topic.Partition]bool{}
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			wanted[topic.Partition{Topic: t.Topic, Partition: p}] = true
+		}
+	}
+	return func(p topic.Partition) bool { return wanted[p] }
 }
 
 func logsByTopic(logs []*storage.Log) []kmsg.DescribeLogDirsResponseDirTopic {

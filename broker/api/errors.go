@@ -43,6 +43,7 @@ var codes = []struct {
 	{storage.ErrOffline, kerr.KafkaStorageError},
 	// A closed log belongs to a topic that was deleted or a node that stops: asking again helps.
 	{storage.ErrClosed, kerr.NotLeaderForPartition},
+	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition}, // somebody newer led it already
 	{record.ErrCorrupt, kerr.CorruptMessage},
 	{record.ErrInvalid, kerr.InvalidRecord},
 	{record.ErrTooLarge, kerr.MessageTooLarge},

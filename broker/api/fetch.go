@@ -166,7 +166,7 @@ func (f *fetchCall) read() {
 	for _, w := range f.wants {
 		// Why for all before version 3: these clients do not turn the order of their
 		// partitions, one large batch would starve behind others for ever.
-		minOne := f.bytes == 0 || f.req.Version < 3
+		minOne := f.bytes == 0 || f.req.Version < 3 && left > 0
 		res := f.api.readOne(w, min(w.max, max(0, left)), minOne, f.req)
 		if res.code != 0 || res.diverged {
 			f.urgent = true

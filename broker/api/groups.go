@@ -39,7 +39,7 @@ func (a *API) leaveGroup(r *wire.Request) {
 }
 
 func (a *API) offsetFetch(r *wire.Request) {
-	resp := a.groups.OffsetFetch(r.Body.(*kmsg.OffsetFetchRequest))
+	resp := a.groups.OffsetFetch(uniqueOffsets(r.Body.(*kmsg.OffsetFetchRequest)))
 	code := first(resp.ErrorCode)
 	for _, g := range resp.Groups {
 		code.see(g.ErrorCode)
@@ -65,6 +65,7 @@ func (a *API) deleteGroups(r *wire.Request) {
 
 func (a *API) describeGroups(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeGroupsRequest)
+	req.Groups = unique(req.Groups, same[string])
 	resp := a.groups.DescribeGroups(req)
 	var code first
 	for i := range resp.Groups {

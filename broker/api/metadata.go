@@ -34,7 +34,7 @@ func (a *API) metadata(r *wire.Request) {
 			resp.Topics = append(resp.Topics, a.topicMetadata(t, req, r))
 		}
 	} else {
-		for _, want := range req.Topics {
+		for _, want := range unique(req.Topics, keyOfWanted) {
 			t := a.wantedTopic(r.Context(), want, create, req, r)
 			code.see(t.ErrorCode)
 			resp.Topics = append(resp.Topics, t)

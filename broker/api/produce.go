@@ -22,6 +22,10 @@ import (
 // one that waits for its disk.
 const minAckTime = time.Second
 
+// maxProducePartitions bounds what one request makes us hold for its answer: an
+// entry without records has 8 bytes, its answer some 200.
+const maxProducePartitions = 100_000
+
 // produce answers Produce 0–12. All partitions are appended to here, in the order
 // of the request, so that a connection's requests reach the logs in order; the
 // answer goes out when every partition may be acknowledged.
@@ -29,11 +33,17 @@ func (a *API) produce(r *wire.Request) {
 	req := r.Body.(*kmsg.ProduceRequest)
 	c := &produceCall{api: a, r: r, req: req, resp: kmsg.NewPtrProduceResponse()}
 	partitions := 0
+	for i := range req.Topics {
+		partitions += len(req.Topics[i].Partitions)
+	}
+	if partitions > maxProducePartitions {
+		r.Drop(fmt.Errorf("cannot produce to %d partitions in one request, the limit is %d", partitions, maxProducePartitions))
+		return
+	}
 	for _, t := range req.Topics {
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic = t.Topic
 		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
-		partitions += len(t.Partitions)
 		c.resp.Topics = append(c.resp.Topics, rt)
 	}
 	c.left.Store(int32(partitions) + 1) // and this dispatch itself

@@ -12,7 +12,7 @@ var capacity = []Setting{
 var agentRows = []Setting{
 	{Name: "agent.listen", Scope: Node | Agent, Kind: String, Default: "127.0.0.1:9308", Help: "Address of /metrics, /healthz and /readyz; empty = not served."},
 	{Name: "agent.period", Scope: Node | Agent, Kind: Duration, Default: "60s", Min: 1, Max: 3600, Help: "Length of a sampling period, aligned to the clock."},
-	{Name: "agent.state.dir", Scope: Node | Agent, Kind: String, Help: "Directory for alarm states, queued notifications and the audit log; empty = agent under the first of log.dirs."},
+	{Name: "agent.state.dir", Scope: Node | Agent, Kind: String, Help: "Directory for alarm states, queued notifications and the audit log; empty = agent under the first of log.dirs; for an agent without a broker ./belfry-agent."},
 	{Name: "include_internal", Scope: Node | Agent, Kind: Bool, Default: "false", Help: "Whether topics and groups whose names begin with _ or # have series."},
 	{Name: "alarm.rules", Scope: Node | Agent, Kind: List, Help: "YAML files with alarm rules of your own; read again when they change."},
 	{Name: "alarm.backlog.limit", Scope: Node | Agent, Kind: Long, Default: "0", Min: 0, Max: unlimited, Help: "Most unconsumed messages over all groups; an alarm comes at 90 %. 0 = that rule is off."},
@@ -34,5 +34,7 @@ var agentRows = []Setting{
 	{Name: "agent.sasl.username", Scope: Agent, Kind: String, Help: "User at the cluster."},
 	{Name: "agent.sasl.password", Scope: Agent, Kind: Password, Sensitive: true, Help: "Password at the cluster."},
 	{Name: "agent.tls.enable", Scope: Agent, Kind: Bool, Default: "false", Help: "Whether the agent speaks TLS to the cluster."},
+	{Name: "agent.host.broker", Scope: Agent, Kind: Int, Min: 0, Max: maxInt, Help: "ID of the watched broker that runs on the agent's own machine: CPU, memory, load and network are read for it. Not set = no broker does."},
+	{Name: "agent.host.dirs", Scope: Agent, Kind: List, Help: "Data directories of that broker; disk usage and times are read for them."},
 	{Name: "agent.tls.ca", Scope: Agent, Kind: String, Help: "PEM file of the authority that signed the cluster's certificates; empty = the system's."},
 }

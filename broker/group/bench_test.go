@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/storage/disk"
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // BenchmarkOffsetCommit is many groups that commit at once, over the real rooms below, on
@@ -30,4 +31,16 @@ func BenchmarkOffsetCommit(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkReplay is loading: one committed offset read back from its record.
+func BenchmarkReplay(b *testing.B) {
+	s := newShard()
+	r := offsetRecord("a-consumer-group", topic.Partition{Topic: "orders", Partition: 7}, offset{at: 1, epoch: 3, committed: 1, expires: -1})
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.replay(r); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -67,22 +67,24 @@ func (q *Quorum) apply(ctx context.Context, batch []byte) (uint64, error) {
 	q.calls.Add(1) // Invariant: before Run takes raft away and waits
 	q.mu.Unlock()
 
-	done := make(chan raft.ApplyFuture, 1)
+	future := make(chan raft.ApplyFuture, 1)
+	said := make(chan error, 1)
 	go func() {
 		defer q.calls.Done()
-		future := r.Apply(batch, patience)
-		_ = future.Error() // waits; asked for again below
-		done <- future
+		f := r.Apply(batch, patience)
+		future <- f
+		said <- q.answer(f)
 	}()
 	select {
-	case future := <-done:
-		if err := future.Error(); err != nil {
+	case err := <-said:
+		if err != nil {
 			return 0, q.explain(err)
 		}
-		if err, ok := future.Response().(error); ok {
+		f := <-future
+		if err, ok := f.Response().(error); ok {
 			return 0, err
 		}
-		return future.Index(), nil
+		return f.Index(), nil
 	case <-ctx.Done():
 		return 0, fmt.Errorf("cannot wait for a metadata change: %w", ctx.Err())
 	case <-q.failed:

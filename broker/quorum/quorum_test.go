@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
@@ -230,5 +231,20 @@ func TestNewClusterGetsAnID(t *testing.T) {
 	n.mustStop()
 	if start(t, o).Fresh() {
 		t.Error("a second start counts as fresh")
+	}
+}
+
+// silent is a question to raft that is answered when the test ends.
+type silent struct{ end <-chan struct{} }
+
+func (s silent) Error() error { <-s.end; return nil }
+
+func TestQuestionsThatRaftLeavesUnansweredEndWithIt(t *testing.T) {
+	q := &Quorum{ended: make(chan struct{})}
+	end := make(chan struct{})
+	defer close(end)
+	close(q.ended)
+	if err := q.answer(silent{end}); !errors.Is(err, raft.ErrRaftShutdown) {
+		t.Errorf("got %v", err)
 	}
 }

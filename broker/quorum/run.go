@@ -173,7 +173,7 @@ func (q *Quorum) followed(r *raft.Raft) bool {
 
 // takeOver applies everything before this node's term, and names a new cluster.
 func (q *Quorum) takeOver(r *raft.Raft) error {
-	if err := r.Barrier(0).Error(); err != nil {
+	if err := q.answer(r.Barrier(0)); err != nil {
 		return err
 	}
 	q.machine.catchUp()
@@ -188,7 +188,25 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 		id = topic.NewID().String()
 	}
 	named := &metadata.ClusterNamed{ID: id, Created: q.o.Now().UnixMilli()}
-	return r.Apply(metadata.AppendBatch(nil, []metadata.Record{named}), 0).Error()
+	return q.answer(r.Apply(metadata.AppendBatch(nil, []metadata.Record{named}), 0))
+}
+
+// answer waits for what raft says. Why for its end too: what lies in raft's queues
+// then is never answered, and Run would wait for it for ever.
+func (q *Quorum) answer(f raft.Future) error {
+	said := make(chan error, 1)
+	go func() { said <- f.Error() }()
+	select {
+	case err := <-said:
+		return err
+	case <-q.ended:
+	}
+	select {
+	case err := <-said:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // setLeading notes a change of leadership and gives its number.

@@ -155,7 +155,7 @@ type fakeCounters struct{ dropped []string }
 func (c *fakeCounters) Topic(string) *stats.Topic { return &stats.Topic{} }
 func (c *fakeCounters) DropTopic(name string)     { c.dropped = append(c.dropped, name) }
 
-func newFakeSet(t *testing.T) (*Set, *fakeStore, *fakeCounters) {
+func newFakeSet(t testing.TB) (*Set, *fakeStore, *fakeCounters) {
 	t.Helper()
 	store := &fakeStore{held: make(map[topic.Partition]*fakeLog)}
 	c := &fakeCounters{}

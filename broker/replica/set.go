@@ -175,7 +175,7 @@ func (s *Set) All() []*Partition {
 // replay half done, may name topics of before under names of now, and their logs would give
 // way to each other.
 // Errors: what went wrong with single partitions, joined; all others are applied, and those
-// are tried again with the next image.
+// are tried again with the next image, or when Apply comes again with the same.
 // Blocks: for the files that it makes.
 func (s *Set) Apply(old, img *metadata.Image) error {
 	first := !s.applied
@@ -255,16 +255,19 @@ func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
 	opened := false
 	for name, w := range wishes {
 		e := next[name]
-		if e == nil || e.err != nil && !e.lost {
+		if e != nil && e.lost {
+			continue // said when it was found out; nothing changes before the next start
+		}
+		if e == nil || e.err != nil {
 			e = s.open(name, w, first)
 			next[name], opened = e, true
 		}
-		if e.err == nil {
-			if err := s.follow(e.partition, w); err != nil {
-				errs = append(errs, fmt.Errorf("cannot take up partition %q: %w", name, err))
-			}
-		} else {
+		if e.err != nil {
 			errs = append(errs, fmt.Errorf("cannot open partition %q: %w", name, e.err))
+			continue
+		}
+		if err := s.follow(e.partition, w); err != nil {
+			errs = append(errs, fmt.Errorf("cannot take up partition %q: %w", name, err))
 		}
 	}
 	s.publish(next)

@@ -2,10 +2,11 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -210,79 +211,116 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// state is what a log that is cleaned must say once it ends at an offset.
+type state struct {
+	end  record.Offset
+	keys map[string]string
+}
+
+// liveCleaned runs a workload that is cleaned now and then, until it is over or the disk fails.
+func liveCleaned(fs disk.FS, seed uint64) (states []state, durable record.Offset) {
+	r := rand.New(rand.NewPCG(seed, 9))
+	s, err := Open(options(fs))
+	if err != nil {
+		return nil, 0
+	}
+	l, err := s.Create(testTP, testID, compactCf)
+	if err != nil {
+		return nil, 0
+	}
+	keys := map[string]string{}
+	for i := range 60 {
+		k, v := fmt.Sprint("k", r.IntN(6)), fmt.Sprint("value ", i)
+		if r.IntN(6) == 0 {
+			v = ""
+		}
+		_, err := l.Append(keyed(record.None, k, v), Append{Assign: true, Epoch: 1, Now: 5})
+		keys[k] = v
+		states = append(states, state{record.Offset(i + 1), maps.Clone(keys)})
+		if err != nil {
+			return states, durable
+		}
+		if i%15 == 14 {
+			l.SetHighWatermark(l.End())
+			if l.Flush() != nil {
+				return states, durable
+			}
+			s.checkpointAll(context.Background())
+			s.cleanAll(context.Background())
+		}
+		durable = l.Durable()
+	}
+	_ = s.Close()
+	return states, durable
+}
+
+// judgeCleaned compares what is found after a crash with the latest values that were promised.
+func judgeCleaned(t *testing.T, fs *disk.Memory, states []state, durable record.Offset, where string) {
+	t.Helper()
+	s, err := Open(options(fs))
+	if err != nil {
+		t.Fatalf("%s: %v", where, err)
+	}
+	l := s.Log(testTP)
+	if l == nil && durable == 0 {
+		return
+	}
+	if l == nil || l.Err() != nil || l.End() < durable {
+		t.Fatalf("%s: the log was durable to %d: %+v", where, durable, l)
+	}
+	want := map[string]string{}
+	if l.End() > 0 {
+		want = maps.Clone(states[l.End()-1].keys)
+	}
+	maps.DeleteFunc(want, func(_, v string) bool { return v == "" })
+	if got := latest(t, l); !maps.Equal(got, want) {
+		t.Fatalf("%s: latest values at %d are %v, want %v", where, l.End(), got, want)
+	}
+}
+
 // TestPowerLostWhileCleaning cuts the power before each operation of a log that is cleaned.
 func TestPowerLostWhileCleaning(t *testing.T) {
-	type state struct {
-		end  record.Offset
-		keys map[string]string
-	}
-	work := func(fs disk.FS, seed uint64, states *[]state, durable *record.Offset) {
-		r := rand.New(rand.NewPCG(seed, 9))
-		s, err := Open(options(fs))
-		if err != nil {
-			return
-		}
-		l, err := s.Create(testTP, testID, compactCf)
-		if err != nil {
-			return
-		}
-		keys := map[string]string{}
-		for i := range 60 {
-			k, v := fmt.Sprint("k", r.IntN(6)), fmt.Sprint("value ", i)
-			if r.IntN(6) == 0 {
-				v = ""
-			}
-			_, err := l.Append(keyed(record.None, k, v), Append{Assign: true, Epoch: 1, Now: 5})
-			keys[k] = v
-			*states = append(*states, state{record.Offset(i + 1), maps.Clone(keys)})
-			if err != nil {
-				return
-			}
-			if i%15 == 14 {
-				l.SetHighWatermark(l.End())
-				if l.Flush() != nil {
-					return
-				}
-				s.checkpointAll(context.Background())
-				s.cleanAll(context.Background())
-			}
-			*durable = l.Durable()
-		}
-		_ = s.Close()
-	}
-	count := disk.NewFaulty(disk.NewMemory(0), func(disk.Op) *disk.Fault { return nil })
-	work(count, 1, new([]state), new(record.Offset))
-	for cut := 1; cut <= count.Count(); cut++ {
-		var states []state
-		var durable record.Offset
-		memory := disk.NewMemory(0)
-		work(disk.NewFaulty(memory, func(op disk.Op) *disk.Fault {
-			if op.N >= cut {
-				return &disk.Fault{Err: errPower, Short: cut % 90}
+	for work := range uint64(3) {
+		swaps := 0
+		count := disk.NewFaulty(disk.NewMemory(0), func(op disk.Op) *disk.Fault {
+			if op.Kind == disk.Rename && strings.HasSuffix(op.Name, logSuffix+swapSuffix) {
+				swaps++
 			}
 			return nil
-		}), 1, &states, &durable)
-		for seed := range uint64(6) {
-			where := fmt.Sprintf("cut %d seed %d", cut, seed)
-			s, err := Open(options(memory.Crash(uint64(cut)*100 + seed)))
-			if err != nil {
-				t.Fatalf("%s: %v", where, err)
+		})
+		liveCleaned(count, work)
+		if swaps < 5 {
+			t.Fatalf("the workload swaps %d cleaned segments only", swaps)
+		}
+		for cut := 1; cut <= count.Count(); cut++ {
+			memory := disk.NewMemory(0)
+			states, durable := liveCleaned(disk.NewFaulty(memory, func(op disk.Op) *disk.Fault {
+				if op.N >= cut {
+					return &disk.Fault{Err: errPower, Short: cut % 90}
+				}
+				return nil
+			}), work)
+			for seed := range uint64(4) {
+				judgeCleaned(t, memory.Crash(uint64(cut)*100+seed), states, durable, fmt.Sprintf("work %d cut %d seed %d", work, cut, seed))
 			}
-			l := s.Log(testTP)
-			if l == nil && durable == 0 {
-				continue
+		}
+	}
+}
+
+// TestFullWhileCleaning makes the disk full for a while from each operation on.
+func TestFullWhileCleaning(t *testing.T) {
+	count := disk.NewFaulty(disk.NewMemory(0), func(disk.Op) *disk.Fault { return nil })
+	liveCleaned(count, 7)
+	for from := 1; from <= count.Count(); from++ {
+		memory := disk.NewMemory(0)
+		states, durable := liveCleaned(disk.NewFaulty(memory, func(op disk.Op) *disk.Fault {
+			if op.N >= from && op.N < from+8 && (op.Kind == disk.Write || op.Kind == disk.Create || op.Kind == disk.Mkdir) {
+				return &disk.Fault{Err: syscall.ENOSPC, Short: from % 70}
 			}
-			if l == nil || l.Err() != nil || l.End() < durable {
-				t.Fatalf("%s: the log was durable to %d: %+v", where, durable, errors.Join(l.Err()))
-			}
-			want := map[string]string{}
-			if l.End() > 0 {
-				want = maps.Clone(states[l.End()-1].keys)
-			}
-			maps.DeleteFunc(want, func(_, v string) bool { return v == "" })
-			if got := latest(t, l); !maps.Equal(got, want) {
-				t.Fatalf("%s: latest values at %d are %v, want %v", where, l.End(), got, want)
-			}
+			return nil
+		}), 7)
+		for seed := range uint64(2) {
+			judgeCleaned(t, memory.Crash(uint64(from)*100+seed), states, durable, fmt.Sprintf("full from %d seed %d", from, seed))
 		}
 	}
 }

@@ -110,5 +110,7 @@ func (d *directory) close() {
 	if d.lock != nil {
 		_ = d.lock.Close()
 	}
-	_ = d.disk.Close()
+	if d.disk != nil {
+		_ = d.disk.Close()
+	}
 }

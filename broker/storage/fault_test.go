@@ -172,6 +172,20 @@ func TestFullAtEveryOperation(t *testing.T) {
 	}
 }
 
+// appendUntilFull appends batches of n records until the disk is full.
+func appendUntilFull(t *testing.T, l *Log, n int) {
+	t.Helper()
+	for {
+		_, err := l.Append(batch(n, 1), Append{Assign: true, Epoch: 1, Now: 1})
+		if errors.Is(err, ErrFull) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNoByteLeft runs a node into a disk without a free byte, restarts it there, and frees space.
 func TestNoByteLeft(t *testing.T) {
 	const capacity = 4 << 20
@@ -187,25 +201,15 @@ func TestNoByteLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill := func() {
-		for n := 200; n > 0; n /= 2 {
-			for {
-				if _, err := l.Append(batch(n, 1), Append{Assign: true, Now: 1}); err != nil {
-					if !errors.Is(err, ErrFull) {
-						t.Fatal(err)
-					}
-					break
-				}
-			}
-		}
-		memory.SetCapacity(memory.Used()) // others take the rest
+	for n := 200; n > 0; n /= 2 {
+		appendUntilFull(t, l, n)
 	}
-	fill()
+	memory.SetCapacity(memory.Used()) // others take the rest
 	if inner.End() != 0 {
 		t.Fatal("the internal log is not empty")
 	}
 	mustAppend(t, inner, batch(3, 1))
-	if _, err := l.Append(batch(1, 1), Append{Assign: true, Now: 1}); !errors.Is(err, ErrFull) {
+	if _, err := l.Append(batch(1, 1), Append{Assign: true, Epoch: 1, Now: 1}); !errors.Is(err, ErrFull) {
 		t.Fatalf("a client's append to a full disk gives %v", err)
 	}
 	s.checkpointAll(t.Context())
@@ -225,13 +229,9 @@ func TestNoByteLeft(t *testing.T) {
 	if start, err := l.DeleteBefore(l.Start() + 1); err != nil || start != 1 {
 		t.Fatalf("deletion on a full disk gives start %d, %v", start, err)
 	}
-	for {
+	for s.dirs[0].reserve.mu.have > 0 {
 		memory.SetCapacity(memory.Used()) // others take all that the reserve gave
-		if _, err := inner.Append(batch(200, 1), Append{Assign: true, Epoch: 1, Now: 1}); errors.Is(err, ErrFull) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+		appendUntilFull(t, inner, 200)
 	}
 	if _, err := l.DeleteBefore(2); !errors.Is(err, ErrFull) {
 		t.Fatalf("deletion without a byte and without reserve: %v", err)

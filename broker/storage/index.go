@@ -139,13 +139,6 @@ func (x *index) clear() {
 	x.mem, x.n, x.saved = make([]byte, 0, 16*x.width), 0, 0
 }
 
-// cut keeps the first n entries.
-func (x *index) cut(n int) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.mem, x.n, x.saved = x.mem[:n*x.width], n, min(x.saved, n)
-}
-
 // save writes the entries that the file lacks; with sync also durably. The file then
 // holds exactly the entries. It is not safe for concurrent use with itself.
 func (x *index) save(sync bool) error {

@@ -205,7 +205,7 @@ func parseFolder(name string) (id topic.ID, partition int32, ok bool) {
 // Errors: trouble with the disk.
 func (s *Store) loadDirectory(d *directory) error {
 	var err error
-	if d.reserve, err = openReserve(d.disk, s.o.Reserve, s.o.Logger); err != nil {
+	if d.reserve, err = openReserve(d.disk, d.path, s.o.Reserve, s.o.Logger); err != nil {
 		d.reserve = &reserve{}
 		return err
 	}
@@ -239,7 +239,13 @@ func (s *Store) loadDirectory(d *directory) error {
 	if err := d.disk.Sync("."); err != nil {
 		return err
 	}
-	return d.reserve.fill()
+	if err := d.reserve.fill(); err != nil {
+		return err
+	}
+	if d.reserve.short.Load() {
+		s.o.Logger.Warn("there is no space for the reserve: clients' messages are refused until there is", "dir", d.path, "bytes", s.o.Reserve)
+	}
+	return nil
 }
 
 // points is the content of a directory's checkpoints.

@@ -15,6 +15,10 @@ const keptBatches = 5
 // Source: Kafka, producer.id.expiration.ms.
 const producerTTL = 24 * 60 * 60 * 1000
 
+// maxProducers bounds the producers that a partition remembers: about 30 MiB. Past it the
+// one that seems to have been silent for longest is forgotten, as if it had expired.
+const maxProducers = 128 << 10
+
 // Producer is one producer's state in one partition.
 type Producer struct {
 	ID              int64
@@ -169,8 +173,7 @@ func (s *producers) commit() {
 	for i := range s.staged {
 		p := s.known[s.staged[i].id]
 		if p == nil {
-			p = new(producer)
-			s.known[s.staged[i].id] = p
+			p = s.admit(s.staged[i].id)
 		}
 		*p = s.staged[i]
 	}
@@ -183,10 +186,34 @@ func (s *producers) drop() { s.staged = s.staged[:0] }
 func (s *producers) follow(h *record.Header, now int64) {
 	p := s.known[h.ProducerID]
 	if p == nil {
-		p = &producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1}
-		s.known[h.ProducerID] = p
+		p = s.admit(h.ProducerID)
+		*p = producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1}
 	}
 	p.take(h, now)
+}
+
+// admit makes room for a producer.
+func (s *producers) admit(id int64) *producer {
+	if len(s.known) >= maxProducers {
+		// Why a few only: looking at all would make each append of a new producer slow. A
+		// map's order is random, so this is a fair sample.
+		var oldest *producer
+		looked := 0
+		for _, p := range s.known {
+			if p.txn < 0 && (oldest == nil || p.seen < oldest.seen) {
+				oldest = p
+			}
+			if looked++; looked == 64 {
+				break
+			}
+		}
+		if oldest != nil {
+			delete(s.known, oldest.id)
+		}
+	}
+	p := new(producer)
+	s.known[id] = p
+	return p
 }
 
 // expire forgets producers that neither appended since nor have a transaction open.

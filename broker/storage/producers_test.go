@@ -105,3 +105,23 @@ func perform(t *testing.T, l *Log, words []string) string {
 	}
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
+
+func TestProducersAreBounded(t *testing.T) {
+	s := newProducers()
+	for id := range int64(maxProducers + 1000) {
+		h := record.Header{ProducerID: id, Attributes: record.TransactionalBit * int16(id&1)}
+		s.follow(&h, id)
+	}
+	if n := len(s.known); n != maxProducers {
+		t.Errorf("%d producers are remembered, want %d", n, maxProducers)
+	}
+	for id := int64(1); id < 1000; id += 2 {
+		if s.known[id] == nil {
+			t.Fatalf("producer %d is forgotten in the middle of its transaction", id)
+		}
+	}
+	s.expire(producerTTL + 1<<40)
+	if n := len(s.known); n != maxProducers/2+500 {
+		t.Errorf("after a day %d producers are left, want those with a transaction", n)
+	}
+}

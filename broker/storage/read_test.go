@@ -200,6 +200,39 @@ func TestSliceOutlivesDeletion(t *testing.T) {
 	}
 }
 
+// follow reads a log up to an offset while others change it.
+func follow(t *testing.T, l *Log, to record.Offset) {
+	for at := record.Offset(0); at < to; {
+		slice, err := l.Read(at, 500, l.End(), true)
+		if errors.Is(err, ErrOffsetOutOfRange) {
+			at = l.Start()
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b := make([]byte, slice.Len())
+		if _, err := slice.ReadAt(b, 0); err != nil && err != io.EOF {
+			t.Error(err)
+			return
+		}
+		for len(b) > 0 {
+			h, err := record.Verify(b)
+			if err != nil || h.Last() < at {
+				t.Errorf("read at %d: batch to %d, %v", at, h.Last(), err)
+				return
+			}
+			at, b = h.Last()+1, b[h.Size():]
+		}
+		slice.Release()
+		if _, _, _, _, err = l.OffsetAt(500, l.End()); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
 // TestTogether appends, reads, deletes, cleans and checkpoints at the same time; it is there for the race detector.
 func TestTogether(t *testing.T) {
 	o := options(disk.Real{}, t.TempDir())
@@ -217,40 +250,7 @@ func TestTogether(t *testing.T) {
 		}
 	})
 	for range 3 {
-		wait.Go(func() {
-			for at := record.Offset(0); at < batches; {
-				slice, err := l.Read(at, 500, l.End(), true)
-				if errors.Is(err, ErrOffsetOutOfRange) {
-					at = l.Start()
-					continue
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if slice.Len() > 0 {
-					b := make([]byte, slice.Len())
-					if _, err := slice.ReadAt(b, 0); err != nil {
-						t.Error(err)
-						return
-					}
-					for len(b) > 0 {
-						h, err := record.Verify(b)
-						if err != nil || h.Last() < at {
-							t.Errorf("read at %d: batch to %d, %v", at, h.Last(), err)
-							return
-						}
-						at, b = h.Last()+1, b[h.Size():]
-					}
-				}
-				slice.Release()
-				_, _, _, _, err = l.OffsetAt(500, l.End())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
+		wait.Go(func() { follow(t, l, batches) })
 	}
 	wait.Go(func() {
 		for range 20 {

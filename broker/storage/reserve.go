@@ -26,6 +26,7 @@ const (
 // reserve is the reserve file of one directory.
 type reserve struct {
 	dir    disk.Dir
+	path   string
 	logger *slog.Logger
 	// short is true while some of the reserve is given away: only internal logs may then append.
 	short atomic.Bool
@@ -37,8 +38,8 @@ type reserve struct {
 }
 
 // openReserve opens the reserve of want bytes, or what the disk still holds of it.
-func openReserve(d disk.Dir, want int64, logger *slog.Logger) (*reserve, error) {
-	r := &reserve{dir: d, logger: logger}
+func openReserve(d disk.Dir, path string, want int64, logger *slog.Logger) (*reserve, error) {
+	r := &reserve{dir: d, path: path, logger: logger}
 	if want <= 0 {
 		return r, nil
 	}
@@ -79,7 +80,9 @@ func (r *reserve) release(bytes int64) bool {
 		return false
 	}
 	r.mu.have = left
-	r.short.Store(true)
+	if !r.short.Swap(true) {
+		r.logger.Warn("disk is full: the reserve is in use, and clients' messages are refused until it is whole again", "dir", r.path, "left", left)
+	}
 	return true
 }
 
@@ -120,6 +123,7 @@ func (r *reserve) fill() error {
 	}
 	r.mu.have = r.mu.want
 	r.short.Store(false)
+	r.logger.Info("the reserve is whole", "dir", r.path, "bytes", r.mu.want)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package storage
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +28,24 @@ func files(t *testing.T, s *Store, folder, suffix string) (names []string) {
 		}
 	}
 	return names
+}
+
+// deleteAndWait deletes the log and lets the delete delay go by.
+func deleteAndWait(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Delete(testTP, testID); err != nil || s.Log(testTP) != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Second)
+	if n := len(must(s.dirs[0].disk.List("."))); n < 6 {
+		t.Fatal("the folder went before the delete delay")
+	}
+	time.Sleep(15 * time.Second)
+	for _, e := range must(s.dirs[0].disk.List(".")) {
+		if e.Dir {
+			t.Fatalf("after the delete delay the folder %q is left", e.Name)
+		}
+	}
 }
 
 // TestBackground lets a day go by: flush by time and by messages, retention, delayed
@@ -83,19 +103,7 @@ func TestBackground(t *testing.T) {
 		if left := files(t, s, l.folder, deletedSuffix); len(left) > 0 {
 			t.Fatalf("after the delete delay %q are left", left)
 		}
-		if err := s.Delete(testTP, testID); err != nil || s.Log(testTP) != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Second)
-		if n := len(must(s.dirs[0].disk.List("."))); n < 6 {
-			t.Fatal("the folder went before the delete delay")
-		}
-		time.Sleep(15 * time.Second)
-		for _, e := range must(s.dirs[0].disk.List(".")) {
-			if e.Dir {
-				t.Fatalf("after the delete delay the folder %q is left", e.Name)
-			}
-		}
+		deleteAndWait(t, s)
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -190,6 +198,32 @@ func TestCreateNeverHidesALog(t *testing.T) {
 	}
 }
 
+// TestDirectoryThatCannotBeOpened starts and ends a node with one directory of two, and refuses with none.
+func TestDirectoryThatCannotBeOpened(t *testing.T) {
+	block := t.TempDir() + "/file"
+	if err := os.WriteFile(block, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := options(disk.Real{}, block, t.TempDir())
+	failed := make(chan string, 2)
+	o.DirFailed = func(dir string, err error) { failed <- dir }
+	s := mustOpen(t, o)
+	stop := run(t, s)
+	if got := <-failed; got != block {
+		t.Fatalf("DirFailed was told %q", got)
+	}
+	if dirs := s.Dirs(); dirs[0].Err == nil || dirs[1].Err != nil || dirs[1].Total == 0 {
+		t.Fatalf("the directories are %+v", dirs)
+	}
+	if err := errors.Join(stop(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.Dirs = o.Dirs[:1]
+	if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "all are offline") {
+		t.Fatalf("a node without a directory: %v", err)
+	}
+}
+
 // faultyFirst is one file system for /data and another one for all else.
 type faultyFirst struct{ first, rest disk.FS }
 
@@ -203,7 +237,7 @@ func (f faultyFirst) Open(path string) (disk.Dir, error) {
 func TestReserveOnARealDisk(t *testing.T) {
 	d := must(disk.Real{}.Open(t.TempDir()))
 	defer d.Close()
-	r := must(openReserve(d, 1<<20, nil))
+	r := must(openReserve(d, "x", 1<<20, slog.New(slog.DiscardHandler)))
 	defer r.close()
 	if !r.short.Load() {
 		t.Fatal("a reserve that was never made is whole")

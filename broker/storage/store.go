@@ -188,6 +188,9 @@ func (s *Store) bury(l *Log) error {
 	if l.dir.Err() == nil {
 		gone := l.folder + trashMark + randomMark()
 		err := l.dir.disk.Rename(l.folder, gone)
+		if disk.IsFull(err) { // a longer name may need a block
+			err = disk.RemoveAll(l.dir.disk, l.folder)
+		}
 		if err == nil {
 			err = l.dir.disk.Sync(".")
 		}

@@ -105,9 +105,12 @@ func (l *Log) removeSegment(s *segment, now bool) error {
 	names := []string{s.name(logSuffix), s.name(indexSuffix), s.name(timeSuffix), s.name(snapshotSuffix)}
 	for _, name := range names {
 		var err error
-		if now {
+		if !now {
+			err = d.Rename(name, name+deletedSuffix)
+		}
+		if now || disk.IsFull(err) { // a longer name may need a block
 			err = d.Remove(name)
-		} else if err = d.Rename(name, name+deletedSuffix); err == nil {
+		} else if err == nil {
 			l.env.trash.add(l.dir, name+deletedSuffix, l.env.now().Add(l.conf.Load().DeleteDelay))
 		}
 		if err != nil && !disk.IsAbsent(err) {

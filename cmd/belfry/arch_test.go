@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -26,9 +27,9 @@ var rooms = map[string]int{
 	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1, "dashboards/promtest": 9,
 	"agent/audit": 1, "agent/task": 1, "agent/cluster": 1,
 	"agent/sampler": 1, "agent/guard": 1, "agent/alarm": 2, "exporters/prometheus": 1,
-	"agent/collect": 2, "agent/notify": 2, "agent": 4,
+	"agent/collect": 2, "agent/notify": 3, "agent": 4,
 
-	"cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/demo": 9, "cmd/belfry/bench": 9, "cmd/belfry": 10, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11,
+	"cmd/belfry": 10, "cmd/belfry/bench": 9, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11, "cmd/belfry/demo": 9, "cmd/belfry/fulldisk": 11, "cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/watch": 11,
 }
 
 // walls are libraries that only some rooms may import. Tests may import the Kafka client.
@@ -37,7 +38,7 @@ var walls = map[string][]string{
 	"github.com/prometheus/alertmanager":    {"agent/notify"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"agent/cluster", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kadm":     {"agent/cluster", "cmd/belfry"},
-	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/api", "broker/group", "broker/journal"},
+	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kversion": {"broker/api"},
 	"github.com/shirou/gopsutil":            {"agent/collect", "agent/volume"},
 }
@@ -195,6 +196,31 @@ func TestFilesStayShort(t *testing.T) {
 		}
 		if n := bytes.Count(b, []byte("\n")); n > longestFile && !f.test {
 			t.Errorf("%s has %d lines, at most %d", f.path, n, longestFile)
+		}
+	}
+}
+
+// longestFunc is the hard limit of a function in lines.
+const longestFunc = 70
+
+func TestFunctionsStayShort(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseFile(fset, filepath.Join("..", "..", f.path), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1; n > longestFunc {
+				t.Errorf("%s: %s has %d lines, at most %d", f.path, fn.Name.Name, n, longestFunc)
+			}
 		}
 	}
 }

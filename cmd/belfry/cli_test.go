@@ -138,12 +138,8 @@ func TestEveryCommandHasAnExampleThatRuns(t *testing.T) {
 		}
 	}
 	path := filepath.Dir(nodetest.Binary(t)) + ":" + os.Getenv("PATH")
-	// The order makes what the examples need before it is needed; deleting comes last.
-	for _, line := range slices.Concat([]string{"belfry topic create orders audit", "belfry message produce orders --value first", "belfry message consume orders --group audit"}, examples(newRoot())) {
-		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", strings.Replace(line, "belfry topic create orders ", "belfry topic create example"+" ", 1))
-		if strings.HasSuffix(line, "orders audit") {
-			cmd = exec.CommandContext(t.Context(), "bash", "-c", line)
-		}
+	for _, line := range examples(newRoot()) {
+		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", line)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "PATH="+path, "BELFRY_BOOTSTRAP_SERVER="+n.Kafka)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -152,22 +148,25 @@ func TestEveryCommandHasAnExampleThatRuns(t *testing.T) {
 	}
 }
 
-// examples gives all example lines that end by themselves, deletions last.
+// examples gives all example lines that end by themselves, in an order in which each finds
+// what it is about: topics are made first and deleted last, groups before their topics.
 func examples(root *cobra.Command) []string {
-	var lines, deletions []string
+	stages := []string{"topic create", "message produce", "message consume", "", "group delete", "topic delete"}
+	lines := make([][]string, len(stages))
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		if c.Runnable() && c.Example == "" && !c.HasSubCommands() && c.Name() != "help" && c.Parent().Name() != "completion" {
-			lines = append(lines, "echo '"+c.CommandPath()+" has no example' && false")
+			lines[0] = append(lines[0], "echo '"+c.CommandPath()+" has no example' && false")
 		}
 		for line := range strings.Lines(c.Example) {
 			line = strings.TrimSpace(line)
-			switch {
-			case slices.ContainsFunc(runsOn, func(s string) bool { return strings.Contains(line, s) }):
-			case strings.Contains(line, " delete "):
-				deletions = append(deletions, line)
-			default:
-				lines = append(lines, line)
+			stage := slices.IndexFunc(stages, func(s string) bool { return s != "" && strings.Contains(line, s) })
+			if stage < 0 {
+				stage = slices.Index(stages, "")
+			}
+			endless := slices.ContainsFunc(runsOn, func(s string) bool { return strings.Contains(line, s) })
+			if !endless && !slices.Contains(lines[stage], line) {
+				lines[stage] = append(lines[stage], line)
 			}
 		}
 		for _, sub := range c.Commands() {
@@ -175,9 +174,8 @@ func examples(root *cobra.Command) []string {
 		}
 	}
 	walk(root)
-	// Why: groups go before the topics that their offsets are about.
-	slices.Sort(deletions)
-	return append(lines, deletions...)
+	lines[2] = append(lines[2], "belfry message consume orders --group audit")
+	return slices.Concat(lines...)
 }
 
 const exampleRules = `rules: []

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 func groupCommand(c *client) *cobra.Command {
@@ -90,11 +91,12 @@ func groupDescribe(c *client) *cobra.Command {
 				if !ok {
 					return fmt.Errorf("there is no group %s", args[0])
 				}
-				if err := l.Error(); err != nil {
-					return fmt.Errorf("group %s: %w", args[0], err)
-				}
-				if l.State == "Dead" {
+				err = l.Error()
+				if l.State == "Dead" || errors.Is(err, kerr.GroupIDNotFound) {
 					return fmt.Errorf("there is no group %s", args[0])
+				}
+				if err != nil {
+					return fmt.Errorf("group %s: %w", args[0], err)
 				}
 				return c.showGroup(cmd, l)
 			})

@@ -28,19 +28,15 @@ import (
 
 // node is one process: a broker with its agent.
 type node struct {
+	lookout
 	values *config.Values
-	log    *slog.Logger
 	broker *broker.Broker
 	guard  *guard.Guard
-	office *office
-	agent  *agent.Agent
-	web    *http.Server
-	door   net.Listener // of web; nil: nothing is served
 }
 
 // newNode joins both halves. It opens the agent's state and the metrics port, and starts nothing.
 func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
-	n = &node{values: v, log: log}
+	n = &node{values: v, lookout: lookout{log: log}}
 	if n.broker, err = broker.New(broker.Options{Values: v, Logger: log.With("half", "broker")}); err != nil {
 		return nil, err
 	}
@@ -152,7 +148,7 @@ func (f follower) Run(ctx context.Context) error { return f(ctx) }
 // goRuntime gives the metrics of the Go runtime and the process.
 func goRuntime() prom.Gatherer {
 	r := prom.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -180,22 +176,10 @@ func (n *node) Run(ctx context.Context, started func()) error {
 	agentCtx, stopAgent := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAgent()
 	var agents errgroup.Group
-	agents.Go(func() error { return n.office.run(agentCtx) })
-	agents.Go(func() error { return n.agent.Run(agentCtx) })
-	if n.web != nil {
-		agents.Go(func() error {
-			if err := n.web.Serve(n.door); !errors.Is(err, http.ErrServerClosed) {
-				n.log.Error("the metrics port has failed", "err", err)
-			}
-			return nil
-		})
-	}
+	agents.Go(func() error { return n.watch(agentCtx) })
 	go n.tellStart(brokerCtx, started)
 	err := n.broker.Run(brokerCtx)
 	stopAgent()
-	if n.web != nil {
-		_ = n.web.Close() // its listener is all there is to close
-	}
 	return errors.Join(err, agents.Wait())
 }
 

@@ -59,7 +59,7 @@ func newRoot() *cobra.Command {
 		Use:           "belfry",
 		Short:         "A Kafka-compatible broker with its own monitoring and alarms",
 		Long:          "Belfry is a Kafka-compatible broker and, beside it, the agent that measures it,\nraises alarms and acts before the disk is full.",
-		Example:       "  belfry server\n  belfry topic create orders --partitions 3\n  belfry message consume orders --from beginning",
+		Example:       "  belfry server\n  belfry message consume orders --from beginning",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.checkOutput() }
 	completeFixed(root, "output", outputs)
 	root.AddCommand(
-		serverCommand(), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), demoCommand(),
+		serverCommand(), agentCommand(c), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), demoCommand(),
 		topicCommand(c), messageCommand(c), groupCommand(c),
 	)
 	return root

@@ -59,8 +59,9 @@ func Binary(t testing.TB) string {
 
 // Options of a node. The zero value is a fresh node on free ports.
 type Options struct {
+	Agent    bool              // run `belfry agent` instead: Kafka is nobody's address then, Dir holds the agent's state
 	Dir      string            // data directory; "" = a new temporary one
-	Settings map[string]string // configuration over the harness's own (listeners, log.dirs, agent.listen)
+	Settings map[string]string // configuration over the harness's own (listeners, log.dirs, agent.listen; of an agent agent.state.dir, agent.listen)
 	Env      []string          // added to the environment
 	Args     []string          // added to `belfry server --config FILE`
 }
@@ -119,6 +120,9 @@ func (n *Node) WriteConfig(settings map[string]string) {
 		"agent.listen": n.Metrics,
 		"log.dirs":     filepath.Join(n.Dir, "data"),
 	}
+	if n.opts.Agent {
+		all = map[string]string{"agent.listen": n.Metrics, "agent.state.dir": filepath.Join(n.Dir, "agent")}
+	}
 	maps.Copy(all, settings)
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -132,7 +136,11 @@ func (n *Node) WriteConfig(settings map[string]string) {
 // Launch starts the process without waiting for it to be ready.
 func (n *Node) Launch() {
 	n.t.Helper()
-	cmd := exec.Command(Binary(n.t), append([]string{"server", "--config", n.Config}, n.opts.Args...)...)
+	name := "server"
+	if n.opts.Agent {
+		name = "agent"
+	}
+	cmd := exec.Command(Binary(n.t), append([]string{name, "--config", n.Config}, n.opts.Args...)...)
 	cmd.Env = append(os.Environ(), n.opts.Env...)
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	cmd.SysProcAttr = dieWithParent()
