@@ -40,7 +40,7 @@ func (s *Store) scrubAll(ctx context.Context) {
 				s.env.corruption("segment")
 				s.o.Logger.Error("segment is damaged", "partition", l.name.String(), "dir", l.dir.path, "segment", int64(seg.base), "error", err)
 			default:
-				_ = l.dir.trouble(err)
+				_ = l.trouble("scrub", err)
 			}
 		}
 	}
