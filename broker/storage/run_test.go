@@ -93,7 +93,8 @@ func TestBackground(t *testing.T) {
 		l.SetHighWatermark(l.End())
 		end := l.End()
 		time.Sleep(90 * time.Second)
-		if lines := must(readLines(s.dirs[0].disk, recoveryFile)); len(lines) != 1 || lines[0].offset != end {
+		lines, _, err := readLines(s.dirs[0].disk, recoveryFile)
+		if err != nil || len(lines) != 1 || lines[0].offset != end {
 			t.Fatalf("the recovery point on disk is %v, want %d", lines, end)
 		}
 		time.Sleep(2*time.Hour + 5*time.Minute)

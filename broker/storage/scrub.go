@@ -39,7 +39,7 @@ func (s *Store) scrubAll(ctx context.Context) {
 			case errors.As(err, new(errDamaged)):
 				l.damaged(seg, err)
 			default:
-				_ = l.dir.trouble(err)
+				_ = l.trouble("scrub", err)
 			}
 		}
 	}
