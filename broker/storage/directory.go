@@ -82,6 +82,17 @@ func (d *directory) trouble(err error) error {
 	return fmt.Errorf("%w: %w", ErrOffline, err)
 }
 
+// unsynced takes the directory offline for a sync that failed, whatever its error: the
+// kernel may have dropped what it could not write, and says of the next sync that all is
+// well (R19). A disk that is full at the sync is no exception.
+func (d *directory) unsynced(err error) error {
+	if err == nil {
+		return nil
+	}
+	d.fail(err)
+	return fmt.Errorf("%w: the sync failed: %v", ErrOffline, err)
+}
+
 // must runs a small write that has to work on a full disk too: it gives it space
 // from the reserve until there is none.
 func (d *directory) must(bytes int64, write func() error) error {

@@ -187,7 +187,7 @@ func (l *Log) syncSegment(s *segment) (int64, error) {
 	began := time.Now()
 	err = h.Sync()
 	l.env.flushed(time.Since(began), err)
-	return size, err
+	return size, l.dir.unsynced(err)
 }
 
 // syncNames brings the names of new segments to disk.
@@ -199,8 +199,10 @@ func (l *Log) syncNames(todo []*segment) error {
 	if !news {
 		return nil
 	}
-	if err := l.dir.disk.Sync(l.folder); err != nil {
+	if err := l.dir.disk.Sync(l.folder); disk.IsAbsent(err) {
 		return err
+	} else if err != nil {
+		return l.dir.unsynced(err)
 	}
 	for _, s := range todo {
 		s.named.Store(true)
