@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -43,6 +44,13 @@ var codes = []struct {
 	{storage.ErrOffline, kerr.KafkaStorageError},
 	// A closed log belongs to a topic that was deleted or a node that stops: asking again helps.
 	{storage.ErrClosed, kerr.NotLeaderForPartition},
+	// The log has batches of a later leader than this broker believes to be.
+	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition},
+	// The process is out of descriptors or memory: that passes, and what clients do not
+	// try again after an unknown error would be lost to them.
+	{syscall.EMFILE, kerr.KafkaStorageError},
+	{syscall.ENFILE, kerr.KafkaStorageError},
+	{syscall.ENOMEM, kerr.KafkaStorageError},
 	{record.ErrCorrupt, kerr.CorruptMessage},
 	{record.ErrInvalid, kerr.InvalidRecord},
 	{record.ErrTooLarge, kerr.MessageTooLarge},
@@ -88,7 +96,8 @@ func codeOf(err error) int16 {
 
 // trouble tells whether an error is the node's own fault and so worth a line in its log.
 func trouble(err error) bool {
-	return codeOf(err) == kerr.UnknownServerError.Code
+	return codeOf(err) == kerr.UnknownServerError.Code ||
+		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // answer gives code and text of an error for a response, and logs it if it is trouble.
