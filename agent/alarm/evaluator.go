@@ -21,7 +21,7 @@ import (
 const (
 	// saveWait is how long a change waits for the disk before it is handed on
 	// all the same: an alarm that comes is worth more than one that is on disk.
-	saveWait = 2 * time.Second
+	saveWait = 5 * time.Second
 	// saveRetry is the pause after a write that failed.
 	saveRetry = 5 * time.Second
 )
@@ -115,7 +115,7 @@ func Open(cfg Config, notify Notifier, record Recorder, log *slog.Logger) (*Eval
 }
 
 // Receive evaluates a snapshot: states move, the state is saved, then the changes
-// are handed on. Blocks: for the disk, at most two seconds, and only when a state
+// are handed on. Blocks: for the disk, at most five seconds, and only when a state
 // changed; not at all while an earlier write hangs.
 func (e *Evaluator) Receive(ctx context.Context, s *metric.Snapshot) {
 	e.mu.Lock()

@@ -19,7 +19,7 @@ import (
 const (
 	// safeWait is how long a message waits for the disk before it goes on all the
 	// same: a disk that hangs must not silence alarms.
-	safeWait = 2 * time.Second
+	safeWait = 5 * time.Second
 	// journalRetry is the pause after a write that failed.
 	journalRetry = 5 * time.Second
 	// compactAt is the size from which a journal is written anew when most of

@@ -81,6 +81,7 @@ type Engine struct {
 		ended  []alarm.Alarm
 		told   bool                               // Sync was called at least once
 		known  map[model.Fingerprint]*alarm.Alarm // what the stages look up
+		put    time.Time                          // of the last put
 	}
 
 	// The rest belongs to Run.
@@ -315,7 +316,7 @@ func (e *Engine) remember(known map[model.Fingerprint]*alarm.Alarm, now time.Tim
 			known[fp] = a
 		}
 	}
-	e.mu.known = known
+	e.mu.known, e.mu.put = known, time.Now()
 }
 
 // unhandled gives the ends that have not been handled, and notes them as handled.

@@ -19,6 +19,8 @@ const (
 	byRule = 24*time.Hour + time.Nanosecond
 	// once is the repeat interval of rules that repeat never.
 	once = 10 * 365 * 24 * time.Hour
+	// inhibitorPause is far longer than the inhibitor needs to take an alert.
+	inhibitorPause = 500 * time.Millisecond
 	// nflogRetention keeps what was told about an alarm that lasts long.
 	nflogRetention = 400 * 24 * time.Hour
 )
@@ -39,6 +41,9 @@ func (s *ruleStage) Exec(ctx context.Context, l *slog.Logger, alerts ...*alert.A
 	if !ok {
 		return ctx, nil, errors.New("BUG: no receiver in the context")
 	}
+	if !s.engine.inhibitorSettled(ctx) {
+		return ctx, nil, ctx.Err()
+	}
 	to := map[string][]*alert.Alert{}
 	for _, a := range alerts {
 		for _, name := range s.receivers(a.Fingerprint(), routed) {
@@ -55,6 +60,20 @@ func (s *ruleStage) Exec(ctx context.Context, l *slog.Logger, alerts ...*alert.A
 		errs = append(errs, err)
 	}
 	return ctx, alerts, errors.Join(errs...)
+}
+
+// inhibitorSettled waits until alerts that were put have reached the inhibitor,
+// which takes them from a channel of its own: an alarm that came together with
+// one that inhibits it must not be told because it was looked at a little sooner.
+// False when ctx ended.
+func (e *Engine) inhibitorSettled(ctx context.Context) bool {
+	if len(e.conf.InhibitRules) == 0 {
+		return true
+	}
+	e.mu.Lock()
+	wait := inhibitorPause - time.Since(e.mu.put)
+	e.mu.Unlock()
+	return sleep(ctx, nil, wait)
 }
 
 func (s *ruleStage) receivers(fp model.Fingerprint, routed string) []string {

@@ -44,8 +44,7 @@ var codes = []struct {
 	{storage.ErrOffline, kerr.KafkaStorageError},
 	// A closed log belongs to a topic that was deleted or a node that stops: asking again helps.
 	{storage.ErrClosed, kerr.NotLeaderForPartition},
-	// The log has batches of a later leader than this broker believes to be.
-	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition},
+	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition}, // somebody newer led it already
 	// The process is out of descriptors or memory: that passes, and what clients do not
 	// try again after an unknown error would be lost to them.
 	{syscall.EMFILE, kerr.KafkaStorageError},

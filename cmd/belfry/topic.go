@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -107,7 +108,7 @@ func topicList(c *client) *cobra.Command {
 					if t.IsInternal && !internal {
 						continue
 					}
-					b := topicBody{Name: t.Topic, ID: t.ID.String(), Partitions: len(t.Partitions), Replicas: t.Partitions.NumReplicas(), Internal: t.IsInternal}
+					b := topicBody{Name: t.Topic, ID: topicID(t.ID), Partitions: len(t.Partitions), Replicas: t.Partitions.NumReplicas(), Internal: t.IsInternal}
 					body = append(body, b)
 					v.rows = append(v.rows, []string{b.Name, strconv.Itoa(b.Partitions), strconv.Itoa(b.Replicas), b.ID})
 				}
@@ -154,7 +155,7 @@ func describeTopic(ctx context.Context, a *kadm.Client, name string) (topicBody,
 	if err != nil {
 		return topicBody{}, err
 	}
-	b := topicBody{Name: name, ID: t.ID.String(), Partitions: len(t.Partitions), Replicas: t.Partitions.NumReplicas(), Internal: t.IsInternal}
+	b := topicBody{Name: name, ID: topicID(t.ID), Partitions: len(t.Partitions), Replicas: t.Partitions.NumReplicas(), Internal: t.IsInternal}
 	for _, p := range t.Partitions.Sorted() {
 		d := partitionBody{Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR}
 		d.Start, d.End = offsetText(starts, name, p.Partition), offsetText(ends, name, p.Partition)
@@ -174,6 +175,9 @@ func describeTopic(ctx context.Context, a *kadm.Client, name string) (topicBody,
 	slices.SortFunc(b.Configs, func(x, y topicSetting) int { return strings.Compare(x.Name, y.Name) })
 	return b, r.Err
 }
+
+// topicID gives an ID as Kafka's tools print it.
+func topicID(id kadm.TopicID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 func offsetText(os kadm.ListedOffsets, topic string, partition int32) string {
 	if o, ok := os.Lookup(topic, partition); ok && o.Err == nil {
