@@ -242,10 +242,15 @@ func (c *commits) check(t *testing.T, adm *kadm.Client) {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	rs, err := adm.FetchOffsets(ctx, committers)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var rs kadm.OffsetResponses
+	var err error
+	// Why again: the client does not always try again by itself when its connection has ended.
+	eventually(t, "an answer about committed offsets", func() bool {
+		if rs, err = adm.FetchOffsets(ctx, committers); err != nil {
+			t.Logf("fetching committed offsets: %v", err)
+		}
+		return err == nil
+	})
 	c.mu.Lock()
 	tried := c.mu.tried
 	c.mu.Unlock()
