@@ -86,8 +86,11 @@ func (d *directory) trouble(err error) error {
 // kernel may have dropped what it could not write, and says of the next sync that all is
 // well (R19). A disk that is full at the sync is no exception.
 func (d *directory) unsynced(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return err // a directory could not be opened for the sync: nothing was dropped
 	}
 	d.fail(err)
 	return fmt.Errorf("%w: the sync failed: %v", ErrOffline, err)

@@ -15,6 +15,9 @@ import (
 // little more than one.
 const flushWorkers = 8
 
+// flushRetry is when a flush comes again that failed for something that passes.
+const flushRetry = time.Second
+
 // flushQueue holds the logs that wait for a sync, each once. Its length is bounded by
 // the number of logs.
 type flushQueue struct {
@@ -117,7 +120,9 @@ func (l *Log) flushQueued() {
 	switch {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, ErrOffline):
 	default:
-		l.env.logger.Warn("log was not flushed", "partition", l.name.String(), "error", err)
+		l.env.logger.Warn("log was not flushed, trying again", "partition", l.name.String(), "after", flushRetry, "error", err)
+		// Why: producers and offset commits wait for it, and no further append may come.
+		l.timer.Reset(flushRetry)
 	}
 }
 

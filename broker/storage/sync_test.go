@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -142,4 +144,33 @@ func TestDeletionMeetsWork(t *testing.T) {
 		}
 		_ = s.Close()
 	}
+}
+
+// TestFlushComesAgain lets the flush of a new segment fail for want of a descriptor.
+// Nobody appends after that, and those who wait must not wait for somebody who does.
+func TestFlushComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failing atomic.Bool
+		fs := disk.NewFaulty(disk.NewMemory(0), func(op disk.Op) *disk.Fault {
+			if op.Kind == disk.SyncDir && failing.CompareAndSwap(true, false) {
+				return &disk.Fault{Err: syscall.EMFILE}
+			}
+			return nil
+		})
+		s := mustOpen(t, options(fs))
+		l := mustCreate(t, s, smallCf)
+		stop := run(t, s)
+		for len(*l.view.Load()) == 1 {
+			synctest.Wait()
+			failing.Store(true)
+			mustAppend(t, l, batch(3, 1))
+		}
+		time.Sleep(5 * time.Second)
+		if l.Durable() != l.End() {
+			t.Fatalf("%d of %d records are durable 5 s after the last append", l.Durable(), l.End())
+		}
+		if err := errors.Join(stop(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
