@@ -34,7 +34,7 @@ import (
 const patience = 60 * time.Second
 
 // eventually waits until f says yes; what it waits for stands in the failure.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	begin := time.Now()
 	defer func() { told(t, begin, what) }()
@@ -51,7 +51,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 // told logs what took long.
-func told(t *testing.T, begin time.Time, what string) {
+func told(t testing.TB, begin time.Time, what string) {
 	t.Helper()
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Logf("%v: %s", took.Round(time.Millisecond), what)
@@ -91,7 +91,7 @@ type sinker interface {
 }
 
 // listen runs a receiver until the test ends, at an address ("" = a free one), and gives where to send.
-func listen(t *testing.T, name, address string, s sinker, read func(sink.Message) ([]notice, error)) (*ear, string) {
+func listen(t testing.TB, name, address string, s sinker, read func(sink.Message) ([]notice, error)) (*ear, string) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -203,7 +203,7 @@ type credentials struct {
 	ca     string // PEM file
 }
 
-func newCredentials(t *testing.T) credentials {
+func newCredentials(t testing.TB) credentials {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -224,7 +224,7 @@ func (c credentials) mailbox() *sink.Mailbox {
 }
 
 // gateways is the SMS file with one gateway.
-func gateways(t *testing.T, url, receiver string) string {
+func gateways(t testing.TB, url, receiver string) string {
 	t.Helper()
 	return write(t, "sms.yaml", fmt.Sprintf(`sms:
   - receiver: %s
@@ -254,7 +254,7 @@ const backlogRule = `  - name: backlog
     advice: Add a consumer to the group.
 `
 
-func write(t *testing.T, name, text string) (path string) {
+func write(t testing.TB, name, text string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -271,7 +271,7 @@ func quick(more map[string]string) map[string]string {
 }
 
 // freeAddr gives a loopback address that was free a moment ago.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -285,7 +285,7 @@ func freeAddr(t *testing.T) string {
 type page map[string]*dto.MetricFamily
 
 // scrape reads /metrics; nil while nobody answers.
-func scrape(t *testing.T, n *nodetest.Node) page {
+func scrape(t testing.TB, n *nodetest.Node) page {
 	t.Helper()
 	code, body := n.HTTP("/metrics")
 	if code != 200 {
@@ -319,7 +319,7 @@ func (p page) value(id string, labels ...string) (float64, bool) {
 }
 
 // awaitValue waits until a series has a value that f likes.
-func awaitValue(t *testing.T, n *nodetest.Node, f func(float64) bool, id string, labels ...string) {
+func awaitValue(t testing.TB, n *nodetest.Node, f func(float64) bool, id string, labels ...string) {
 	t.Helper()
 	begin, last := time.Now(), "never there"
 	defer func() { told(t, begin, id) }()
