@@ -2,6 +2,8 @@ package watch
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -94,13 +96,24 @@ func watchFromBeside(t *testing.T, w watched) {
 	if p := scrape(t, a); p["topic_messages"] != nil {
 		t.Errorf("messages of a cluster that is away: %v", p["topic_messages"])
 	}
+	// An agent that starts anew while the cluster is away knows what it was at.
+	a.Kill()
+	a.Launch()
+	awaitValue(t, a, equals(1), "belfry_alarm_state", "rule", "broker_alive")
+	awaitValue(t, a, equals(0), "broker_alive", "kafka_broker", w.broker)
+	if code, why := a.HTTP("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(why, w.address) {
+		t.Errorf("/readyz of an agent without a cluster: %d %s", code, why)
+	}
 	w.start()
 	awaitValue(t, a, equals(1), "broker_alive", "kafka_broker", w.broker)
 	awaitAll(t, []*ear{hook}, "broker_alive", "broker "+w.broker, true)
 	awaitValue(t, a, equals(221), "topic_messages", "kafka_topics", "orders")
 	a.Stop()
-	if got := len(hook.of("backlog", "billing", false)); got != 1 {
-		t.Errorf("the backlog was told %d times", got)
+	once(t, hook, "billing", false)
+	for _, over := range []bool{false, true} {
+		if got := hook.of("broker_alive", "", over); len(got) != 1 {
+			t.Errorf("broker_alive (over: %v) was told %d times: %v", over, len(got), got)
+		}
 	}
 }
 
