@@ -70,12 +70,12 @@ func TestWhatAnEarlierProcessKnew(t *testing.T) {
 		}
 		return text
 	}
-	if got := alive(); got != "[{kafka_broker 5}]0" {
+	if got := alive(); got != "[{kafka_broker 5}] 0" {
 		t.Errorf("before the first answer: %s", got)
 	}
 	a.err = nil
 	for range 2 {
-		if got := alive(); got != "[{kafka_broker 3}]1" {
+		if got := alive(); got != "[{kafka_broker 3}] 1" {
 			t.Errorf("after it: %s", got)
 		}
 	}
