@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,20 +17,24 @@ import (
 type watched struct {
 	address, broker, data string
 	kill, start           func()
+	reach                 map[string]string // settings with which the agent reaches it
 }
 
-// TestAgentBesideKafka watches an Apache Kafka.
+// TestAgentBesideKafka watches an Apache Kafka, over TLS and with a password.
 func TestAgentBesideKafka(t *testing.T) {
 	t.Parallel()
 	k := startKafka(t)
-	watchFromBeside(t, watched{address: k.address, broker: "1", data: k.data(), kill: k.kill, start: func() { k.launch(); k.ready() }})
+	watchFromBeside(t, watched{address: k.address, broker: "1", data: k.data(), kill: k.kill, start: func() { k.launch(); k.ready() }, reach: map[string]string{
+		"agent.bootstrap.servers": k.guarded, "agent.tls.enable": "true", "agent.tls.ca": k.ca,
+		"agent.sasl.mechanism": "SCRAM-SHA-512", "agent.sasl.username": "watcher", "agent.sasl.password": "s3cret",
+	}})
 }
 
 // TestAgentBesideBelfry watches a node of our own in the same way.
 func TestAgentBesideBelfry(t *testing.T) {
 	t.Parallel()
 	n := nodetest.Start(t, nodetest.Options{Settings: quick(map[string]string{"node.id": "1"})})
-	watchFromBeside(t, watched{address: n.Kafka, broker: "1", data: n.Dir, kill: n.Kill, start: n.Restart})
+	watchFromBeside(t, watched{address: n.Kafka, broker: "1", data: n.Dir, kill: n.Kill, start: n.Restart, reach: map[string]string{"agent.bootstrap.servers": n.Kafka}})
 }
 
 // watchFromBeside compares what an agent without a broker shows with what clients did, kills the broker and
@@ -37,10 +42,12 @@ func TestAgentBesideBelfry(t *testing.T) {
 func watchFromBeside(t *testing.T, w watched) {
 	t.Helper()
 	hook, hookURL := listen(t, "webhook", "", sink.NewWebhook(nil), readHook)
-	a := nodetest.Start(t, nodetest.Options{Agent: true, Settings: map[string]string{
-		"agent.period": "1s", "agent.bootstrap.servers": w.address, "agent.host.broker": w.broker, "agent.host.dirs": w.data,
+	settings := map[string]string{
+		"agent.period": "1s", "agent.host.broker": w.broker, "agent.host.dirs": w.data,
 		"alarm.rules": write(t, "rules.yaml", quiet+backlogRule), "notify.webhook.url": hookURL,
-	}})
+	}
+	maps.Copy(settings, w.reach)
+	a := nodetest.Start(t, nodetest.Options{Agent: true, Settings: settings})
 	u := newUser(t, w.address)
 	u.topic("orders", 2)
 	u.topic("empty", 1)
@@ -101,7 +108,7 @@ func watchFromBeside(t *testing.T, w watched) {
 	a.Launch()
 	awaitValue(t, a, equals(1), "belfry_alarm_state", "rule", "broker_alive")
 	awaitValue(t, a, equals(0), "broker_alive", "kafka_broker", w.broker)
-	if code, why := a.HTTP("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(why, w.address) {
+	if code, why := a.HTTP("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(why, w.reach["agent.bootstrap.servers"]) {
 		t.Errorf("/readyz of an agent without a cluster: %d %s", code, why)
 	}
 	w.start()
