@@ -229,6 +229,7 @@ func (s *Store) bury(l *Log) error {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	size := l.Size()
+	l.leaving.Store(true) // before the first name changes
 	if l.dir.Err() == nil {
 		gone := l.folder + trashMark + randomMark()
 		err := l.dir.disk.Rename(l.folder, gone)
@@ -239,6 +240,7 @@ func (s *Store) bury(l *Log) error {
 			err = l.dir.disk.Sync(".")
 		}
 		if err != nil && !disk.IsAbsent(err) {
+			l.leaving.Store(false)
 			return l.trouble("delete", err)
 		}
 		s.trash.add(l.dir, gone, s.env.now().Add(l.conf.Load().DeleteDelay))
