@@ -158,7 +158,10 @@ func (f *fetchCall) ready() bool {
 
 // read reads every partition within the limits.
 func (f *fetchCall) read() {
-	f.results, f.bytes, f.urgent = make([]result, 0, len(f.wants)), 0, false
+	if cap(f.results) < len(f.wants) {
+		f.results = make([]result, 0, len(f.wants))
+	}
+	f.results, f.bytes, f.urgent = f.results[:0], 0, false
 	left := min(f.maxBytes(), int(f.api.settings().Int("fetch.max.bytes")))
 	if f.req.Version < 4 {
 		left = min(left, maxDowngraded)
@@ -294,7 +297,8 @@ func (f *fetchCall) release() {
 	for i := range f.results {
 		f.results[i].drop()
 	}
-	f.results = nil
+	clear(f.results)
+	f.results = f.results[:0]
 }
 
 // send answers with what was read.
