@@ -123,7 +123,7 @@ func (l *Log) outdated(v []*segment) bool {
 
 // readTrouble draws the consequences of a failed read.
 func (l *Log) readTrouble(err error) error {
-	if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+	if rotten(err) {
 		l.quarantine(err)
 		return ErrOffline
 	}

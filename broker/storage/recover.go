@@ -180,7 +180,7 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 	}
 	if trusted && !r.rebuild {
 		err := r.load(s, info, last)
-		if err == nil || !errors.As(err, new(errDamaged)) && !errors.Is(err, record.ErrCorrupt) && !errors.Is(err, record.ErrFormat) {
+		if err == nil || !errors.As(err, new(errDamaged)) && !rotten(err) {
 			return true, err
 		}
 		r.l.env.logger.Warn("index does not fit its segment and is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
