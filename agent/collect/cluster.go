@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -51,6 +52,7 @@ type Cluster struct {
 	counted time.Time // when traffic was read; zero: never
 
 	known   map[int32]bool // brokers ever seen
+	reached time.Time      // when a pass last answered; zero: never
 	pastEnd int
 	lags    lagClock
 }
@@ -71,16 +73,17 @@ func NewCluster(o ClusterOptions) *Cluster {
 func (c *Cluster) Name() string { return "cluster" }
 
 // Collect makes one pass.
-func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
+func (c *Cluster) Collect(ctx context.Context, p sampler.Period) ([]metric.Sample, error) {
 	state, err := c.o.Passer.Pass(ctx)
 	if state == nil {
 		// What rates are reckoned from stays: the next one covers both periods, over
 		// the time that it really was, and nothing that was moved is lost.
-		return c.unreachable(), err
+		return c.unreachable(err, p.End.Sub(p.Start)), err
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // too late: nobody takes it; as above
 	}
+	c.reached = time.Now()
 	traffic, counted := c.readTraffic()
 	if c.o.Seen != nil {
 		c.o.Seen(state)
@@ -177,11 +180,21 @@ func (c *Cluster) alive(state *cluster.State) []metric.Sample {
 	return s.samples
 }
 
+// silence is how long a broker that does not answer, but does not refuse either, is
+// taken for slow; two periods if those are longer.
+const silence = 10 * time.Second
+
 // unreachable is what is known when nothing answers: beside a broker, that this
 // one does not; from afar, that none does. Before the first answer from afar
 // nothing is known.
-func (c *Cluster) unreachable() []metric.Sample {
+//
+// Why patience with one that ran out of time: one slow answer on a busy machine is no
+// dead broker. Meanwhile whether it is alive is not known.
+func (c *Cluster) unreachable(err error, period time.Duration) []metric.Sample {
 	var s sheet
+	if errors.Is(err, context.DeadlineExceeded) && time.Since(c.reached) < max(2*period, silence) {
+		return nil
+	}
 	if c.o.Statistics != nil {
 		s.add(metric.BrokerAlive, 0, brokerLabels(c.o.Broker))
 		return s.samples

@@ -48,11 +48,11 @@ func loadConfig(o Options) (*config.Config, map[string][]SMS, error) {
 		if o.Webhook.URL != "" || len(o.Email.To) > 0 {
 			return nil, nil, fmt.Errorf("cannot use %q beside the settings for webhook and e-mail: write those receivers into the file", o.ConfigFile)
 		}
-		if o.DeadMan != "" {
-			return nil, nil, fmt.Errorf("cannot use %q beside the setting for the watchdog's URL: write a receiver for it and a route with the matcher watchdog=\"true\" into the file", o.ConfigFile)
-		}
 		if conf, err = config.LoadFile(o.ConfigFile); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", o.ConfigFile, err)
+		}
+		if err = routeWatchdog(conf, o); err != nil {
+			return nil, nil, err
 		}
 	} else if conf, err = fromSettings(o); err != nil {
 		return nil, nil, err

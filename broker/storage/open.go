@@ -32,7 +32,7 @@ func Open(o Options) (*Store, error) {
 	o.ProducerExpiry = cmp.Or(o.ProducerExpiry, defaultProducerExpiry)
 	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
-	s.mu.byKey, s.mu.byName = map[key]*Log{}, map[topic.Partition]*Log{}
+	s.mu.byKey, s.mu.byName, s.mu.coming = map[key]*Log{}, map[topic.Partition]*Log{}, map[topic.Partition]key{}
 	if err := s.openAll(); err != nil {
 		for _, d := range s.dirs {
 			d.close()

@@ -14,12 +14,11 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/sink"
 )
 
-// routes tell everybody of everything but the watchdog, which goes to the dead man's switch.
-// Arguments: hook, mail server, CA file, hanging, refusing, dead man's switch.
+// routes tell everybody of everything.
+// Arguments: hook, mail server, CA file, hanging, refusing.
 const routes = `route:
   receiver: hook
   routes:
-    - {receiver: switch, matchers: ['watchdog="true"']}
     - {receiver: hanging, continue: true}
     - {receiver: refusing, continue: true}
     - {receiver: hook, continue: true}
@@ -33,7 +32,6 @@ receivers:
   - {name: phone}
   - {name: hanging, webhook_configs: [{url: %q}]}
   - {name: refusing, webhook_configs: [{url: %q}]}
-  - {name: switch, webhook_configs: [{url: %q, send_resolved: false}]}
 `
 
 // limitOfDelay is how long the way from a cause to the readers may take: some periods of 1 s on a busy
@@ -55,8 +53,9 @@ func TestAlarmRoad(t *testing.T) {
 	const capacity = 40 << 20
 	n := nodetest.Start(t, nodetest.Options{Settings: quick(map[string]string{
 		"alarm.rules": rules, "notify.sms.config": gateways(t, smsURL, "phone"),
-		"notify.config":    write(t, "routes.yaml", fmt.Sprintf(routes, hookURL, mailAddr, c.ca, hangURL, refuseURL, switchURL)),
-		"storage_capacity": fmt.Sprint(capacity), "storage.reserve.bytes": "1048576",
+		"notify.config":       write(t, "routes.yaml", fmt.Sprintf(routes, hookURL, mailAddr, c.ca, hangURL, refuseURL)),
+		"notify.watchdog.url": switchURL,
+		"storage_capacity":    fmt.Sprint(capacity), "storage.reserve.bytes": "1048576",
 	})})
 	readers := []*ear{hook, mail, sms}
 	u := newUser(t, n.Kafka)

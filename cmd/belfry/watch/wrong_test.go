@@ -44,7 +44,7 @@ func TestWrongSettings(t *testing.T) {
 		"a route to nobody":                     {settings: map[string]string{"notify.config": routes("route: {receiver: opps}\n" + nobody)}, says: []string{"routes.yaml", "opps"}},
 		"no routes at all":                      {settings: map[string]string{"notify.config": missing}, says: []string{missing}},
 		"routes beside simple settings":         {settings: map[string]string{"notify.config": routes("route: {receiver: ops}\n" + nobody), "notify.webhook.url": "http://127.0.0.1:1/x"}, says: []string{"routes.yaml", "webhook"}},
-		"routes beside the dead man's switch":   {settings: map[string]string{"notify.config": routes("route: {receiver: ops}\n" + nobody), "notify.watchdog.url": "http://127.0.0.1:1/x"}, says: []string{"routes.yaml", "watchdog"}},
+		"routes beside the dead man's switch":   {settings: map[string]string{"notify.config": routes("route: {receiver: ops, routes: [{receiver: ops, matchers: [watchdog=true]}]}\n" + nobody), "notify.watchdog.url": "http://127.0.0.1:1/x"}, says: []string{"routes.yaml", "watchdog"}},
 		"an SMS gateway nobody is routed to":    {settings: map[string]string{"notify.sms.config": gateways(t, "http://127.0.0.1:1/x", "nightshift")}, says: []string{"nightshift"}},
 		"a mail setting without a server":       {settings: map[string]string{"notify.email.to": "ops@example.org"}, says: []string{"notify.email.smarthost"}},
 		"an agent with a node's settings":       {agent: true, settings: map[string]string{"listeners": "PLAINTEXT://127.0.0.1:0"}, says: []string{"listeners"}},
