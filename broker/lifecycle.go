@@ -139,6 +139,8 @@ func (b *Broker) openStore(r *rooms, p *parts) (err error) {
 		Checkpoint:     v.Duration("log.flush.offset.checkpoint.interval.ms"),
 		RetentionCheck: v.Duration("log.retention.check.interval.ms"),
 		Reserve:        v.Int("storage.reserve.bytes"),
+		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
+		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
 		DirFailed: func(dir string, err error) {
 			b.log.Error("a log directory has failed and is out of service", "dir", dir, "err", err)
 			if set := b.replicas(); set != nil {

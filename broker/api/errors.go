@@ -62,7 +62,8 @@ var codes = []struct {
 	{quorum.ErrClosed, kerr.NotController},
 	{quorum.ErrNoLeader, kerr.NotController},
 	{quorum.ErrTooLarge, kerr.InvalidRequest},
-	{quorum.ErrRefused, kerr.InvalidRequest},
+	// A change that another one overtook: decided anew it may well be good.
+	{quorum.ErrRefused, kerr.NotController},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.RequestTimedOut},
 }

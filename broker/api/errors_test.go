@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/storage"
 )
 
@@ -16,6 +17,7 @@ import (
 func TestPassingTroubleIsRetried(t *testing.T) {
 	for _, err := range []error{
 		storage.ErrStaleEpoch, storage.ErrClosed, storage.ErrFull, storage.ErrOffline,
+		quorum.ErrRefused, quorum.ErrClosed, quorum.ErrNoLeader,
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
 	} {
 		wrapped := fmt.Errorf("cannot start a segment: %w", &os.PathError{Op: "open", Path: "x", Err: err})

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -105,7 +104,8 @@ func (f *fetchCall) park() {
 		// Why first: what came between the first read and the watch woke nobody.
 		if f.ready() {
 			f.read()
-			if f.enough() {
+			// Why any bytes will do: there are enough, and what was left out did not fit the limits.
+			if f.enough() || f.bytes > 0 {
 				f.send()
 				return
 			}
@@ -142,7 +142,7 @@ func (f *fetchCall) watch(wake func()) (stop func()) {
 // ready tells, without reading, whether a read is worth trying.
 func (f *fetchCall) ready() bool {
 	committed := f.req.IsolationLevel == 1
-	need := max(1, int(f.req.MinBytes))
+	need := max(1, min(int(f.req.MinBytes), f.limit()))
 	for i := range f.wants {
 		w := &f.wants[i]
 		part, err := f.api.replicas.Partition(w.name)
@@ -162,10 +162,7 @@ func (f *fetchCall) read() {
 		f.results = make([]result, 0, len(f.wants))
 	}
 	f.results, f.bytes, f.urgent = f.results[:0], 0, false
-	left := min(f.maxBytes(), int(f.api.settings().Int("fetch.max.bytes")))
-	if f.req.Version < 4 {
-		left = min(left, maxDowngraded)
-	}
+	left := f.limit()
 	for _, w := range f.wants {
 		// Why for all before version 3: these clients do not turn the order of their
 		// partitions, one large batch would starve behind others for ever.
@@ -181,11 +178,16 @@ func (f *fetchCall) read() {
 	}
 }
 
-func (f *fetchCall) maxBytes() int {
-	if f.req.Version < 3 {
-		return math.MaxInt32
+// limit gives the most bytes of records that the answer may have, its first batch apart.
+func (f *fetchCall) limit() int {
+	n := int(f.api.settings().Int("fetch.max.bytes"))
+	if f.req.Version >= 3 {
+		n = min(n, int(max(0, f.req.MaxBytes)))
 	}
-	return int(max(0, f.req.MaxBytes))
+	if f.req.Version < 4 {
+		n = min(n, maxDowngraded)
+	}
+	return n
 }
 
 // readOne reads one partition.

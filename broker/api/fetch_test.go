@@ -221,3 +221,24 @@ func TestInstanceVersion(t *testing.T) {
 		}
 	}
 }
+
+// A client that wants more at least than it takes at most must not wait in vain.
+func TestFetchMinAboveMax(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "much", nil)
+	size := int32(len(batchOf("x", 1000)))
+	for range 5 {
+		code(t, try(c, "much", batchOf("x", 1000)).ErrorCode, nil)
+	}
+	req := fetchOf(11, 15*time.Second, 4*size, 0, "much")
+	req.MaxBytes = 3*size + 10
+	begin := time.Now()
+	resp := c.ask(req).(*kmsg.FetchResponse)
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("answered after %v although no more can come", took)
+	}
+	if got := valuesOf(t, resp.Topics[0].Partitions[0].RecordBatches); len(got) != 3 {
+		t.Errorf("%d records, want the three that fit", len(got))
+	}
+}

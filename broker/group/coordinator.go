@@ -193,6 +193,7 @@ func (c *Coordinator) limits() limits {
 			offsetMetadata: int(v.Int("offset.metadata.max.bytes")),
 			retention:      v.Duration("offsets.retention.minutes"),
 			expiryInterval: v.Duration("offsets.retention.check.interval.ms"),
+			commitTimeout:  v.Duration("offsets.commit.timeout.ms"),
 		}
 	}
 	return c.settings.limits

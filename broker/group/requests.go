@@ -45,7 +45,7 @@ func (c *Coordinator) LeaveGroup(r *kmsg.LeaveGroupRequest, reply func(*kmsg.Lea
 }
 
 // OffsetCommit writes offsets down; the reply comes after the high watermark has passed
-// them (R31), or after five seconds with REQUEST_TIMED_OUT.
+// them (R31), or after offsets.commit.timeout.ms with REQUEST_TIMED_OUT.
 func (c *Coordinator) OffsetCommit(r *kmsg.OffsetCommitRequest, reply func(*kmsg.OffsetCommitResponse)) {
 	if why := c.do(r.Group, func(s *shard) { s.commit(r, reply) }); why != none {
 		resp := kmsg.NewPtrOffsetCommitResponse()

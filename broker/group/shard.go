@@ -21,13 +21,11 @@ type limits struct {
 	offsetMetadata         int // bytes
 	retention              time.Duration
 	expiryInterval         time.Duration
+	commitTimeout          time.Duration // how long a client waits for its offsets to be committed
 }
 
 // Times that no setting names.
 const (
-	// commitTimeout is how long a client waits for its offsets to be committed.
-	// Source: Kafka's default of offsets.commit.timeout.ms.
-	commitTimeout = 5 * time.Second
 	// freshTimeout is how long a member may wait for its first rebalance: its client cannot
 	// send heartbeats, so nothing else tells that it has gone. Source: Kafka.
 	freshTimeout = 5 * time.Minute
@@ -173,7 +171,7 @@ func (s *shard) answerOnce(answer func(code)) func(code) {
 			answer(c)
 		}
 	}
-	s.alarms.set(&late, s.now.Add(commitTimeout), func() { once(timedOut) })
+	s.alarms.set(&late, s.now.Add(s.limits().commitTimeout), func() { once(timedOut) })
 	return once
 }
 

@@ -46,7 +46,7 @@ func newStage(t *testing.T) *stage {
 		topics: map[string]bool{"t": true, "u": true},
 		settings: limits{
 			minSession: 6 * time.Second, maxSession: 30 * time.Minute, maxSize: 1000,
-			offsetMetadata: 4096, retention: 14 * 24 * time.Hour, expiryInterval: 10 * time.Minute,
+			offsetMetadata: 4096, retention: 14 * 24 * time.Hour, expiryInterval: 10 * time.Minute, commitTimeout: 5 * time.Second,
 		},
 	}
 	st.restart()

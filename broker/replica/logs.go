@@ -67,6 +67,8 @@ func LogConfig(v *config.Values, internal bool) storage.LogConfig {
 		Compact:         slices.Contains(policies, "compact"),
 		Delete:          slices.Contains(policies, "delete"),
 		MinCleanable:    v.Float("min.cleanable.dirty.ratio"),
+		MinLag:          v.Duration("min.compaction.lag.ms"),
+		MaxLag:          unlessEndless(v.Duration("max.compaction.lag.ms")),
 		DeleteRetention: v.Duration("delete.retention.ms"),
 		FlushMessages:   unlessEndless(v.Int("flush.messages")),
 		FlushEvery:      unlessEndless(v.Duration("flush.ms")),

@@ -90,7 +90,7 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 		return r, err
 	}
 	l.adoptLocked(s, b, a, c)
-	l.flushWhenDueLocked(c)
+	l.flushWhenDueLocked(l.conf.Load()) // not c: Reconfigure may have looked before End moved
 	return r, nil
 }
 

@@ -11,6 +11,13 @@ import (
 // checkSize is how much of a segment is read at a time to check it.
 const checkSize = 1 << 20
 
+// rotten tells whether an error says that bytes are not what was written, as opposed to a
+// disk that fails: what was let in can be decoded, and files are as long as was found.
+func rotten(err error) bool {
+	return errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrInvalid) || errors.Is(err, record.ErrFormat) ||
+		errors.Is(err, record.ErrCodec) || errors.Is(err, record.ErrTooLarge) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // checker reads the batches of a segment file and proves each: frame, magic, CRC,
 // offsets and epochs that do not go back.
 type checker struct {

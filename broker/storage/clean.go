@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// cleanEvery is how often the cleaner looks for a log that is dirty enough.
+	// defaultCleanEvery is how often the cleaner looks for a log that is dirty enough.
 	// Source: Kafka, log.cleaner.backoff.ms.
-	cleanEvery = 15 * time.Second
+	defaultCleanEvery = 15 * time.Second
 	// cleanKeys bounds the offset map of a pass: about 32 MiB. What does not fit is left to the next pass.
 	cleanKeys = 512 << 10
 )
@@ -31,6 +31,12 @@ func hashKey(key []byte) keyHash {
 // cleanAll cleans the dirtiest log until none is dirty enough (R26).
 func (s *Store) cleanAll(ctx context.Context) {
 	tried := map[*Log]bool{}
+	now := s.env.now().UnixMilli()
+	for _, l := range s.Logs() {
+		if err := l.rollOverdue(now); err != nil && l.Err() == nil {
+			s.o.Logger.Warn("log was not rolled for its compaction", "partition", l.name.String(), "error", err)
+		}
+	}
 	for ctx.Err() == nil {
 		var worst *Log
 		var most float64
@@ -38,7 +44,7 @@ func (s *Store) cleanAll(ctx context.Context) {
 			if tried[l] {
 				continue
 			}
-			if r, due := l.dirty(); due && (worst == nil || r > most) {
+			if r, due := l.dirty(now); due && (worst == nil || r > most) {
 				worst, most = l, r
 			}
 		}
@@ -46,7 +52,7 @@ func (s *Store) cleanAll(ctx context.Context) {
 			return
 		}
 		tried[worst] = true
-		if err := worst.clean(ctx, s.env.now().UnixMilli()); err != nil && ctx.Err() == nil && worst.Err() == nil {
+		if err := worst.clean(ctx, now); err != nil && ctx.Err() == nil && worst.Err() == nil {
 			s.o.Logger.Warn("log was not cleaned", "partition", worst.name.String(), "error", err)
 		}
 	}
@@ -69,34 +75,59 @@ func (l *Log) cleanBound() record.Offset {
 
 // cleanable gives the closed segments that end at or below the bound and, on disk, below
 // the recovery point. Why: cleaning leaves gaps, which above it would look like lost data.
-func (l *Log) cleanable(bound record.Offset) []*segment {
+// The first one with a message that is not as old as min.compaction.lag.ms ends them.
+func (l *Log) cleanable(bound record.Offset, now int64) []*segment {
 	v := *l.view.Load()
 	bound = min(bound, record.Offset(l.settled.Load()))
+	lag := l.conf.Load().MinLag.Milliseconds()
 	n := 0
-	for n+1 < len(v) && v[n+1].base <= bound && v[n].sealed.Load() {
+	for n+1 < len(v) && v[n+1].base <= bound && v[n].sealed.Load() && (lag <= 0 || v[n].keepTime.Load() <= now-lag) {
 		n++
 	}
 	return v[:n]
 }
 
+// overdue tells whether a message of the segment should have been compacted by now.
+func (s *segment) overdue(now int64, c *LogConfig) bool {
+	first := s.firstTime.Load()
+	return c.Compact && c.MaxLag > 0 && first > 0 && now-first > c.MaxLag.Milliseconds()
+}
+
+// rollOverdue closes an active segment that is to be compacted and has not grown large or
+// old enough by itself.
+func (l *Log) rollOverdue(now int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readyLocked() != nil {
+		return nil
+	}
+	if s := l.active(); s.size.Load() == 0 || !s.overdue(now, l.conf.Load()) {
+		return nil
+	}
+	_, err := l.rollLocked()
+	return err
+}
+
 // dirty gives the share of bytes that no pass has seen yet, and whether it is time to clean.
-func (l *Log) dirty() (float64, bool) {
+func (l *Log) dirty(now int64) (float64, bool) {
 	c := l.conf.Load()
 	if !c.Compact || l.Err() != nil {
 		return 0, false
 	}
 	var all, dirty int64
-	for _, s := range l.cleanable(l.cleanBound()) {
+	overdue := false
+	for _, s := range l.cleanable(l.cleanBound(), now) {
 		all += s.size.Load()
 		if s.end.Load() > l.cleaned.Load() {
 			dirty += s.size.Load()
+			overdue = overdue || s.overdue(now, c)
 		}
 	}
 	if dirty == 0 {
 		return 0, false
 	}
 	r := float64(dirty) / float64(all)
-	return r, r >= c.MinCleanable
+	return r, overdue || r >= c.MinCleanable
 }
 
 // pass is one cleaning of one log.
@@ -113,7 +144,7 @@ type pass struct {
 // clean removes records whose key came again, in all segments up to the bound.
 // Why all: what the dirty part replaces lies in the clean one.
 func (l *Log) clean(ctx context.Context, now int64) error {
-	v := l.cleanable(l.cleanBound())
+	v := l.cleanable(l.cleanBound(), now)
 	c := l.conf.Load()
 	p := &pass{l: l, latest: map[keyHash]record.Offset{}, now: now, keep: c.DeleteRetention.Milliseconds(), last: map[int64]record.Offset{}}
 	l.mu.Lock()

@@ -179,7 +179,7 @@ func TestCleanKeepsProducersAndBounds(t *testing.T) {
 	}
 	s.checkpointAll(t.Context())
 	l.SetHighWatermark(3)
-	if _, due := l.dirty(); due {
+	if _, due := l.dirty(1); due {
 		t.Fatal("records above the high watermark would be cleaned")
 	}
 	settle(t, s, l)

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 
@@ -86,6 +88,9 @@ func (x *index) readLocked(h *handle, i int, e *[timeEntry]byte) error {
 		return nil
 	}
 	if n, err := h.ReadAt(e[:x.width], int64(i*x.width)); n < x.width {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // Why: EOF would mean that the segment has nothing from here on
+		}
 		return fmt.Errorf("cannot read index %q: %w", x.name, err)
 	}
 	return nil

@@ -53,3 +53,29 @@ func TestLostRecoveryPoints(t *testing.T) {
 		_ = s.Close()
 	}
 }
+
+// TestSnapshotsDoNotPileUp restarts a node again and again. The producer state that each
+// stop leaves behind is of no use after the next one.
+func TestSnapshotsDoNotPileUp(t *testing.T) {
+	memory := disk.NewMemory(0)
+	var s *Store
+	for i := range 20 {
+		s = mustOpen(t, options(memory))
+		l := mustCreate(t, s, smallCf)
+		mustAppend(t, l, idempotent(7, 0, int32(i), 1))
+		if i < 19 {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	l := s.Log(testTP)
+	segments := len(*l.view.Load())
+	if names := files(t, s, l.folder, snapshotSuffix); len(names) > segments+1 {
+		t.Errorf("%d snapshots of producer state beside %d segments: %q", len(names), segments, names)
+	}
+	if r := mustAppend(t, l, idempotent(7, 0, 19, 1)); !r.Duplicate {
+		t.Error("the producer's last batch is not known any more")
+	}
+	_ = s.Close()
+}

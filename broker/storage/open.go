@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.CleanEvery = cmp.Or(o.CleanEvery, defaultCleanEvery)
+	o.ProducerExpiry = cmp.Or(o.ProducerExpiry, defaultProducerExpiry)
 	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
 	s.mu.byKey, s.mu.byName, s.mu.coming = map[key]*Log{}, map[topic.Partition]*Log{}, map[topic.Partition]key{}

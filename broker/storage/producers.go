@@ -2,6 +2,7 @@ package storage
 
 import (
 	"slices"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
 )
@@ -11,9 +12,9 @@ import (
 // Source: KIP-98, max.in.flight.requests.per.connection of an idempotent producer.
 const keptBatches = 5
 
-// producerTTL is how long, in ms, the state of a producer that sends nothing is kept.
+// defaultProducerExpiry is how long the state of a producer that sends nothing is kept.
 // Source: Kafka, producer.id.expiration.ms.
-const producerTTL = 24 * 60 * 60 * 1000
+const defaultProducerExpiry = 24 * time.Hour
 
 // maxProducers bounds the producers that a partition remembers: about 30 MiB. Past it the
 // one that seems to have been silent for longest is forgotten, as if it had expired.
@@ -216,10 +217,11 @@ func (s *producers) admit(id int64) *producer {
 	return p
 }
 
-// expire forgets producers that neither appended since nor have a transaction open.
-func (s *producers) expire(now int64) {
+// expire forgets producers that have appended nothing for so many ms and have no
+// transaction open.
+func (s *producers) expire(now, after int64) {
 	for id, p := range s.known {
-		if p.txn < 0 && now-p.seen >= producerTTL {
+		if p.txn < 0 && now-p.seen >= after {
 			delete(s.known, id)
 		}
 	}

@@ -120,7 +120,7 @@ func TestProducersAreBounded(t *testing.T) {
 			t.Fatalf("producer %d is forgotten in the middle of its transaction", id)
 		}
 	}
-	s.expire(producerTTL + 1<<40)
+	s.expire(1<<40, 1<<39)
 	if n := len(s.known); n != maxProducers/2+500 {
 		t.Errorf("after a day %d producers are left, want those with a transaction", n)
 	}

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"io"
+	"math"
 	"os"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -123,7 +124,7 @@ func (l *Log) outdated(v []*segment) bool {
 
 // readTrouble draws the consequences of a failed read.
 func (l *Log) readTrouble(err error) error {
-	if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+	if rotten(err) {
 		l.quarantine(err)
 		return ErrOffline
 	}
@@ -206,7 +207,9 @@ func (l *Log) Bytes(from, limit record.Offset, max int) int {
 	total := int64(0)
 	v := *l.view.Load()
 	for i := find(v, from); i < len(v) && total < int64(max) && v[i].base < limit; i++ {
-		slice, err := l.readSegment(v[i], from, int64(max)-total, v[i].size.Load(), limit, true)
+		// Why not up to max: a batch of which only a part fits counts too, or who waits for
+		// max bytes would not hear of the last ones before he has waited in vain.
+		slice, err := l.readSegment(v[i], from, math.MaxInt32, v[i].size.Load(), limit, true)
 		if err == nil {
 			total += int64(slice.Len())
 			slice.Release()

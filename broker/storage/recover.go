@@ -180,7 +180,7 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 	}
 	if trusted && !r.rebuild {
 		err := r.load(s, info, last)
-		if err == nil || !errors.As(err, new(errDamaged)) && !errors.Is(err, record.ErrCorrupt) && !errors.Is(err, record.ErrFormat) {
+		if err == nil || !errors.As(err, new(errDamaged)) && !rotten(err) {
 			return true, err
 		}
 		r.l.env.logger.Warn("index does not fit its segment and is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
@@ -432,6 +432,9 @@ func (r *recovery) producers() error {
 		s, err := decodeProducers(b, now)
 		if err == nil {
 			l.mu.producers, from = s, max(from, r.snaps[i])
+			if err := r.dropSnapshots(r.snaps[:i]); err != nil {
+				return err
+			}
 			break
 		}
 		l.env.corruption("snapshot")
@@ -441,6 +444,20 @@ func (r *recovery) producers() error {
 		}
 	}
 	return l.replay(from)
+}
+
+// dropSnapshots removes those that lie at the begin of no segment: each stop leaves one,
+// and a newer one is there.
+func (r *recovery) dropSnapshots(old []record.Offset) error {
+	for _, at := range old {
+		if i := find(r.v, at); r.v[i].base == at {
+			continue // it goes with its segment
+		}
+		if err := r.l.dir.remove(fileName(r.l.folder, at, snapshotSuffix)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replay brings the producer state up to date with the batches at and above from.

@@ -23,7 +23,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	wait.Go(func() { every(ctx, s.o.Checkpoint, s.checkpointAll) })
 	wait.Go(func() { every(ctx, s.o.RetentionCheck, s.retainAll) })
-	wait.Go(func() { every(ctx, cleanEvery, s.cleanAll) })
+	wait.Go(func() { every(ctx, s.o.CleanEvery, s.cleanAll) })
 	wait.Go(func() { every(ctx, time.Second, s.tidy) })
 	wait.Go(func() {
 		s.scrubAll(ctx)
@@ -118,7 +118,7 @@ func (s *Store) checkpointAll(ctx context.Context) {
 			continue
 		}
 		l.mu.Lock()
-		l.mu.producers.expire(now)
+		l.mu.producers.expire(now, s.o.ProducerExpiry.Milliseconds())
 		l.mu.Unlock()
 		if err := l.sealSegments(); err != nil {
 			continue // the directory is offline

@@ -22,6 +22,8 @@ type Options struct {
 	RetentionCheck time.Duration               // log.retention.check.interval.ms
 	DirFailed      func(dir string, err error) // called once per directory
 	Reserve        int64                       // bytes of the preallocated reserve file per directory (R22)
+	CleanEvery     time.Duration               // how long the cleaner rests; 0: defaultCleanEvery
+	ProducerExpiry time.Duration               // when a silent producer's state is forgotten; 0: defaultProducerExpiry
 }
 
 // LogConfig is a topic's settings as the log needs them.
@@ -36,6 +38,8 @@ type LogConfig struct {
 	DeleteDelay     time.Duration
 	Compact, Delete bool
 	MinCleanable    float64
+	MinLag          time.Duration // a message stays uncompacted at least so long
+	MaxLag          time.Duration // a message is compacted after so long, however little there is to do; 0 = never
 	DeleteRetention time.Duration
 	FlushMessages   int64         // 1 = each batch is on disk before it counts as durable; 0 = the OS decides
 	FlushEvery      time.Duration // 0 = never by time

@@ -27,7 +27,7 @@ func (p *pass) rewrite(ctx context.Context, old []*segment) error {
 	switch {
 	case err == nil, errors.Is(err, errAborted), ctx.Err() != nil, !l.has(old) && l.Err() == nil:
 		return nil
-	case errors.Is(err, record.ErrCorrupt), errors.Is(err, record.ErrInvalid), errors.Is(err, record.ErrCodec):
+	case rotten(err):
 		return err
 	}
 	return l.trouble("clean", err)

@@ -174,3 +174,34 @@ func TestFlushComesAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestFlushTurnedOnDuringAppend sets flush.messages to 1 while an append is under way
+// that began without it. What waits for that append must still become durable.
+func TestFlushTurnedOnDuringAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l *Log
+		turn := false
+		fs := disk.NewFaulty(disk.NewMemory(0), func(op disk.Op) *disk.Fault {
+			if turn && op.Kind == disk.Write {
+				turn = false
+				l.Reconfigure(smallCf)
+			}
+			return nil
+		})
+		s := mustOpen(t, options(fs))
+		c := smallCf
+		c.FlushMessages = 0
+		l = mustCreate(t, s, c)
+		stop := run(t, s)
+		synctest.Wait()
+		turn = true
+		mustAppend(t, l, batch(3, 1))
+		synctest.Wait()
+		if l.Durable() != l.End() {
+			t.Errorf("%d of %d records are durable", l.Durable(), l.End())
+		}
+		if err := errors.Join(stop(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}

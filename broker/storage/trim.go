@@ -209,7 +209,7 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	}
 	if err != nil {
 		// Why not only trouble: a log that is half cut must not be appended to.
-		if errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+		if rotten(err) {
 			l.quarantine(err)
 			return ErrOffline
 		}
