@@ -87,12 +87,24 @@ type Options struct {
 	// series and broker_alive at present: one node of a cluster does. Nil: always.
 	EmitsClusterWide func() bool
 
+	// Known is what an earlier process knew of the cluster. It holds until this one has
+	// reached it, so that one that is away is missed from the start.
+	Known Known
+	// Learned, if set, is told when that is to be remembered anew. It must not wait.
+	Learned func(Known)
+
 	// Sources are asked at each tick; guard, alarms and notification tell of
 	// themselves here.
 	Sources []Source
 	// Who receives, in this order.
 	History, Guard, Alarm Part
 	Exporters             []Part
+}
+
+// Known is a cluster as it was when it last answered.
+type Known struct {
+	ClusterID string  `json:"cluster_id"`
+	Brokers   []int32 `json:"brokers"`
 }
 
 // defaultSeries is 10 000 partitions with nine groups on each. A snapshot of so
@@ -104,6 +116,7 @@ type Agent struct {
 	o         Options
 	parts     []*part
 	clusterID atomic.Value // string
+	reached   atomic.Bool  // the cluster has answered
 	beat      atomic.Int64 // the last snapshot's time, Unix nanoseconds
 }
 
@@ -128,7 +141,7 @@ func New(o Options) (*Agent, error) {
 		o.SeriesLimit = defaultSeries
 	}
 	a := &Agent{o: o}
-	a.clusterID.Store("")
+	a.clusterID.Store(o.Known.ClusterID)
 	seen := map[string]bool{}
 	for _, p := range append([]Part{o.History, o.Guard, o.Alarm}, o.Exporters...) {
 		if p.Receiver == nil && p.Runner == nil {
@@ -193,6 +206,9 @@ func (a *Agent) Stalled() []string {
 	return nil
 }
 
+// Reached tells whether the cluster has answered since Run began.
+func (a *Agent) Reached() bool { return a.reached.Load() }
+
 // InstanceID is what snapshots carry; "" until it is known.
 func (a *Agent) InstanceID() string {
 	if a.o.InstanceID != nil {
@@ -223,7 +239,13 @@ func (a *Agent) collectors(passer collect.Passer) []sampler.Collector {
 	all := []sampler.Collector{collect.NewCluster(collect.ClusterOptions{
 		Passer: passer, Broker: o.Broker, Statistics: o.Statistics,
 		IncludeInternal: o.IncludeInternal, SeriesLimit: o.SeriesLimit, Emits: o.EmitsClusterWide,
-		Seen: func(s *cluster.State) { a.clusterID.Store(s.ClusterID) },
+		Known: o.Known.Brokers,
+		Seen:  func(s *cluster.State) { a.clusterID.Store(s.ClusterID); a.reached.Store(true) },
+		Met: func(brokers []int32) {
+			if o.Learned != nil {
+				o.Learned(Known{ClusterID: a.clusterID.Load().(string), Brokers: brokers})
+			}
+		},
 	})}
 	if o.Statistics != nil {
 		all = append(all, collect.NewBroker(o.Broker, o.Statistics), collect.NewRuntime(o.Broker), collect.NewProcess(o.Broker))

@@ -37,6 +37,11 @@ type ClusterOptions struct {
 	SeriesLimit int
 	// Emits tells whether this node gives the cluster-wide series at present. Nil: always.
 	Emits func() bool
+	// Known are brokers that an earlier process knew. They hold until the first answer.
+	Known []int32
+	// Met, if set, is told of all brokers that are known after the first answer, and
+	// when there are others. It must not keep it waiting.
+	Met func(brokers []int32)
 	// Seen, if set, is told of each state. It must not keep it waiting.
 	Seen func(*cluster.State)
 }
@@ -63,10 +68,17 @@ func NewCluster(o ClusterOptions) *Cluster {
 		o.Emits = func() bool { return true }
 	}
 	c := &Cluster{o: o, known: map[int32]bool{}, lags: lagClock{}}
-	if id, err := strconv.ParseInt(o.Broker, 10, 32); err == nil && o.Statistics != nil {
+	for _, id := range o.Known {
+		c.known[id] = true
+	}
+	c.meetSelf()
+	return c
+}
+
+func (c *Cluster) meetSelf() {
+	if id, err := strconv.ParseInt(c.o.Broker, 10, 32); err == nil && c.o.Statistics != nil {
 		c.known[int32(id)] = true
 	}
-	return c
 }
 
 // Name is "cluster".
@@ -83,12 +95,13 @@ func (c *Cluster) Collect(ctx context.Context, p sampler.Period) ([]metric.Sampl
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // too late: nobody takes it; as above
 	}
+	first := c.reached.IsZero()
 	c.reached = time.Now()
 	traffic, counted := c.readTraffic()
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
-	c.meet(state)
+	c.meet(state, first)
 	var s sheet
 	s.samples = append(s.samples, c.dataSizes(state)...)
 	elapsed := counted.Sub(c.counted)
@@ -153,7 +166,12 @@ func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {
 
 // meet remembers every broker that exists: one that dies is still reported, as
 // offline.
-func (c *Cluster) meet(state *cluster.State) {
+func (c *Cluster) meet(state *cluster.State, first bool) {
+	if first {
+		clear(c.known) // what an earlier process knew may be gone for good
+		c.meetSelf()
+	}
+	before := len(c.known)
 	for _, b := range state.Brokers {
 		c.known[b.ID] = true
 	}
@@ -163,6 +181,9 @@ func (c *Cluster) meet(state *cluster.State) {
 				c.known[id] = true
 			}
 		}
+	}
+	if c.o.Met != nil && (first || len(c.known) != before) {
+		c.o.Met(slices.Sorted(maps.Keys(c.known)))
 	}
 }
 

@@ -54,3 +54,32 @@ func TestASlowBrokerIsNotADeadOne(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatAnEarlierProcessKnew: its brokers are missed until the cluster answers, and forgotten then.
+func TestWhatAnEarlierProcessKnew(t *testing.T) {
+	a := &answers{err: fmt.Errorf("%w: %w", cluster.ErrUnreachable, errors.New("connection refused"))}
+	var met []string
+	c := NewCluster(ClusterOptions{Passer: a, Known: []int32{5}, Met: func(brokers []int32) { met = append(met, fmt.Sprint(brokers)) }})
+	alive := func() string {
+		samples, _ := c.Collect(t.Context(), sampler.Period{Start: time.Now().Add(-time.Second), End: time.Now(), Elapsed: time.Second})
+		text := ""
+		for _, s := range samples {
+			if s.ID == metric.BrokerAlive {
+				text += fmt.Sprint(s.Labels, s.Value)
+			}
+		}
+		return text
+	}
+	if got := alive(); got != "[{kafka_broker 5}] 0" {
+		t.Errorf("before the first answer: %s", got)
+	}
+	a.err = nil
+	for range 2 {
+		if got := alive(); got != "[{kafka_broker 3}] 1" {
+			t.Errorf("after it: %s", got)
+		}
+	}
+	if got := fmt.Sprint(met); got != "[[3]]" {
+		t.Errorf("met %s", got)
+	}
+}

@@ -559,8 +559,14 @@ func TestRunCanBeCalledAgain(t *testing.T) {
 		e.Sync([]alarm.Alarm{a}, nil)
 		go func() { ended <- e.Run(ctx) }()
 		eventually(t, "the alarm", func() bool { return count(hook, `"`+a.Rule+`"`) == 1 })
-		if families, err := e.Gatherer().Gather(); err != nil || len(families) == 0 {
+		families, err := e.Gatherer().Gather()
+		if err != nil || len(families) == 0 {
 			t.Errorf("%d metric families, %v", len(families), err)
+		}
+		for _, f := range families {
+			if strings.HasPrefix(f.GetName(), "alertmanager_notifications_total") {
+				t.Errorf("%s counts what only waits in a queue", f.GetName())
+			}
 		}
 		settled()
 		cancel()

@@ -37,6 +37,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -221,13 +222,18 @@ func (e *Engine) Receivers() []string { return slices.Sorted(maps.Keys(e.outlets
 // HasReceiver says whether a rule may name this receiver.
 func (e *Engine) HasReceiver(name string) bool { _, ok := e.outlets[name]; return ok }
 
-// Gatherer gives Alertmanager's own metrics.
+// Gatherer gives Alertmanager's own metrics, but for those of its notification: they
+// count what was handed to the queues as delivered, for each of twenty integrations,
+// and so would mislead. What became of messages is in Samples.
 func (e *Engine) Gatherer() prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		e.mu.Lock()
 		all := prometheus.Gatherers{e.registry, e.running}
 		e.mu.Unlock()
-		return all.Gather()
+		families, err := all.Gather()
+		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool {
+			return strings.HasPrefix(f.GetName(), "alertmanager_notification")
+		}), err
 	})
 }
 

@@ -158,7 +158,10 @@ func (f *fetchCall) ready() bool {
 
 // read reads every partition within the limits.
 func (f *fetchCall) read() {
-	f.results, f.bytes, f.urgent = make([]result, 0, len(f.wants)), 0, false
+	if cap(f.results) < len(f.wants) {
+		f.results = make([]result, 0, len(f.wants))
+	}
+	f.results, f.bytes, f.urgent = f.results[:0], 0, false
 	left := f.limit()
 	for _, w := range f.wants {
 		// Why for all before version 3: these clients do not turn the order of their
@@ -296,7 +299,8 @@ func (f *fetchCall) release() {
 	for i := range f.results {
 		f.results[i].drop()
 	}
-	f.results = nil
+	clear(f.results)
+	f.results = f.results[:0]
 }
 
 // send answers with what was read.

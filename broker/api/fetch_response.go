@@ -33,6 +33,13 @@ func fetchError(version, code int16) wire.Response {
 // body writes the whole response; what the results hold goes over to the pieces.
 func (w *fetchWriter) body(session int32, results []result) []wire.Piece {
 	w.b = make([]byte, 0, 64+96*len(results))
+	files := 0
+	for i := range results {
+		if results[i].got.Slice.Len() > 0 {
+			files++
+		}
+	}
+	w.pieces = make([]wire.Piece, 0, 2*files+1)
 	w.head(session, 0)
 	groups := byTopic(results)
 	w.arrayLen(len(groups))

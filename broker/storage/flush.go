@@ -23,7 +23,8 @@ const flushRetry = time.Second
 type flushQueue struct {
 	mu struct {
 		sync.Mutex
-		logs []*Log
+		logs []*Log // those from next on wait
+		next int
 	}
 	wake chan struct{} // capacity flushWorkers: one token a worker that may have to look
 }
@@ -34,6 +35,11 @@ func newFlushQueue() *flushQueue {
 
 func (q *flushQueue) push(l *Log) {
 	q.mu.Lock()
+	if q.mu.next > 0 && len(q.mu.logs) == cap(q.mu.logs) {
+		n := copy(q.mu.logs, q.mu.logs[q.mu.next:])
+		clear(q.mu.logs[n:])
+		q.mu.logs, q.mu.next = q.mu.logs[:n], 0
+	}
 	q.mu.logs = append(q.mu.logs, l)
 	q.mu.Unlock()
 	select {
@@ -45,13 +51,13 @@ func (q *flushQueue) push(l *Log) {
 func (q *flushQueue) pop() *Log {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.mu.logs) == 0 {
+	if q.mu.next == len(q.mu.logs) {
 		return nil
 	}
-	l := q.mu.logs[0]
-	q.mu.logs[0] = nil
-	if q.mu.logs = q.mu.logs[1:]; len(q.mu.logs) == 0 {
-		q.mu.logs = nil
+	l := q.mu.logs[q.mu.next]
+	q.mu.logs[q.mu.next] = nil
+	if q.mu.next++; q.mu.next == len(q.mu.logs) {
+		q.mu.logs, q.mu.next = q.mu.logs[:0], 0 // Why: each append to a log that is flushed at once comes by here
 	}
 	return l
 }

@@ -36,6 +36,7 @@ type conn struct {
 	wake      chan struct{} // 1: tells the writer to look again
 	written   chan struct{} // closed when the writer is over
 	lastWrite atomic.Int64  // Unix ns
+	served    atomic.Bool   // an answer was sent, or tried to
 
 	mu struct {
 		sync.Mutex
@@ -99,7 +100,16 @@ func (c *conn) finish() {
 	}
 	// Why linger: closing with unread bytes resets the connection, and the client loses answers that it has not read.
 	tcp, ok := c.nc.(*net.TCPConn)
-	if !ok || c.ctx.Err() != nil || tcp.CloseWrite() != nil {
+	if !ok || c.ctx.Err() != nil {
+		return
+	}
+	if _, draining := c.state(); draining && !c.served.Load() {
+		// Why a reset: a client whose very first request meets the end of the stream may take that for a
+		// refusal (TLS, SASL) and give up; after a reset it tries again. There is no answer to lose.
+		_ = tcp.SetLinger(0)
+		return
+	}
+	if tcp.CloseWrite() != nil {
 		return
 	}
 	_ = tcp.SetReadDeadline(time.Now().Add(lingerTime)) // if it fails, so does the read

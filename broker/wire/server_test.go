@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -382,6 +383,22 @@ func TestShutdownSendsWhatIsOwed(t *testing.T) {
 	}
 	c.closed()
 	<-stopped
+}
+
+// TestShutdownResetsWhoWasNeverServed: the end of the stream as the first thing that a client reads
+// looks like a refusal to it, after which it does not try again.
+func TestShutdownResetsWhoWasNeverServed(t *testing.T) {
+	addr, stop := startStop(t, wire.Options{Handler: handlerFunc(echo)})
+	fresh, served := dial(t, addr), dial(t, addr)
+	served.send(encode(heartbeat("g", 0), 1)) // its answer tells that both were accepted
+	served.answer()
+	go stop()
+	if _, err := fresh.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("who was never served reads %v", err)
+	}
+	if _, err := served.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("who was served reads %v", err)
+	}
 }
 
 func TestShutdownGraceEnds(t *testing.T) {

@@ -60,6 +60,7 @@ func (c *conn) send(out *sender, batch []*Request) error {
 			<-c.room
 		}
 	}()
+	c.served.Store(true)
 	out.begin()
 	defer out.finish()
 	var dropped error

@@ -67,6 +67,7 @@ type sidecar struct {
 	lookout
 	values *config.Values
 	dir    string
+	memory *memory
 }
 
 // newSidecar opens the agent's state and the metrics port, and starts nothing. A cluster that
@@ -95,6 +96,9 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 	if s.office, err = openOffice(v, s.dir, broker, log); err != nil {
 		return nil, err
 	}
+	if s.memory, err = openMemory(filepath.Join(s.dir, "cluster"), log); err != nil {
+		return nil, err
+	}
 	id := func() string { return s.agent.InstanceID() }
 	metrics, err := prometheus.New(prometheus.Options{
 		InstanceID: id, Broker: broker, Logger: log,
@@ -107,9 +111,10 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 		Logger: log, Period: v.Duration("agent.period"), Broker: broker,
 		Host: broker != "", DataDirs: dirs, StorageCapacity: func() int64 { return v.Int("storage_capacity") },
 		Cluster: reach, IncludeInternal: v.Bool("include_internal"),
+		Known: s.memory.known, Learned: s.memory.learn,
 		Sources:   s.office.sources(broker),
 		Alarm:     agent.Part{Name: "alarm", Receiver: s.office.alarms, Runner: s.office.alarms},
-		Exporters: append(s.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}),
+		Exporters: append(s.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "memory", Runner: s.memory}),
 	})
 	if err != nil {
 		return nil, err
@@ -189,7 +194,7 @@ func logIn(v *config.Values) (sasl.Mechanism, error) {
 
 // unready gives the reasons why the metrics do not tell of the cluster yet.
 func (s *sidecar) unready() []string {
-	if s.agent.InstanceID() == "" {
+	if !s.agent.Reached() {
 		return []string{"the cluster at " + s.values.String("agent.bootstrap.servers") + " was not reached yet (agent.bootstrap.servers)"}
 	}
 	return nil

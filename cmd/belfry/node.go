@@ -32,11 +32,12 @@ type node struct {
 	values *config.Values
 	broker *broker.Broker
 	guard  *guard.Guard
+	up     chan struct{} // closed when the broker is ready, or has ended
 }
 
 // newNode joins both halves. It opens the agent's state and the metrics port, and starts nothing.
 func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
-	n = &node{values: v, lookout: lookout{log: log}}
+	n = &node{values: v, lookout: lookout{log: log}, up: make(chan struct{})}
 	if n.broker, err = broker.New(broker.Options{Values: v, Logger: log.With("half", "broker")}); err != nil {
 		return nil, err
 	}
@@ -107,8 +108,10 @@ func (n *node) newGuard(id string, log *slog.Logger) (*guard.Guard, error) {
 	})
 }
 
-// held gives the bytes of message data on this node.
+// held gives the bytes of message data on this node, once the broker has taken up its
+// partitions. Why it waits: what cannot be deleted yet must not look like nothing to delete.
 func (n *node) held() int64 {
+	<-n.up
 	var sum int64
 	for _, d := range n.broker.Dirs() {
 		sum += d.Size
@@ -179,12 +182,14 @@ func (n *node) Run(ctx context.Context, started func()) error {
 	agents.Go(func() error { return n.watch(agentCtx) })
 	go n.tellStart(brokerCtx, started)
 	err := n.broker.Run(brokerCtx)
+	stopBroker() // tellStart ends if it has not
 	stopAgent()
 	return errors.Join(err, agents.Wait())
 }
 
 // tellStart calls started once the broker is ready.
 func (n *node) tellStart(ctx context.Context, started func()) {
+	defer close(n.up)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

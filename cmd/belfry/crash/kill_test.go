@@ -6,7 +6,6 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +43,7 @@ func TestKillUnderLoad(t *testing.T) {
 	whole, short := newLedger("ledger", 4), newLedger("short", 4)
 	short.trimmed = true
 	keep := "1048576"
-	for _, err := range []error{make1(t, adm, whole.topic, nil), make1(t, adm, short.topic, map[string]*string{"retention.bytes": &keep})} {
+	for _, err := range []error{makeTopic(t, adm, whole.topic, nil), makeTopic(t, adm, short.topic, map[string]*string{"retention.bytes": &keep})} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,17 +51,7 @@ func TestKillUnderLoad(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
 	for _, l := range []*ledger{whole, short} {
-		for name, opts := range producers {
-			l.loose[name] = slices.Contains(loose, name)
-			workers.Go(func() { l.produce(ctx, t, n.Kafka, name, opts...) })
-		}
-		for range 2 {
-			workers.Go(func() {
-				if l.follow(ctx, t, n.Kafka, "readers-of-"+l.topic) == 0 {
-					t.Log("a member of a group read nothing")
-				}
-			})
-		}
+		load(ctx, t, n, l, &workers)
 	}
 	commits := &commits{}
 	workers.Go(func() { commits.run(ctx, adm) })
@@ -104,19 +93,39 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 }
 
-// producers are of all kinds, by name; loose are those that may write a message twice.
-var (
-	producers = map[string][]kgo.Opt{
-		"idempotent":   nil,
-		"zstd":         {kgo.ProducerBatchCompression(kgo.ZstdCompression())},
-		"uncompressed": {kgo.ProducerBatchCompression(kgo.NoCompression())},
-		"all":          {kgo.DisableIdempotentWrite(), kgo.ProducerBatchCompression(kgo.Lz4Compression())},
-		"leader":       {kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.ProducerBatchCompression(kgo.GzipCompression())},
+// load puts all kinds of producers, and two members of a group, to work on a topic.
+func load(ctx context.Context, t *testing.T, n *nodetest.Node, l *ledger, workers *sync.WaitGroup) {
+	for _, k := range kinds() {
+		l.loose[k.name] = k.loose
+		workers.Go(func() { l.produce(ctx, t, n.Kafka, k.name, k.opts...) })
 	}
-	loose = []string{"all", "leader"}
-)
+	for range 2 {
+		workers.Go(func() {
+			if l.follow(ctx, t, n.Kafka, "readers-of-"+l.topic) == 0 {
+				t.Log("a member of a group read nothing")
+			}
+		})
+	}
+}
 
-func make1(t *testing.T, adm *kadm.Client, topic string, configs map[string]*string) error {
+// kind is a kind of producer; a loose one may write a message twice.
+type kind struct {
+	name  string
+	loose bool
+	opts  []kgo.Opt
+}
+
+func kinds() []kind {
+	return []kind{
+		{"idempotent", false, nil},
+		{"zstd", false, []kgo.Opt{kgo.ProducerBatchCompression(kgo.ZstdCompression())}},
+		{"uncompressed", false, []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}},
+		{"all", true, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.ProducerBatchCompression(kgo.Lz4Compression())}},
+		{"leader", true, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.ProducerBatchCompression(kgo.GzipCompression())}},
+	}
+}
+
+func makeTopic(t *testing.T, adm *kadm.Client, topic string, configs map[string]*string) error {
 	t.Helper()
 	_, err := adm.CreateTopic(t.Context(), 4, 1, configs, topic)
 	return err
@@ -242,10 +251,15 @@ func (c *commits) check(t *testing.T, adm *kadm.Client) {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	rs, err := adm.FetchOffsets(ctx, committers)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var rs kadm.OffsetResponses
+	var err error
+	// Why again: the client does not always try again by itself when its connection has ended.
+	eventually(t, "an answer about committed offsets", func() bool {
+		if rs, err = adm.FetchOffsets(ctx, committers); err != nil {
+			t.Logf("fetching committed offsets: %v", err)
+		}
+		return err == nil
+	})
 	c.mu.Lock()
 	tried := c.mu.tried
 	c.mu.Unlock()

@@ -74,7 +74,7 @@ func (l *ledger) read(r *kgo.Record) (name string, i int, err error) {
 func said(name string, i int) string { return name + " " + strconv.Itoa(i) }
 
 // produce sends numbered messages until ctx ends; each producer numbers its own. They are sent
-// once: what fails is not sent again by us, only by the client. It gives the errors that the client told.
+// once: what fails is not sent again by us, only by the client, which must never give up.
 func (l *ledger) produce(ctx context.Context, t *testing.T, seed, name string, opts ...kgo.Opt) {
 	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seed), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(500)}, opts...)...)
 	if err != nil {

@@ -2,6 +2,9 @@ package watch
 
 import (
 	"fmt"
+	"maps"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,20 +17,24 @@ import (
 type watched struct {
 	address, broker, data string
 	kill, start           func()
+	reach                 map[string]string // settings with which the agent reaches it
 }
 
-// TestAgentBesideKafka watches an Apache Kafka.
+// TestAgentBesideKafka watches an Apache Kafka, over TLS and with a password.
 func TestAgentBesideKafka(t *testing.T) {
 	t.Parallel()
 	k := startKafka(t)
-	watchFromBeside(t, watched{address: k.address, broker: "1", data: k.data(), kill: k.kill, start: func() { k.launch(); k.ready() }})
+	watchFromBeside(t, watched{address: k.address, broker: "1", data: k.data(), kill: k.kill, start: func() { k.launch(); k.ready() }, reach: map[string]string{
+		"agent.bootstrap.servers": k.guarded, "agent.tls.enable": "true", "agent.tls.ca": k.ca,
+		"agent.sasl.mechanism": "SCRAM-SHA-512", "agent.sasl.username": "watcher", "agent.sasl.password": "s3cret",
+	}})
 }
 
 // TestAgentBesideBelfry watches a node of our own in the same way.
 func TestAgentBesideBelfry(t *testing.T) {
 	t.Parallel()
 	n := nodetest.Start(t, nodetest.Options{Settings: quick(map[string]string{"node.id": "1"})})
-	watchFromBeside(t, watched{address: n.Kafka, broker: "1", data: n.Dir, kill: n.Kill, start: n.Restart})
+	watchFromBeside(t, watched{address: n.Kafka, broker: "1", data: n.Dir, kill: n.Kill, start: n.Restart, reach: map[string]string{"agent.bootstrap.servers": n.Kafka}})
 }
 
 // watchFromBeside compares what an agent without a broker shows with what clients did, kills the broker and
@@ -35,10 +42,12 @@ func TestAgentBesideBelfry(t *testing.T) {
 func watchFromBeside(t *testing.T, w watched) {
 	t.Helper()
 	hook, hookURL := listen(t, "webhook", "", sink.NewWebhook(nil), readHook)
-	a := nodetest.Start(t, nodetest.Options{Agent: true, Settings: map[string]string{
-		"agent.period": "1s", "agent.bootstrap.servers": w.address, "agent.host.broker": w.broker, "agent.host.dirs": w.data,
+	settings := map[string]string{
+		"agent.period": "1s", "agent.host.broker": w.broker, "agent.host.dirs": w.data,
 		"alarm.rules": write(t, "rules.yaml", quiet+backlogRule), "notify.webhook.url": hookURL,
-	}})
+	}
+	maps.Copy(settings, w.reach)
+	a := nodetest.Start(t, nodetest.Options{Agent: true, Settings: settings})
 	u := newUser(t, w.address)
 	u.topic("orders", 2)
 	u.topic("empty", 1)
@@ -94,13 +103,24 @@ func watchFromBeside(t *testing.T, w watched) {
 	if p := scrape(t, a); p["topic_messages"] != nil {
 		t.Errorf("messages of a cluster that is away: %v", p["topic_messages"])
 	}
+	// An agent that starts anew while the cluster is away knows what it was at.
+	a.Kill()
+	a.Launch()
+	awaitValue(t, a, equals(1), "belfry_alarm_state", "rule", "broker_alive")
+	awaitValue(t, a, equals(0), "broker_alive", "kafka_broker", w.broker)
+	if code, why := a.HTTP("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(why, w.reach["agent.bootstrap.servers"]) {
+		t.Errorf("/readyz of an agent without a cluster: %d %s", code, why)
+	}
 	w.start()
 	awaitValue(t, a, equals(1), "broker_alive", "kafka_broker", w.broker)
 	awaitAll(t, []*ear{hook}, "broker_alive", "broker "+w.broker, true)
 	awaitValue(t, a, equals(221), "topic_messages", "kafka_topics", "orders")
 	a.Stop()
-	if got := len(hook.of("backlog", "billing", false)); got != 1 {
-		t.Errorf("the backlog was told %d times", got)
+	once(t, hook, "billing", false)
+	for _, over := range []bool{false, true} {
+		if got := hook.of("broker_alive", "", over); len(got) != 1 {
+			t.Errorf("broker_alive (over: %v) was told %d times: %v", over, len(got), got)
+		}
 	}
 }
 

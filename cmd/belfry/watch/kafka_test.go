@@ -18,12 +18,17 @@ import (
 // kafkaRelease is the Apache Kafka that the agent watches here.
 const kafkaRelease = "kafka-4.3.1"
 
+// logger is the jar with which a Kafka says why it ends; the release itself has none.
+const logger = "kafka-2.7.2/slf4j-simple-1.7.30.jar"
+
 // kafka is an Apache Kafka of one node, broker and controller in one, on loopback.
 type kafka struct {
 	t       *testing.T
 	address string // HOST:PORT
+	guarded string // HOST:PORT with TLS, where watcher logs in
+	ca      string // of its certificate
 	dir     string
-	jars    string
+	jars    []string // class path
 	cmd     *exec.Cmd
 	gone    chan struct{}
 }
@@ -39,29 +44,35 @@ func startKafka(t *testing.T) *kafka {
 		}
 		root = filepath.Join(home, ".cache", "belfry")
 	}
-	k := &kafka{t: t, address: freeAddr(t), dir: t.TempDir(), jars: filepath.Join(root, kafkaRelease)}
-	if _, err := os.Stat(k.jars); err != nil {
-		t.Fatalf("%s is missing: install it with `make deps`", k.jars)
+	c := newCredentials(t)
+	jars := filepath.Join(root, kafkaRelease)
+	k := &kafka{t: t, address: freeAddr(t), guarded: freeAddr(t), ca: c.ca, dir: t.TempDir(), jars: []string{filepath.Join(jars, "*"), filepath.Join(root, logger)}}
+	if _, err := os.Stat(jars); err != nil {
+		t.Fatalf("%s is missing: install it with `make deps`", jars)
 	}
 	controller := freeAddr(t)
 	settings := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=%[2]s
-listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
-advertised.listeners=PLAINTEXT://%[1]s
+listeners=PLAINTEXT://%[1]s,SASL_SSL://%[4]s,CONTROLLER://%[2]s
+advertised.listeners=PLAINTEXT://%[1]s,SASL_SSL://%[4]s
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location=%[5]s
 log.dirs=%[3]s
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-`, k.address, controller, k.data())
+`, k.address, controller, k.data(), k.guarded, c.own)
 	if err := os.WriteFile(k.settings(), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	format := exec.CommandContext(t.Context(), "java", k.args("kafka.tools.StorageTool", "format", "-t", clusterID, "--standalone", "-c", k.settings())...)
+	format := exec.CommandContext(t.Context(), "java", k.args("kafka.tools.StorageTool", "format", "-t", clusterID, "--standalone", "--add-scram", "SCRAM-SHA-512=[name=watcher,password=s3cret]", "-c", k.settings())...)
 	if out, err := format.CombinedOutput(); err != nil {
 		t.Fatalf("cannot format Kafka's storage: %v\n%s", err, out)
 	}
@@ -79,7 +90,7 @@ func (k *kafka) data() string { return filepath.Join(k.dir, "data") }
 func (k *kafka) settings() string { return filepath.Join(k.dir, "server.properties") }
 
 func (k *kafka) args(class string, args ...string) []string {
-	return append([]string{"-Xmx400m", "-XX:TieredStopAtLevel=1", "-cp", filepath.Join(k.jars, "*"), class}, args...)
+	return append([]string{"-Xmx400m", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", strings.Join(k.jars, ":"), class}, args...)
 }
 
 func (k *kafka) launch() {
@@ -114,6 +125,11 @@ func (k *kafka) ready() {
 	defer c.Close()
 	u := user{t: k.t}
 	eventually(k.t, "Kafka answers", func() bool {
+		select {
+		case <-k.gone:
+			k.t.Fatal("Kafka has ended")
+		default:
+		}
 		ctx, cancel := u.context()
 		defer cancel()
 		return c.Ping(ctx) == nil

@@ -12,12 +12,12 @@ import (
 
 // user is what a program of the user's does at a cluster.
 type user struct {
-	t     *testing.T
+	t     testing.TB
 	kafka *kgo.Client
 	admin *kadm.Client
 }
 
-func newUser(t *testing.T, address string) *user {
+func newUser(t testing.TB, address string) *user {
 	t.Helper()
 	k, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {

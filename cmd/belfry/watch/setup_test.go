@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -34,7 +35,7 @@ import (
 const patience = 60 * time.Second
 
 // eventually waits until f says yes; what it waits for stands in the failure.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	begin := time.Now()
 	defer func() { told(t, begin, what) }()
@@ -51,7 +52,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 // told logs what took long.
-func told(t *testing.T, begin time.Time, what string) {
+func told(t testing.TB, begin time.Time, what string) {
 	t.Helper()
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Logf("%v: %s", took.Round(time.Millisecond), what)
@@ -91,7 +92,7 @@ type sinker interface {
 }
 
 // listen runs a receiver until the test ends, at an address ("" = a free one), and gives where to send.
-func listen(t *testing.T, name, address string, s sinker, read func(sink.Message) ([]notice, error)) (*ear, string) {
+func listen(t testing.TB, name, address string, s sinker, read func(sink.Message) ([]notice, error)) (*ear, string) {
 	t.Helper()
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -201,21 +202,30 @@ func readSMS(m sink.Message) ([]notice, error) {
 type credentials struct {
 	server *tls.Config
 	ca     string // PEM file
+	own    string // PEM file of key and certificate
 }
 
-func newCredentials(t *testing.T) credentials {
+func newCredentials(t testing.TB) credentials {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "loopback"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := write(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return credentials{server: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, ca: ca}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return credentials{
+		server: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		ca:     write(t, "ca.pem", certificate),
+		own:    write(t, "own.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))+certificate),
+	}
 }
 
 // mailbox is one that asks for STARTTLS and a password.
@@ -224,7 +234,7 @@ func (c credentials) mailbox() *sink.Mailbox {
 }
 
 // gateways is the SMS file with one gateway.
-func gateways(t *testing.T, url, receiver string) string {
+func gateways(t testing.TB, url, receiver string) string {
 	t.Helper()
 	return write(t, "sms.yaml", fmt.Sprintf(`sms:
   - receiver: %s
@@ -254,7 +264,7 @@ const backlogRule = `  - name: backlog
     advice: Add a consumer to the group.
 `
 
-func write(t *testing.T, name, text string) (path string) {
+func write(t testing.TB, name, text string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -271,7 +281,7 @@ func quick(more map[string]string) map[string]string {
 }
 
 // freeAddr gives a loopback address that was free a moment ago.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -285,7 +295,7 @@ func freeAddr(t *testing.T) string {
 type page map[string]*dto.MetricFamily
 
 // scrape reads /metrics; nil while nobody answers.
-func scrape(t *testing.T, n *nodetest.Node) page {
+func scrape(t testing.TB, n *nodetest.Node) page {
 	t.Helper()
 	code, body := n.HTTP("/metrics")
 	if code != 200 {
@@ -319,7 +329,7 @@ func (p page) value(id string, labels ...string) (float64, bool) {
 }
 
 // awaitValue waits until a series has a value that f likes.
-func awaitValue(t *testing.T, n *nodetest.Node, f func(float64) bool, id string, labels ...string) {
+func awaitValue(t testing.TB, n *nodetest.Node, f func(float64) bool, id string, labels ...string) {
 	t.Helper()
 	begin, last := time.Now(), "never there"
 	defer func() { told(t, begin, id) }()
