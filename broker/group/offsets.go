@@ -3,6 +3,7 @@ package group
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -104,7 +105,8 @@ func (s *shard) newOffset(r *kmsg.OffsetCommitRequest, p *kmsg.OffsetCommitReque
 		o.committed = p.Timestamp
 	}
 	if r.Version >= 2 && r.Version <= 4 && r.RetentionTimeMillis >= 0 {
-		o.expires = s.now.UnixMilli() + r.RetentionTimeMillis
+		now := s.now.UnixMilli()
+		o.expires = now + min(r.RetentionTimeMillis, math.MaxInt64-now)
 	}
 	return o
 }
