@@ -248,7 +248,7 @@ func checkMail(t *testing.T, all []string) {
 func checkSMS(t *testing.T, all []got) {
 	t.Helper()
 	for i, wants := range [][]string{
-		{"[CRITICAL] broker_disk_usage: broker 0, value 85.5 %, threshold 80, since ", "Extend the storage."},
+		{"[CRITICAL] broker_disk_usage: broker 0, value 85.5 %, threshold 80 %, since ", "Extend the storage."},
 		{"[OK] broker_disk_usage: broker 0, value 12 %, over "},
 	} {
 		form, err := url.ParseQuery(all[i].body)

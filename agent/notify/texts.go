@@ -57,7 +57,7 @@ const messageTemplates = `
 {{- define "belfry.sms" -}}
 {{ range $i, $a := .Alerts }}{{ if $i }}; {{ end }}{{ template "belfry.head" $a }}
 {{- if eq .Status "resolved" }}, over {{ .EndsAt.UTC.Format "01-02 15:04" }}{{ with .Annotations.reason }} ({{ . }}){{ end }}
-{{- else }}{{ with .Annotations.threshold }}, threshold {{ . }}{{ end }}{{ end }}, since {{ .StartsAt.UTC.Format "01-02 15:04 UTC" }}
+{{- else }}{{ with .Annotations.threshold }}, threshold {{ . }}{{ with $a.Annotations.unit }} {{ . }}{{ end }}{{ end }}{{ end }}, since {{ .StartsAt.UTC.Format "01-02 15:04 UTC" }}
 {{- if ne .Status "resolved" }}{{ with .Annotations.advice }}. {{ . }}{{ end }}{{ end }}
 {{- end }}
 {{- end }}

@@ -170,7 +170,7 @@ func readableSMS(t *testing.T, sms *ear) {
 	m, over := sms.of("broker_disk_usage", "", false)[0], sms.of("broker_disk_usage", "", true)[0]
 	t.Logf("SMS: %s", m.Text)
 	t.Logf("SMS: %s", over.Text)
-	says(t, "SMS", m.Text, "[CRITICAL] broker_disk_usage: broker 0, value 8", " %, threshold 80", ", since ", "Extend the storage.")
+	says(t, "SMS", m.Text, "[CRITICAL] broker_disk_usage: broker 0, value 8", " %, threshold 80 %, since ", "Extend the storage.")
 	says(t, "SMS", over.Text, "[OK] broker_disk_usage: broker 0, value 4", ", over ")
 	if len(m.Text) > 160 {
 		t.Errorf("SMS has %d characters, more than one message holds", len(m.Text))
