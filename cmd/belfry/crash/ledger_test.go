@@ -65,7 +65,7 @@ func (l *ledger) read(r *kgo.Record) (name string, i int, err error) {
 		return "", 0, fmt.Errorf("partition %d holds %.40q at offset %d, which nobody sent", r.Partition, r.Value, r.Offset)
 	}
 	i, err = strconv.Atoi(string(fields[1]))
-	if err != nil || len(fields[2]) != l.padding(i) || len(bytes.Trim(fields[2], string(letter(i)))) > 0 {
+	if err != nil || len(fields[2]) != l.padding(i) || bytes.Count(fields[2], []byte{letter(i)}) < len(fields[2]) {
 		return "", 0, fmt.Errorf("partition %d holds a damaged message %.40q at offset %d", r.Partition, r.Value, r.Offset)
 	}
 	return string(fields[0]), i, nil
