@@ -38,6 +38,11 @@ type ClusterOptions struct {
 	Emits func() bool
 	// Seen, if set, is told of each state. It must not keep it waiting.
 	Seen func(*cluster.State)
+	// Roll gives which brokers the cluster listed when it answered a probe last, beside
+	// the passes; the zero Roll before it did. Nil: only passes tell.
+	Roll func() Roll
+	// Grace is how long nothing may answer before a broker is called offline. 0: 10 s.
+	Grace time.Duration
 }
 
 // Cluster reads everything that the Kafka protocol tells: instance, topics,
@@ -50,7 +55,7 @@ type Cluster struct {
 	traffic map[string]stats.TopicReading
 	counted time.Time // when traffic was read; zero: never
 
-	known   map[int32]bool // brokers ever seen
+	life    life
 	pastEnd int
 	lags    lagClock
 }
@@ -60,9 +65,15 @@ func NewCluster(o ClusterOptions) *Cluster {
 	if o.Emits == nil {
 		o.Emits = func() bool { return true }
 	}
-	c := &Cluster{o: o, known: map[int32]bool{}, lags: lagClock{}}
+	if o.Roll == nil {
+		o.Roll = func() Roll { return Roll{} }
+	}
+	if o.Grace == 0 {
+		o.Grace = leastGrace
+	}
+	c := &Cluster{o: o, life: newLife(o.Grace), lags: lagClock{}}
 	if id, err := strconv.ParseInt(o.Broker, 10, 32); err == nil && o.Statistics != nil {
-		c.known[int32(id)] = true
+		c.life.beside(int32(id), time.Now())
 	}
 	return c
 }
@@ -72,7 +83,8 @@ func (c *Cluster) Name() string { return "cluster" }
 
 // Collect makes one pass.
 func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
-	state, err := c.o.Passer.Pass(ctx)
+	state, err := c.pass(ctx)
+	c.life.called(c.o.Roll())
 	if state == nil {
 		// What rates are reckoned from stays: the next one covers both periods, over
 		// the time that it really was, and nothing that was moved is lost.
@@ -85,7 +97,7 @@ func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sampl
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
-	c.meet(state)
+	c.life.saw(state)
 	var s sheet
 	s.samples = append(s.samples, c.dataSizes(state)...)
 	elapsed := counted.Sub(c.counted)
@@ -98,6 +110,17 @@ func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sampl
 	}
 	c.before, c.traffic, c.counted = state, traffic, counted
 	return s.samples, err
+}
+
+// pass looks at the cluster and leaves an eighth of the time for what is to be
+// reckoned from it: what comes late is lost.
+func (c *Cluster) pass(ctx context.Context) (*cluster.State, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-time.Until(end)/8))
+		defer cancel()
+	}
+	return c.o.Passer.Pass(ctx)
 }
 
 // wide gives the series that exactly one node emits.
@@ -116,7 +139,8 @@ func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReadi
 	out = append(out, lag.samples...)
 	out = append(out, metric.Sample{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)})
 	out = append(out, c.lags.samples(state, ix, show)...)
-	out = append(out, c.alive(state)...)
+	out = append(out, c.alive()...)
+	out = append(out, metric.Sample{ID: metric.Brokers, Value: float64(len(c.life.known))})
 	return limited(out, c.o.SeriesLimit)
 }
 
@@ -148,50 +172,34 @@ func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {
 	return topics, time.Now()
 }
 
-// meet remembers every broker that exists: one that dies is still reported, as
-// offline.
-func (c *Cluster) meet(state *cluster.State) {
-	for _, b := range state.Brokers {
-		c.known[b.ID] = true
-	}
-	for _, t := range state.Topics {
-		for _, p := range t.Partitions {
-			for _, id := range p.Replicas {
-				c.known[id] = true
-			}
-		}
-	}
-}
-
-// alive tells of every broker ever seen whether the cluster lists it.
-func (c *Cluster) alive(state *cluster.State) []metric.Sample {
-	listed := map[int32]bool{}
-	for _, b := range state.Brokers {
-		listed[b.ID] = true
-	}
+// alive tells of every broker ever seen whether it is.
+func (c *Cluster) alive() []metric.Sample {
+	now := time.Now()
 	var s sheet
-	for _, id := range slices.Sorted(maps.Keys(c.known)) {
-		s.add(metric.BrokerAlive, number(listed[id]), brokerLabels(decimal(id)))
+	for _, id := range slices.Sorted(maps.Keys(c.life.known)) {
+		s.add(metric.BrokerAlive, number(c.life.alive(id, now)), brokerLabels(decimal(id)))
 	}
-	s.add(metric.Brokers, float64(len(c.known)), nil)
 	return s.samples
 }
 
-// unreachable is what is known when nothing answers: beside a broker, that this
-// one does not; from afar, that none does. Before the first answer from afar
-// nothing is known.
+// unreachable is what is known when a pass found nobody. For a while that is what
+// was known before: one slow pass is no dead broker. After that, beside a broker,
+// that this one is offline and nothing of the others; from afar, that all are.
+// Before the first answer from afar nothing is known.
 func (c *Cluster) unreachable() []metric.Sample {
+	now := time.Now()
+	if c.o.Statistics == nil || c.life.current(now) {
+		if !c.o.Emits() {
+			return nil
+		}
+		return c.alive()
+	}
+	own := c.life.own
+	if c.life.alive(own, now) && !c.o.Emits() {
+		return nil // told by the node that emits
+	}
 	var s sheet
-	if c.o.Statistics != nil {
-		s.add(metric.BrokerAlive, 0, brokerLabels(c.o.Broker))
-		return s.samples
-	}
-	if !c.o.Emits() {
-		return nil
-	}
-	for _, id := range slices.Sorted(maps.Keys(c.known)) {
-		s.add(metric.BrokerAlive, 0, brokerLabels(decimal(id)))
-	}
+	s.add(metric.BrokerAlive, number(c.life.alive(own, now)), brokerLabels(c.o.Broker))
 	return s.samples
 }
 
