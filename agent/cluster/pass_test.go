@@ -175,6 +175,39 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestBrokersAsksEachTime: an answer that the client remembers is no sign of life.
+func TestBrokersAsksEachTime(t *testing.T) {
+	f := newFake()
+	answered := 0
+	dead := false
+	f.hook = func(_ int32, _ kmsg.Request, resp kmsg.Response) kmsg.Response {
+		if _, ok := resp.(*kmsg.MetadataResponse); ok {
+			if dead {
+				return nil
+			}
+			answered++
+		}
+		return resp
+	}
+	c := begin(t, f)
+	for range 3 {
+		all, err := c.Brokers(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatalf("brokers are %v, %v", all, err)
+		}
+	}
+	f.mu.Lock()
+	if dead = true; answered < 3 {
+		t.Errorf("the cluster was asked %d times, want 3", answered)
+	}
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if all, err := c.Brokers(ctx); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("brokers of a cluster that is silent are %v, %v", all, err)
+	}
+}
+
 func TestOpenRefusesNoSeeds(t *testing.T) {
 	if _, err := Open(Options{}); err == nil {
 		t.Error("a client without seeds was made")
