@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // ErrUnreachable is given when no broker of the cluster answered at all.
@@ -142,7 +143,11 @@ func (c *Client) offsets(ctx context.Context, s *State, kind string, list lister
 		for i := range batch {
 			for j := range batch[i].Partitions {
 				p := &batch[i].Partitions[j]
-				if o, ok := listed.Lookup(batch[i].Name, p.ID); ok && o.Err == nil && o.Offset >= 0 {
+				o, ok := listed.Lookup(batch[i].Name, p.ID)
+				switch {
+				case ok && errors.Is(o.Err, kerr.KafkaStorageError):
+					p.Leader = -1 // its log is damaged or its disk has failed: nobody can read or write it
+				case ok && o.Err == nil && o.Offset >= 0:
 					put(p, o.Offset)
 				}
 			}

@@ -199,7 +199,7 @@ func TestErrorsAreUnknown(t *testing.T) {
 	if s == nil || err == nil {
 		t.Fatalf("got %v, %v", s, err)
 	}
-	if p := s.Topics[1].Partitions; p[0].End != 100 || p[1].End != Unknown || p[1].Start != Unknown {
+	if p := s.Topics[1].Partitions; p[0].End != 100 || p[1].End != Unknown || p[1].Start != Unknown || p[0].Leader < 0 || p[1].Leader != -1 {
 		t.Errorf("partitions are %+v", p)
 	}
 	if len(s.LogDirs) != 1 || s.LogDirs[0].Broker != 0 {

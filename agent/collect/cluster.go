@@ -2,9 +2,11 @@ package collect
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/cluster"
@@ -88,7 +90,7 @@ func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sampl
 	if state == nil {
 		// What rates are reckoned from stays: the next one covers both periods, over
 		// the time that it really was, and nothing that was moved is lost.
-		return c.unreachable(), err
+		return c.unreachable(err), err
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // too late: nobody takes it; as above
@@ -186,8 +188,14 @@ func (c *Cluster) alive() []metric.Sample {
 // was known before: one slow pass is no dead broker. After that, beside a broker,
 // that this one is offline and nothing of the others; from afar, that all are.
 // Before the first answer from afar nothing is known.
-func (c *Cluster) unreachable() []metric.Sample {
+//
+// A broker whose port nobody listens at any more is offline at once. Why only when it
+// is the only one: of several, one's refusal says nothing of the others.
+func (c *Cluster) unreachable(err error) []metric.Sample {
 	now := time.Now()
+	if errors.Is(err, syscall.ECONNREFUSED) && len(c.life.known) == 1 {
+		c.life.ended(now)
+	}
 	if c.o.Statistics == nil || c.life.current(now) {
 		if !c.o.Emits() {
 			return nil

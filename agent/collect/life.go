@@ -24,9 +24,10 @@ type Roll struct {
 // life knows which brokers are alive. It makes no request itself: passes and
 // probes tell it.
 //
-// Two things make a broker offline: the cluster answers and does not list it (its
-// controller has waited for the broker's session already), or nobody has answered
-// for the grace. A single answer that is late or missing does not.
+// Three things make a broker offline: the cluster answers and does not list it (its
+// controller has waited for the broker's session already), nobody listens at the only
+// broker's port, or nobody has answered for the grace. A single answer that is late or
+// missing does not.
 //
 // The broker in this process is offline only when the grace is over, whatever is
 // listed: it lists itself, and does so late when it has just begun.
@@ -34,6 +35,7 @@ type life struct {
 	grace time.Duration
 	known map[int32]time.Time // brokers ever seen, and when they were listed last
 	at    time.Time           // of the latest roll
+	over  time.Time           // what was listed before says nothing any more
 	own   int32               // in this process; −1: none
 }
 
@@ -50,7 +52,7 @@ func (l *life) beside(id int32, now time.Time) {
 // called takes a roll. An older one than the latest, or one that lists nobody, says
 // nothing: a broker that has just begun may answer before it knows any other.
 func (l *life) called(r Roll) {
-	if len(r.Listed) == 0 || r.At.Before(l.at) {
+	if len(r.Listed) == 0 || r.At.Before(l.at) || r.At.Before(l.over) {
 		return
 	}
 	l.at = r.At
@@ -78,6 +80,14 @@ func (l *life) saw(state *cluster.State) {
 	}
 }
 
+// ended tells that what was known is over: every broker is offline until it is listed again.
+func (l *life) ended(now time.Time) {
+	l.at, l.over = time.Time{}, now
+	for id := range l.known {
+		l.known[id] = time.Time{}
+	}
+}
+
 // current tells whether the latest roll is still to be believed.
 func (l *life) current(now time.Time) bool { return !l.at.IsZero() && now.Sub(l.at) < l.grace }
 
@@ -86,5 +96,5 @@ func (l *life) alive(id int32, now time.Time) bool {
 	if id == l.own {
 		return now.Sub(listed) < l.grace
 	}
-	return l.current(now) && listed.Equal(l.at)
+	return l.current(now) && listed.Equal(l.at) // of the latest roll
 }

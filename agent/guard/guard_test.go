@@ -30,6 +30,8 @@ type volume struct {
 	stuck    chan struct{} // not nil: FreeOldest hangs until it or the context ends
 	fail     error         // of Usage
 	broken   error         // of FreeOldest
+	eager    bool          // producers take what FreeOldest frees before anybody can look
+	open     bool          // readers hold what is deleted: its space does not come back
 }
 
 func (v *volume) Usage() (int64, int64, float64, error) {
@@ -63,6 +65,9 @@ func (v *volume) FreeOldest(ctx context.Context, bytes int64) (int64, error) {
 			return 0, ctx.Err()
 		}
 	}
+	if v.eager {
+		time.Sleep(50 * time.Millisecond) // fake time: deleting takes a while
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.broken != nil {
@@ -70,8 +75,12 @@ func (v *volume) FreeOldest(ctx context.Context, bytes int64) (int64, error) {
 	}
 	v.asked = append(v.asked, bytes)
 	freed := min(bytes, v.held)
-	v.held -= freed
-	v.used -= freed
+	if !v.eager {
+		v.held -= freed
+	}
+	if !v.eager && !v.open {
+		v.used -= freed
+	}
 	return freed, nil
 }
 
@@ -179,6 +188,30 @@ func TestDeleteMakesRoomAgainAndAgain(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestDeleteKeepsUpWithProducersThatWait: on a full disk the space of a deletion is gone before
+// the next look, which must not be taken for space that did not come back.
+func TestDeleteKeepsUpWithProducersThatWait(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		v     *volume
+		least int
+		most  int
+	}{
+		{"producers wait", &volume{used: 1000, total: 1000, held: 900, eager: true}, 20, 1000},
+		{"readers hold the files", &volume{used: 1000, total: 1000, held: 900, open: true}, 1, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := c.v.guard(t, Settings{Policy: Delete})
+			running(t, g, func() {
+				after(4 * time.Second)
+				if n := len(c.v.asked); n < c.least || n > c.most {
+					t.Errorf("%s: %d deletions within 4 s, want %d to %d", c.what, n, c.least, c.most)
+				}
+			})
+		})
+	}
 }
 
 func TestDeleteWithNothingLeft(t *testing.T) {

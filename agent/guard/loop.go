@@ -22,6 +22,7 @@ type probe struct {
 // act is what one deletion gave.
 type act struct {
 	freed   int64
+	back    bool    // the disk has the space again
 	percent float64 // the usage that it was ordered for
 	err     error
 }
@@ -224,10 +225,17 @@ func (g *Guard) perform(d Decision) Decision {
 
 // act performs one deletion.
 func (g *Guard) act(ctx context.Context, percent float64) {
-	want := int64(float64(g.o.Held()) * g.settings.Share)
+	held := g.o.Held()
+	want := int64(float64(held) * g.settings.Share)
 	a := act{percent: percent}
 	if want > 0 {
+		used, _, _, err := g.o.Usage()
 		a.freed, a.err = g.o.Cleaner.FreeOldest(ctx, want)
+		// Why here and by what was written meanwhile: on a full disk the producers that waited take
+		// what was freed at once, and a later look sees no difference.
+		written := g.o.Held() - held + a.freed
+		now, _, _, err2 := g.o.Usage()
+		a.back = err == nil && err2 == nil && a.freed > 0 && used-now+written >= a.freed/2
 	}
 	g.acted <- a // never blocks: one deletion at a time, one place
 }
@@ -236,6 +244,9 @@ func (g *Guard) finish(a act) {
 	at := time.Now()
 	g.acting, g.now.Deleting = false, false
 	g.machine.Acted(a.freed, a.err != nil, at)
+	if a.back {
+		g.machine.Returned()
+	}
 	trouble := ""
 	if a.err != nil {
 		trouble = a.err.Error()

@@ -104,6 +104,9 @@ func (m *Machine) Acted(freed int64, failed bool, at time.Time) {
 	m.notBefore = at.Add(m.limits.Pace)
 }
 
+// Returned reports that the space of the last deletion was seen to have come back.
+func (m *Machine) Returned() { m.notBefore = time.Time{} }
+
 // Refusing tells whether produce is refused; Exhausted whether the last deletion found nothing.
 func (m *Machine) Refusing() bool  { return m.refusing }
 func (m *Machine) Exhausted() bool { return m.exhausted }

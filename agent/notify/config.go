@@ -51,6 +51,9 @@ func loadConfig(o Options) (*config.Config, map[string][]SMS, error) {
 		if conf, err = config.LoadFile(o.ConfigFile); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", o.ConfigFile, err)
 		}
+		if err = routeWatchdog(conf, o); err != nil {
+			return nil, nil, err
+		}
 	} else if conf, err = fromSettings(o); err != nil {
 		return nil, nil, err
 	}

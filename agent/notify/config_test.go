@@ -168,3 +168,31 @@ func TestAHeaderCannotBeSmuggledIn(t *testing.T) {
 		}
 	}
 }
+
+// TestTheWatchdogBesideAFile: routes of a file that do not speak of the watchdog do not bring it to people; the
+// setting for its URL holds beside them, and its pace stays the rule's.
+func TestTheWatchdogBesideAFile(t *testing.T) {
+	people, dead := newHTTPSink(t), newHTTPSink(t)
+	file := func(routes string) string {
+		return writeFile(t, "alertmanager.yml", fmt.Sprintf("route: {receiver: people, group_by: [alertname], group_wait: 10ms, group_interval: 100ms, repeat_interval: 4h%s}\n"+
+			"receivers: [{name: people, webhook_configs: [{url: %q}]}]\n", routes, people.URL))
+	}
+	e, _ := start(t, Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, ConfigFile: file(""), DeadMan: Secret(dead.URL)})
+	w, disk := diskAlarm(time.Now()), diskAlarm(time.Now())
+	w.Rule, w.Metric, w.Watchdog, w.Repeat = "watchdog", "", true, time.Second
+	e.Sync([]alarm.Alarm{w, disk}, nil)
+	eventually(t, "the switch again and again", func() bool { return len(dead.taken()) > 2 && len(people.taken()) > 0 })
+	for _, g := range people.taken() {
+		if strings.Contains(g.body, "watchdog") {
+			t.Errorf("people were told of the watchdog: %s", g.body)
+		}
+	}
+	o := Options{ConfigFile: file(`, routes: [{receiver: people, matchers: [watchdog="true"]}]`), DeadMan: Secret(dead.URL)}
+	if _, _, err := loadConfig(o); err == nil || !strings.Contains(err.Error(), "take one of both out") {
+		t.Errorf("two places for the watchdog: %v", err)
+	}
+	o.DeadMan = ""
+	if conf, _, err := loadConfig(o); err != nil || len(conf.Route.Routes) != 1 {
+		t.Errorf("a file that routes the watchdog itself: %v", err)
+	}
+}

@@ -325,6 +325,10 @@ func TestARestartRepeatsAndLosesNothing(t *testing.T) {
 	eventually(t, "the end", func() bool { return counts() == "3 3 3" })
 	settled()
 
+	eventually(t, "notes of it", func() bool {
+		return delivered(e3, "webhook") == 1 && delivered(e3, "email") == 1 && delivered(e3, "sms") == 1
+	})
+
 	// A fourth, after a crash right behind it: nothing is repeated.
 	o.Dir = crash(t, o.Dir)
 	stop3()

@@ -186,9 +186,9 @@ func (o *outlet) waitSafe(ctx context.Context, m *message) bool {
 // attempt delivers one message. The end of ctx leaves it a moment to finish, so
 // that a stop does not make a message that went out look as if it had not.
 func (o *outlet) attempt(ctx context.Context, m *message) (again bool, err error) {
-	send, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { sleep(send, nil, grace); cancel() })()
+	defer context.AfterFunc(ctx, func() { sleep(limited, nil, grace); cancel() })()
 	alerts := make([]*alert.Alert, len(m.Alerts))
 	var firing, over []uint64
 	for i, a := range m.Alerts {
@@ -199,7 +199,7 @@ func (o *outlet) attempt(ctx context.Context, m *message) (again bool, err error
 			firing = append(firing, uint64(i))
 		}
 	}
-	send = amnotify.WithReceiverName(send, m.Receiver)
+	send := amnotify.WithReceiverName(limited, m.Receiver)
 	send = amnotify.WithGroupKey(send, m.GroupKey)
 	send = amnotify.WithGroupLabels(send, m.GroupLabels)
 	send = amnotify.WithRouteLabels(send, m.RouteLabels)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -44,6 +45,11 @@ var codes = []struct {
 	// A closed log belongs to a topic that was deleted or a node that stops: asking again helps.
 	{storage.ErrClosed, kerr.NotLeaderForPartition},
 	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition}, // somebody newer led it already
+	// The process is out of descriptors or memory: that passes, and what clients do not
+	// try again after an unknown error would be lost to them.
+	{syscall.EMFILE, kerr.KafkaStorageError},
+	{syscall.ENFILE, kerr.KafkaStorageError},
+	{syscall.ENOMEM, kerr.KafkaStorageError},
 	{record.ErrCorrupt, kerr.CorruptMessage},
 	{record.ErrInvalid, kerr.InvalidRecord},
 	{record.ErrTooLarge, kerr.MessageTooLarge},
@@ -89,7 +95,8 @@ func codeOf(err error) int16 {
 
 // trouble tells whether an error is the node's own fault and so worth a line in its log.
 func trouble(err error) bool {
-	return codeOf(err) == kerr.UnknownServerError.Code
+	return codeOf(err) == kerr.UnknownServerError.Code ||
+		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // answer gives code and text of an error for a response, and logs it if it is trouble.

@@ -111,6 +111,7 @@ func (l *fakeLog) Reconfigure(c storage.LogConfig) { l.config = append(l.config,
 
 // fakeStore holds fake logs and notes what was asked of it.
 type fakeStore struct {
+	mu      sync.Mutex // of what create and has touch: partitions are taken up in parallel
 	held    map[topic.Partition]*fakeLog
 	failed  []string
 	refuse  error
@@ -118,10 +119,14 @@ type fakeStore struct {
 }
 
 func (s *fakeStore) has(p topic.Partition, id topic.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.held[p] != nil && s.held[p].id == id
 }
 
 func (s *fakeStore) create(p topic.Partition, id topic.ID, _ storage.LogConfig) (localLog, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.refuse != nil {
 		return nil, s.refuse
 	}
@@ -136,6 +141,8 @@ func (s *fakeStore) create(p topic.Partition, id topic.ID, _ storage.LogConfig) 
 }
 
 func (s *fakeStore) remove(p topic.Partition, _ topic.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.held, p)
 	s.removed = append(s.removed, p)
 	return nil

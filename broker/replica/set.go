@@ -251,25 +251,7 @@ func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
 	s.publish(kept)
 	errs = append(errs, s.drop(now, kept)...)
 
-	next := maps.Clone(kept)
-	opened := false
-	for name, w := range wishes {
-		e := next[name]
-		if e != nil && e.lost {
-			continue // said when it was found out; nothing changes before the next start
-		}
-		if e == nil || e.err != nil {
-			e = s.open(name, w, first)
-			next[name], opened = e, true
-		}
-		if e.err != nil {
-			errs = append(errs, fmt.Errorf("cannot open partition %q: %w", name, e.err))
-			continue
-		}
-		if err := s.follow(e.partition, w); err != nil {
-			errs = append(errs, fmt.Errorf("cannot take up partition %q: %w", name, err))
-		}
-	}
+	next, opened, failed := s.take(wishes, kept, first)
 	s.publish(next)
 	if opened {
 		// A directory that failed in between has told nobody who is new.
@@ -277,7 +259,7 @@ func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
 			s.DirFailed(dir, nil)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, failed...)...)
 }
 
 func (s *Set) publish(next map[topic.Partition]*entry) { s.partitions.Store(&next) }

@@ -79,20 +79,19 @@ func decodeLines(b []byte) ([]line, error) {
 	return lines, nil
 }
 
-// readLines reads a checkpoint file; none is as good as an empty one.
-func readLines(d disk.Dir, name string) ([]line, error) {
+// readLines reads a checkpoint file, if it is there.
+func readLines(d disk.Dir, name string) (lines []line, there bool, err error) {
 	b, err := disk.ReadFile(d, name)
 	if disk.IsAbsent(err) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	lines, err := decodeLines(b)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read checkpoint %q: %w", name, errDamaged{err})
+	if lines, err = decodeLines(b); err != nil {
+		return nil, true, fmt.Errorf("cannot read checkpoint %q: %w", name, errDamaged{err})
 	}
-	return lines, nil
+	return lines, true, nil
 }
 
 // errDamaged marks content that is not what was written, as opposed to a failing disk.

@@ -82,6 +82,20 @@ func (d *directory) trouble(err error) error {
 	return fmt.Errorf("%w: %w", ErrOffline, err)
 }
 
+// unsynced takes the directory offline for a sync that failed, whatever its error: the
+// kernel may have dropped what it could not write, and says of the next sync that all is
+// well (R19). A disk that is full at the sync is no exception.
+func (d *directory) unsynced(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return err // a directory could not be opened for the sync: nothing was dropped
+	}
+	d.fail(err)
+	return fmt.Errorf("%w: the sync failed: %v", ErrOffline, err)
+}
+
 // must runs a small write that has to work on a full disk too: it gives it space
 // from the reserve until there is none.
 func (d *directory) must(bytes int64, write func() error) error {

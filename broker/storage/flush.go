@@ -15,6 +15,9 @@ import (
 // little more than one.
 const flushWorkers = 8
 
+// flushRetry is when a flush comes again that failed for something that passes.
+const flushRetry = time.Second
+
 // flushQueue holds the logs that wait for a sync, each once. Its length is bounded by
 // the number of logs.
 type flushQueue struct {
@@ -117,7 +120,9 @@ func (l *Log) flushQueued() {
 	switch {
 	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, ErrOffline):
 	default:
-		l.env.logger.Warn("log was not flushed", "partition", l.name.String(), "error", err)
+		l.env.logger.Warn("log was not flushed, trying again", "partition", l.name.String(), "after", flushRetry, "error", err)
+		// Why: producers and offset commits wait for it, and no further append may come.
+		l.timer.Reset(flushRetry)
 	}
 }
 
@@ -187,7 +192,7 @@ func (l *Log) syncSegment(s *segment) (int64, error) {
 	began := time.Now()
 	err = h.Sync()
 	l.env.flushed(time.Since(began), err)
-	return size, err
+	return size, l.dir.unsynced(err)
 }
 
 // syncNames brings the names of new segments to disk.
@@ -199,8 +204,10 @@ func (l *Log) syncNames(todo []*segment) error {
 	if !news {
 		return nil
 	}
-	if err := l.dir.disk.Sync(l.folder); err != nil {
+	if err := l.dir.disk.Sync(l.folder); disk.IsAbsent(err) {
 		return err
+	} else if err != nil {
+		return l.dir.unsynced(err)
 	}
 	for _, s := range todo {
 		s.named.Store(true)

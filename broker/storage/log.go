@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage/disk"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -30,6 +31,7 @@ type Log struct {
 	cleaned                  atomic.Int64          // the cleaner has seen what lies below
 	settled                  atomic.Int64          // the recovery point that is on disk
 	damage                   atomic.Pointer[error] // why the log is quarantined
+	leaving                  atomic.Bool           // it is being deleted: its files go away under those who work on it
 	notify                   atomic.Pointer[func()]
 	queued                   atomic.Int32 // flushIdle …
 	timer                    *time.Timer  // queues a flush after FlushEvery
@@ -162,8 +164,12 @@ func (l *Log) readyLocked() error {
 
 // trouble words an error of the disk and draws the consequences.
 func (l *Log) trouble(doing string, err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case l.leaving.Load() && disk.IsAbsent(err):
+		// Why: deletion waits neither for appends nor for a sync, and what they miss then says nothing of the disk.
+		return fmt.Errorf("cannot %s log %q: %w", doing, l.name, ErrClosed)
 	}
 	return fmt.Errorf("cannot %s log %q: %w", doing, l.name, l.dir.trouble(err))
 }

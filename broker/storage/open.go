@@ -29,7 +29,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
-	s.mu.byKey, s.mu.byName = map[key]*Log{}, map[topic.Partition]*Log{}
+	s.mu.byKey, s.mu.byName, s.mu.coming = map[key]*Log{}, map[topic.Partition]*Log{}, map[topic.Partition]key{}
 	if err := s.openAll(); err != nil {
 		for _, d := range s.dirs {
 			d.close()
@@ -251,18 +251,19 @@ func (s *Store) loadDirectory(d *directory) error {
 // points is the content of a directory's checkpoints.
 type points struct {
 	recovery, start, high, cleaned map[string]record.Offset
-	unknown                        bool // the recovery points' file is damaged
+	unknown                        bool // the recovery points' file is damaged or lost
 	clean                          bool
 }
 
 func readCheckpoints(d *directory, env *env) (points, error) {
 	var p points
+	lost := false
 	for _, f := range []struct {
 		name string
 		to   *map[string]record.Offset
 	}{{recoveryFile, &p.recovery}, {startFile, &p.start}, {highFile, &p.high}, {cleanerFile, &p.cleaned}} {
 		*f.to = map[string]record.Offset{}
-		lines, err := readLines(d.disk, f.name)
+		lines, there, err := readLines(d.disk, f.name)
 		if errors.As(err, new(errDamaged)) {
 			p.unknown = p.unknown || f.name == recoveryFile
 			env.corruption("checkpoint")
@@ -274,6 +275,15 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 		}
 		for _, l := range lines {
 			(*f.to)[l.key] = l.offset
+		}
+		// Why: the recovery points are the first of the files that are written. Where others
+		// are, they were there, and the gaps of compaction are no sign of lost writes.
+		if f.name == recoveryFile {
+			lost = !there
+		} else if there && lost {
+			lost, p.unknown = false, true
+			env.corruption("checkpoint")
+			env.logger.Error("the recovery points are gone, though the other checkpoints are there; every log is read as a whole", "dir", d.path, "file", recoveryFile)
 		}
 	}
 	return p, nil

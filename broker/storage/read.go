@@ -86,9 +86,16 @@ func (l *Log) readView(v []*segment, from record.Offset, max int, limit record.O
 			continue
 		}
 		slice, err := l.readSegment(s, from, int64(max), bytes, limit, minOne)
+		if err == nil {
+			if err = s.prove(slice); err == nil {
+				return slice, false, nil
+			}
+			slice.Release()
+		}
 		switch {
-		case err == nil:
-			return slice, false, nil
+		case errors.As(err, new(errDamaged)) && !s.gone.Load():
+			l.damaged(s, err)
+			return Slice{}, false, ErrOffline
 		case errors.Is(err, io.EOF):
 			continue // a gap at the segment's end, left by compaction
 		case s.gone.Load():

@@ -212,6 +212,7 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 	}
 	s.size.Store(info.Size)
 	s.synced.Store(info.Size)
+	s.old.Store(info.Size)
 	s.maxTime.Store(ts)
 	s.maxRel.Store(rel)
 	s.keepTime.Store(keepTime(ts, info.Modified.UnixMilli()))
@@ -314,6 +315,7 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 		r.next, r.epoch = c.next, c.epoch
 	}
 	s.size.Store(c.pos)
+	s.proved(0, c.pos)
 	s.end.Store(int64(r.next))
 	if err := h.Sync(); err != nil {
 		return false, err

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -92,7 +93,8 @@ func TestBackground(t *testing.T) {
 		l.SetHighWatermark(l.End())
 		end := l.End()
 		time.Sleep(90 * time.Second)
-		if lines := must(readLines(s.dirs[0].disk, recoveryFile)); len(lines) != 1 || lines[0].offset != end {
+		lines, _, err := readLines(s.dirs[0].disk, recoveryFile)
+		if err != nil || len(lines) != 1 || lines[0].offset != end {
 			t.Fatalf("the recovery point on disk is %v, want %d", lines, end)
 		}
 		time.Sleep(2*time.Hour + 5*time.Minute)
@@ -129,16 +131,63 @@ func TestScrubberFindsDamage(t *testing.T) {
 		}
 		stop := run(t, s)
 		time.Sleep(time.Minute)
-		for i, seg := range v {
-			if seg.damaged.Load() != (i == 1) {
-				t.Errorf("segment %d of %d: damaged is %v", i, len(v), seg.damaged.Load())
-			}
+		if err := l.Err(); !errors.Is(err, record.ErrCorrupt) || !strings.Contains(err.Error(), v[1].name(logSuffix)) {
+			t.Errorf("the log with a damaged segment says %v", err)
+		}
+		if _, err := l.Read(0, 1<<20, l.End(), true); !errors.Is(err, ErrOffline) {
+			t.Errorf("a damaged log is read: %v", err)
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 		_ = s.Close()
 	})
+}
+
+// TestReadFindsDamage: what a disk changed is never given out, whether this process wrote
+// it or found it.
+func TestReadFindsDamage(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		memory := disk.NewMemory(0)
+		s := mustOpen(t, options(memory))
+		l := mustCreate(t, s, smallCf)
+		for range 40 {
+			mustAppend(t, l, batch(3, 1))
+		}
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		v := *l.view.Load()
+		where := 1 // a closed segment
+		if restart {
+			where = len(v) - 1 // the active one
+		}
+		damage := must(v[where].take())
+		if restart {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = mustOpen(t, options(memory))
+			l = mustCreate(t, s, smallCf)
+			v = *l.view.Load()
+			damage = must(v[where].take())
+		}
+		if _, err := damage.WriteAt([]byte{0xff}, 100); err != nil {
+			t.Fatal(err)
+		}
+		good, err := l.Read(0, 1, l.End(), true)
+		if err != nil || good.Len() == 0 {
+			t.Fatalf("a good segment gives %v", err)
+		}
+		good.Release()
+		if _, err := l.Read(v[where].base, 1<<20, l.End(), true); !errors.Is(err, ErrOffline) {
+			t.Errorf("restart %v: damage is given out: %v", restart, err)
+		}
+		if l.Err() == nil {
+			t.Errorf("restart %v: the log does not say that it is offline", restart)
+		}
+		_ = s.Close()
+	}
 }
 
 func TestCreateNeverHidesALog(t *testing.T) {

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/storage/disk"
@@ -16,34 +18,37 @@ const (
 	scrubEvery = 24 * time.Hour
 )
 
-// scrubAll checks every closed segment once. What is damaged is counted and told once;
-// it is served on, as clients check the CRC too and may still read the rest.
+// scrubAll checks every closed segment once. A log with a damaged one goes offline (R20).
 func (s *Store) scrubAll(ctx context.Context) {
 	pause := time.NewTicker(scrubPause)
 	defer pause.Stop()
 	for _, l := range s.Logs() {
-		if l.Err() != nil {
-			continue
-		}
 		for _, seg := range *l.view.Load() {
 			if ctx.Err() != nil {
 				return
 			}
-			if !seg.sealed.Load() || seg.gone.Load() || seg.damaged.Load() {
+			if l.Err() != nil {
+				break
+			}
+			if !seg.sealed.Load() || seg.gone.Load() {
 				continue
 			}
 			err := seg.scrub(ctx, pause.C)
 			switch {
 			case err == nil, ctx.Err() != nil, seg.gone.Load():
 			case errors.As(err, new(errDamaged)):
-				seg.damaged.Store(true)
-				s.env.corruption("segment")
-				s.o.Logger.Error("segment is damaged", "partition", l.name.String(), "dir", l.dir.path, "segment", int64(seg.base), "error", err)
+				l.damaged(seg, err)
 			default:
-				_ = l.dir.trouble(err)
+				_ = l.trouble("scrub", err)
 			}
 		}
 	}
+}
+
+// damaged takes the log offline because of what was found in a segment.
+func (l *Log) damaged(s *segment, err error) {
+	l.env.corruption("segment")
+	l.quarantine(fmt.Errorf("segment %q: %w", s.name(logSuffix), err))
 }
 
 // scrub checks a segment byte by byte, a step a tick.
@@ -55,13 +60,56 @@ func (s *segment) scrub(ctx context.Context, tick <-chan time.Time) error {
 		return err
 	}
 	defer f.Close()
-	c := &checker{f: paced{ctx, f, tick}, size: s.size.Load(), next: s.base, epoch: -1}
+	size := s.size.Load()
+	c := &checker{f: paced{ctx, f, tick}, size: size, next: s.base, epoch: -1}
+	if err := c.rest(); err != nil {
+		return err
+	}
+	s.proved(0, size)
+	return nil
+}
+
+// rest checks all batches up to the end.
+func (c *checker) rest() error {
 	for {
 		if _, err := c.batch(); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
+		}
+	}
+}
+
+// proofs holds the buffers of prove.
+var proofs = sync.Pool{New: func() any { return new(checker) }}
+
+// prove checks the batches that a read takes from bytes that this process did not write
+// just now: a closed segment, or what was found at the start. What was read in order, or
+// scrubbed, is checked once in the process's life. Why at all: what a disk changed must not
+// leave as good, and not every client looks at the CRC.
+func (s *segment) prove(r Slice) error {
+	to := r.pos + int64(r.n)
+	if r.n == 0 || to <= s.proven.Load() || r.pos >= s.old.Load() && !s.sealed.Load() {
+		return nil
+	}
+	c := proofs.Get().(*checker)
+	defer proofs.Put(c)
+	*c = checker{f: r.file, pos: r.pos, size: to, next: s.base, epoch: -1, buf: c.buf}
+	err := c.rest()
+	c.f = nil
+	if err == nil {
+		s.proved(r.pos, to)
+	}
+	return err
+}
+
+// proved notes that the bytes from pos to `to` are good.
+func (s *segment) proved(pos, to int64) {
+	for {
+		p := s.proven.Load()
+		if pos > p || to <= p || s.proven.CompareAndSwap(p, to) {
+			return
 		}
 	}
 }

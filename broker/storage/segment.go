@@ -40,8 +40,9 @@ type segment struct {
 	named  atomic.Bool  // the file's name is on disk
 	sealed atomic.Bool  // closed, and all of it with its indexes is on disk
 	gone   atomic.Bool  // deleted, or replaced by the cleaner
-	// damaged: the scrubber found and told it
-	damaged atomic.Bool
+	// old is the bytes that were there when the process started and were not read then;
+	// proven the bytes from the begin whose CRCs were found right since.
+	old, proven atomic.Int64
 
 	// maxTime is the largest timestamp in it (-1: none) and maxRel the batch that has it,
 	// by the relative offset of its last record.

@@ -31,10 +31,13 @@ type Store struct {
 		sync.RWMutex
 		byKey  map[key]*Log
 		byName map[topic.Partition]*Log
+		coming map[topic.Partition]key // logs that are being made, to come in beside each other
 		closed bool
 	}
-	// making serialises Create and Delete; it is held over their I/O, which nothing on the data path waits for.
-	making sync.Mutex
+	// making is held over the I/O of making and deleting logs, which nothing on the data path
+	// waits for: for reading by those who make a log that nothing is in the way of, for
+	// writing by all others.
+	making sync.RWMutex
 }
 
 // ClusterID gives the cluster's ID, made by Open if there was none.
@@ -63,6 +66,9 @@ func (s *Store) Logs() []*Log {
 // Errors: ErrOffline if no directory is online, if one could not be opened and may
 // hold the log, or if the log's folder is there and damaged; ErrFull; ErrClosed.
 func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error) {
+	if l, err, done := s.createBeside(p, id, c); done {
+		return l, err
+	}
 	s.making.Lock()
 	defer s.making.Unlock()
 	k := key{id, p.Partition}
@@ -84,34 +90,72 @@ func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error
 		s.mu.Unlock()
 		return there, nil
 	}
+	return s.make(p, k, c)
+}
+
+// createBeside makes a log that nothing is in the way of, beside others that are made. done
+// is false if something is.
+func (s *Store) createBeside(p topic.Partition, id topic.ID, c LogConfig) (l *Log, err error, done bool) {
+	s.making.RLock()
+	defer s.making.RUnlock()
+	k := key{id, p.Partition}
+	s.mu.Lock()
+	free := !s.mu.closed && s.mu.byKey[k] == nil && s.mu.byName[p] == nil
+	for name, other := range s.mu.coming {
+		free = free && name != p && other != k
+	}
+	if free {
+		s.mu.coming[p] = k
+	}
+	s.mu.Unlock()
+	if !free {
+		return nil, nil, false
+	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.mu.coming, p)
+		s.mu.Unlock()
+	}()
+	l, err = s.make(p, k, c)
+	return l, err, true
+}
+
+// make makes a new log. Requires: making, and nobody else makes the same.
+func (s *Store) make(p topic.Partition, k key, c LogConfig) (*Log, error) {
 	if s.lost {
 		return nil, fmt.Errorf("cannot create log %q: a log directory that may hold it was not opened: %w", p, ErrOffline)
 	}
-	if s.blocked[folderName(id, p.Partition)] {
+	if s.blocked[folderName(k.id, p.Partition)] {
 		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w", p, ErrOffline)
 	}
 	d := s.emptiest()
 	if d == nil {
 		return nil, fmt.Errorf("cannot create log %q: %w", p, ErrOffline)
 	}
-	l := newLog(s.env, d, folderName(id, p.Partition), p, id, c)
+	l := newLog(s.env, d, folderName(k.id, p.Partition), p, k.id, c)
 	if err := l.create(); err != nil {
+		d.logs.Add(-1)
 		return nil, l.trouble("create", err)
 	}
-	d.logs.Add(1)
 	s.mu.Lock()
 	s.mu.byKey[k], s.mu.byName[p] = l, l
 	s.mu.Unlock()
 	return l, nil
 }
 
-// emptiest gives the online directory with the fewest logs, nil without one.
+// emptiest gives the online directory with the fewest logs, with one more counted; nil
+// without one.
 func (s *Store) emptiest() *directory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var best *directory
 	for _, d := range s.dirs {
 		if d.Err() == nil && (best == nil || d.logs.Load() < best.logs.Load()) {
 			best = d
 		}
+	}
+	if best != nil {
+		best.logs.Add(1)
 	}
 	return best
 }
@@ -185,6 +229,7 @@ func (s *Store) bury(l *Log) error {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	size := l.Size()
+	l.leaving.Store(true) // before the first name changes
 	if l.dir.Err() == nil {
 		gone := l.folder + trashMark + randomMark()
 		err := l.dir.disk.Rename(l.folder, gone)
@@ -195,6 +240,7 @@ func (s *Store) bury(l *Log) error {
 			err = l.dir.disk.Sync(".")
 		}
 		if err != nil && !disk.IsAbsent(err) {
+			l.leaving.Store(false)
 			return l.trouble("delete", err)
 		}
 		s.trash.add(l.dir, gone, s.env.now().Add(l.conf.Load().DeleteDelay))

@@ -262,6 +262,8 @@ func (l *Log) cutSegment(s *segment, to record.Offset) (record.Offset, error) {
 	s.size.Store(pos)
 	s.end.Store(int64(end))
 	s.synced.Store(pos)
+	s.old.Store(min(s.old.Load(), pos))
+	s.proven.Store(min(s.proven.Load(), pos))
 	s.sealed.Store(false)
 	return end, l.reindex(s)
 }

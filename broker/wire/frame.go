@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
-	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -114,48 +112,4 @@ func (r *Request) decode(body []byte) error {
 		return fmt.Errorf("cannot decode request with key %d version %d: %w", r.Key, r.Version, err)
 	}
 	return nil
-}
-
-// Frames are pooled by powers of two between these sizes; larger ones are rare and left to the garbage collector.
-const (
-	minFrameBits = 14
-	maxFrameBits = 22
-)
-
-// framePool holds the frames of Produce requests. Why only theirs: handlers keep parts of other requests (group
-// metadata, names), and those frames are small.
-type framePool struct {
-	classes [maxFrameBits - minFrameBits + 1]sync.Pool
-}
-
-// frame is memory for one request.
-type frame struct {
-	b     []byte
-	class int // -1: not pooled
-}
-
-// sizeOf gives the bytes that a frame of n bytes takes.
-func (*framePool) sizeOf(n int) (size, class int) {
-	class = max(bits.Len(uint(n-1)), minFrameBits) - minFrameBits
-	if class > maxFrameBits-minFrameBits {
-		return n, -1
-	}
-	return 1 << (class + minFrameBits), class
-}
-
-func (p *framePool) take(n int) *frame {
-	size, class := p.sizeOf(n)
-	if class >= 0 {
-		if f, ok := p.classes[class].Get().(*frame); ok {
-			f.b = f.b[:n]
-			return f
-		}
-	}
-	return &frame{b: make([]byte, n, size), class: class}
-}
-
-func (p *framePool) put(f *frame) {
-	if f.class >= 0 {
-		p.classes[f.class].Put(f)
-	}
 }

@@ -136,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer closeAll(nil)
 
 	var acceptors sync.WaitGroup
+	acceptors.Go(func() { s.frames.age(ctx) })
 	for _, l := range s.o.Listeners {
 		acceptors.Go(func() {
 			if err := s.accept(ctx, connCtx, l); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -195,6 +196,31 @@ func TestFilesStayShort(t *testing.T) {
 		}
 		if n := bytes.Count(b, []byte("\n")); n > longestFile && !f.test {
 			t.Errorf("%s has %d lines, at most %d", f.path, n, longestFile)
+		}
+	}
+}
+
+// longestFunc is the hard limit of a function in lines.
+const longestFunc = 70
+
+func TestFunctionsStayShort(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseFile(fset, filepath.Join("..", "..", f.path), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1; n > longestFunc {
+				t.Errorf("%s: %s has %d lines, at most %d", f.path, fn.Name.Name, n, longestFunc)
+			}
 		}
 	}
 }

@@ -3,7 +3,11 @@
 // this client.
 //
 // Every figure is the median of several rounds in which the peers take turns; ratios matter,
-// absolute numbers are this machine's. It is not a test: nothing fails by being slow.
+// absolute numbers are this machine's. Client and broker share the processors, so throughput
+// is what both reach together; the broker's own share is told as processor time for a
+// gigabyte. It is not a test: nothing fails by being slow.
+//
+// Invariant: when Run returns, however it ended, its processes and folders are gone.
 package bench
 
 import (
@@ -11,181 +15,152 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
-	"text/tabwriter"
 	"time"
 )
 
 // Options of a run.
 type Options struct {
 	Program    string        // the belfry executable that is measured
-	Rounds     int           // alternating rounds; default 5
-	Duration   time.Duration // of one throughput measurement; default 4 s
-	Rate       int           // messages a second of the latency measurement; default 20 000
-	Partitions int           // default 6
-	Out        io.Writer
+	Rounds     int           // alternating rounds; default DefaultRounds
+	Duration   time.Duration // of one measurement; default DefaultDuration
+	Rate       int           // messages a second when answer times are measured; default DefaultRate
+	Partitions int           // of each topic; default DefaultPartitions
+	JSON       bool          // Out gets a JSON document instead of a table
+	Out        io.Writer     // the result
+	Progress   io.Writer     // a line for each peer and round; nil: none
 }
 
+// Defaults of Options.
+const (
+	DefaultRounds     = 5
+	DefaultDuration   = 3 * time.Second
+	DefaultRate       = 20_000
+	DefaultPartitions = 6
+)
+
 func (o Options) filled() Options {
-	if o.Rounds == 0 {
-		o.Rounds = 5
+	if o.Rounds <= 0 {
+		o.Rounds = DefaultRounds
 	}
-	if o.Duration == 0 {
-		o.Duration = 4 * time.Second
+	if o.Duration <= 0 {
+		o.Duration = DefaultDuration
 	}
-	if o.Rate == 0 {
-		o.Rate = 20_000
+	if o.Rate <= 0 {
+		o.Rate = DefaultRate
 	}
-	if o.Partitions == 0 {
-		o.Partitions = 6
+	if o.Partitions <= 0 {
+		o.Partitions = DefaultPartitions
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
 	}
 	return o
 }
 
-// peer is one thing that is measured.
-type peer struct {
-	name string
-	args func(dir, addr string) ([]string, error) // arguments of the program
-	ours bool
-}
+// settle is how long a peer is left alone before its idle memory is read.
+const settle = 2 * time.Second
 
-// measure is one line of the result.
-type measure struct {
-	name   string
-	unit   string
-	lower  bool // lower is better
-	ours   bool // means something for a node only
-	values map[string][]float64
-}
-
-// Run measures and writes a table.
+// Run measures and writes the result.
 //
-// Errors: a peer that does not start or answer. Blocks until all rounds are over.
+// Errors: a peer that does not start or answer; ctx. Blocks until all rounds are over.
 func Run(ctx context.Context, o Options) error {
 	o = o.filled()
-	peers := []peer{nodePeer("node, fsync", nil), nodePeer("node, page cache", map[string]string{"log.flush.interval.messages": "9223372036854775807"}), nullPeer()}
-	ms := measures()
-	fmt.Fprintf(o.Out, "%s %s/%s, %d cores; %d rounds, medians; franz-go, %d partitions, acks=all\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), o.Rounds, o.Partitions)
+	// Why so large a number: it turns the safe default (a disk flush before each answer) off.
+	const never = "9223372036854775807"
+	peers := []peer{
+		nodePeer("node, fsync", nil),
+		nodePeer("node, page cache", map[string]string{"log.flush.interval.messages": never}),
+		nullPeer(o.Partitions),
+	}
+	res := newResult(o, peers)
 	for round := range o.Rounds {
 		for i := range peers {
 			p := peers[(i+round)%len(peers)] // Why: who goes first finds a colder machine
-			fmt.Fprintf(o.Out, "round %d: %s\n", round+1, p.name)
-			if err := measurePeer(ctx, o, p, ms); err != nil {
+			fmt.Fprintf(o.Progress, "round %d of %d: %s\n", round+1, o.Rounds, p.name)
+			err := measurePeer(ctx, o, p, res)
+			if ctx.Err() != nil {
+				return fmt.Errorf("cannot finish the measurement: %w", context.Cause(ctx))
+			}
+			if err != nil {
 				return fmt.Errorf("cannot measure %s: %w", p.name, err)
 			}
 		}
 	}
-	return table(o.Out, peers, ms)
+	res.Load = loadAverage()
+	if o.JSON {
+		return res.writeJSON(o.Out)
+	}
+	return res.writeTable(o.Out)
 }
 
-const (
-	startTime   = "start to first answer"
-	idleMemory  = "memory, idle"
-	loadMemory  = "memory, after load"
-	produce1K   = "produce, 1 KB"
-	produce100B = "produce, 100 B"
-	produceLZ4  = "produce, 1 KB, lz4"
-	consumeTail = "consume, 1 KB, from the page cache"
-	latency50   = "answer time, p50"
-	latency99   = "answer time, p99"
-	latency999  = "answer time, p99.9"
-)
-
-func measures() []*measure {
-	ms := []*measure{
-		{name: startTime, unit: "ms", lower: true}, {name: idleMemory, unit: "MB", lower: true},
-		{name: produce1K, unit: "MB/s"}, {name: produce100B, unit: "MB/s"}, {name: produceLZ4, unit: "MB/s"},
-		{name: consumeTail, unit: "MB/s"},
-		{name: latency50, unit: "ms", lower: true}, {name: latency99, unit: "ms", lower: true}, {name: latency999, unit: "ms", lower: true},
-		{name: loadMemory, unit: "MB", lower: true},
-	}
-	for _, m := range ms {
-		m.values = map[string][]float64{}
-	}
-	return ms
-}
-
-func measurePeer(ctx context.Context, o Options, p peer, ms []*measure) error {
-	proc, err := launch(ctx, o, p)
+func measurePeer(ctx context.Context, o Options, p peer, res *result) (err error) {
+	proc, err := launch(ctx, o.Program, p)
 	if err != nil {
 		return err
 	}
-	defer proc.stop()
-	note := func(name string, v float64) {
-		for _, m := range ms {
-			if m.name == name {
-				m.values[p.name] = append(m.values[p.name], v)
-			}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, proc.output.String())
 		}
-	}
+	}()
+	defer proc.stop()
+	note := func(name string, v float64) { res.note(name, p.name, v) }
 	note(startTime, float64(proc.started.Microseconds())/1000)
 	l := load{addr: proc.addr, partitions: o.Partitions}
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
-	note(idleMemory, proc.memory())
-	for _, run := range []struct {
-		name, codec string
-		size        int
-	}{{produce1K, "none", 1000}, {produce100B, "none", 100}, {produceLZ4, "lz4", 1000}} {
-		v, err := l.produce(ctx, run.size, run.codec, o.Duration)
-		if err != nil {
-			return err
-		}
-		note(run.name, v)
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	v, err := l.consume(ctx, o.Duration)
-	if err != nil {
+	note(idleMemory, proc.memory("VmRSS"))
+	if err := throughput(ctx, o, l, proc, note); err != nil {
 		return err
 	}
-	note(consumeTail, v)
 	ts, err := l.latency(ctx, o.Rate, o.Duration)
 	if err != nil {
 		return err
 	}
-	for name, q := range map[string]float64{latency50: 0.5, latency99: 0.99, latency999: 0.999} {
-		note(name, quantile(ts, q))
-	}
-	note(loadMemory, proc.memory())
+	note(latency50, quantile(ts, 0.5))
+	note(latency99, quantile(ts, 0.99))
+	note(latency999, quantile(ts, 0.999))
+	note(loadMemory, proc.memory("VmRSS"))
+	note(peakMemory, proc.memory("VmHWM"))
 	return nil
 }
 
-// quantile gives the q-quantile in milliseconds. Requires: ts is sorted.
-func quantile(ts []time.Duration, q float64) float64 {
-	if len(ts) == 0 {
-		return 0
-	}
-	return float64(ts[min(int(q*float64(len(ts))), len(ts)-1)].Microseconds()) / 1000
-}
-
-func median(vs []float64) float64 {
-	if len(vs) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(vs))
-	return s[len(s)/2]
-}
-
-// table writes medians, each with its ratio to the null broker's.
-func table(out io.Writer, peers []peer, ms []*measure) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(tw, "\nmeasure\tunit")
-	for _, p := range peers {
-		fmt.Fprintf(tw, "\t%s", p.name)
-	}
-	fmt.Fprintln(tw)
-	limit := peers[len(peers)-1].name
-	for _, m := range ms {
-		fmt.Fprintf(tw, "%s\t%s", m.name, m.unit)
-		base := median(m.values[limit])
-		for _, p := range peers {
-			v := median(m.values[p.name])
-			fmt.Fprintf(tw, "\t%.4g", v)
-			if p.ours && base > 0 {
-				fmt.Fprintf(tw, " (%.2f × null)", v/base)
-			}
+// throughput measures the two data roads, each with the processor time that the peer spent.
+func throughput(ctx context.Context, o Options, l load, proc *process, note func(string, float64)) error {
+	for _, run := range []struct {
+		name, cpu, topic, codec string
+		size                    int
+	}{
+		{produce1K, produceCPU, topic1K, "none", 1000},
+		{produce100B, "", topic100B, "none", 100},
+		{produceLZ4, "", topicLZ4, "lz4", 1000},
+	} {
+		before := proc.cpu()
+		v, err := l.produce(ctx, run.topic, run.size, run.codec, o.Duration)
+		if err != nil {
+			return err
 		}
-		fmt.Fprintln(tw)
+		note(run.name, v.rate())
+		if run.cpu != "" {
+			note(run.cpu, (proc.cpu()-before).Seconds()/v.gigabytes())
+		}
 	}
-	return tw.Flush()
+	before := proc.cpu()
+	v, err := l.consume(ctx, topic1K, o.Duration)
+	if err != nil {
+		return err
+	}
+	note(consume1K, v.rate())
+	note(consumeCPU, (proc.cpu()-before).Seconds()/v.gigabytes())
+	return nil
+}
+
+func machine() string {
+	return fmt.Sprintf("%s %s/%s, %d cores", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 }

@@ -1,10 +1,11 @@
 package bench
 
 import (
-	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// null is a broker that stores nothing: it decodes requests, checks every batch as a node does,
-// and answers. Fetches get the same batch again and again, with fitting offsets.
+// null is a broker that stores nothing: it decodes requests and checks every batch as a node
+// does, and answers. Fetches get the same batch again and again, with fitting offsets.
 type null struct {
 	addr       *net.TCPAddr
 	partitions int
@@ -32,8 +33,8 @@ func RunNull(ctx context.Context, addr string, partitions int, log *slog.Logger)
 		return fmt.Errorf("cannot listen on %q: %w", addr, err)
 	}
 	b := record.NewBuilder(record.None)
-	for range batchRecords {
-		b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: text(1000)})
+	for _, v := range values(1000)[:batchRecords] {
+		b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: v})
 	}
 	batch, err := b.Build()
 	if err != nil {
@@ -49,16 +50,24 @@ func RunNull(ctx context.Context, addr string, partitions int, log *slog.Logger)
 	return s.Run(ctx)
 }
 
+// nullVersions are the newest versions that need no topic IDs.
 func nullVersions(key int16) (low, high int16, ok bool) {
-	high, ok = map[int16]int16{0: 9, 1: 4, 2: 4, 3: 9, 18: 3, 19: 5, 22: 2}[key]
-	return 0, high, ok
+	high, ok = map[int16]int16{0: 12, 1: fetchVersion, 2: 4, 3: 9, 18: 4, 19: 5, 22: 2}[key]
+	if key == 1 {
+		low = fetchVersion
+	}
+	return low, high, ok
 }
 
 // Serve answers one request.
 func (n *null) Serve(r *wire.Request) {
 	switch q := r.Body.(type) {
 	case *kmsg.ApiVersionsRequest:
-		r.Answer(wire.Message(n.versions(), 0))
+		resp := n.versions()
+		if r.Unsupported {
+			resp.ErrorCode = 35 // UNSUPPORTED_VERSION: the client asks again
+		}
+		r.Answer(wire.Message(resp, resp.ErrorCode))
 	case *kmsg.MetadataRequest:
 		r.Answer(wire.Message(n.metadata(), 0))
 	case *kmsg.CreateTopicsRequest:
@@ -78,7 +87,7 @@ func (n *null) Serve(r *wire.Request) {
 	case *kmsg.ProduceRequest:
 		r.Answer(wire.Message(n.produce(q), 0))
 	case *kmsg.FetchRequest:
-		r.Answer(wire.Message(n.fetch(q), 0))
+		r.Answer(wire.Pieces(n.fetch(q), 0))
 	default:
 		r.Drop(fmt.Errorf("the null broker does not serve API %d", r.Key))
 	}
@@ -96,17 +105,20 @@ func (n *null) versions() *kmsg.ApiVersionsResponse {
 
 func (n *null) metadata() *kmsg.MetadataResponse {
 	resp := kmsg.NewPtrMetadataResponse()
+	resp.ControllerID = 0
 	b := kmsg.NewMetadataResponseBroker()
 	b.Host, b.Port = n.addr.IP.String(), int32(n.addr.Port)
 	resp.Brokers = append(resp.Brokers, b)
-	t := kmsg.NewMetadataResponseTopic()
-	t.Topic = kmsg.StringPtr(topicName)
-	for p := range n.partitions {
-		rp := kmsg.NewMetadataResponseTopicPartition()
-		rp.Partition, rp.Replicas, rp.ISR = int32(p), []int32{0}, []int32{0}
-		t.Partitions = append(t.Partitions, rp)
+	for _, name := range topics() {
+		t := kmsg.NewMetadataResponseTopic()
+		t.Topic = kmsg.StringPtr(name)
+		for p := range n.partitions {
+			rp := kmsg.NewMetadataResponseTopicPartition()
+			rp.Partition, rp.Replicas, rp.ISR = int32(p), []int32{0}, []int32{0}
+			t.Partitions = append(t.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, t)
 	}
-	resp.Topics = append(resp.Topics, t)
 	return resp
 }
 
@@ -143,26 +155,44 @@ func (n *null) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 	return resp
 }
 
-func (n *null) fetch(q *kmsg.FetchRequest) *kmsg.FetchResponse {
-	resp := kmsg.NewPtrFetchResponse()
+// fetchVersion is the only version of Fetch that the null broker speaks: the newest one whose
+// response has no compact lengths.
+const fetchVersion = 11
+
+// fetch answers straight from the one batch in memory, without a copy: only the offsets are
+// new, and they stand in front of what the batch's checksum covers.
+func (n *null) fetch(q *kmsg.FetchRequest) []wire.Piece {
+	var pieces []wire.Piece
+	be := binary.BigEndian
+	head := make([]byte, 4+2+4) // throttle time, error, session: all zero
+	head = be.AppendUint32(head, uint32(len(q.Topics)))
 	left := int(q.MaxBytes)
 	for _, t := range q.Topics {
-		rt := kmsg.NewFetchResponseTopic()
-		rt.Topic = t.Topic
+		head = be.AppendUint16(head, uint16(len(t.Topic)))
+		head = append(head, t.Topic...)
+		head = be.AppendUint32(head, uint32(len(t.Partitions)))
 		for _, p := range t.Partitions {
-			rp := kmsg.NewFetchResponseTopicPartition()
-			rp.Partition, rp.HighWatermark, rp.LastStableOffset = p.Partition, 1<<40, 1<<40
+			count := min(left, int(p.PartitionMaxBytes)) / len(n.batch)
+			left -= count * len(n.batch)
+			head = be.AppendUint32(head, uint32(p.Partition))
+			head = append(head, 0, 0)                    // error
+			head = be.AppendUint64(head, 1<<40)          // high watermark
+			head = be.AppendUint64(head, 1<<40)          // last stable offset
+			head = be.AppendUint64(head, 0)              // log start
+			head = be.AppendUint32(head, 0)              // aborted transactions
+			head = be.AppendUint32(head, math.MaxUint32) // preferred replica: none
+			head = be.AppendUint32(head, uint32(count*len(n.batch)))
 			base := p.FetchOffset / batchRecords * batchRecords
-			for room := min(left, int(p.PartitionMaxBytes)); room >= len(n.batch); room -= len(n.batch) {
-				b := bytes.Clone(n.batch)
-				record.SetBase(b, record.Offset(base), 0)
-				rp.RecordBatches = append(rp.RecordBatches, b...)
-				left -= len(b)
+			for range count {
+				head = be.AppendUint64(head, uint64(base))
+				pieces = append(pieces, wire.Piece{Bytes: head}, wire.Piece{Bytes: n.batch[8:]})
+				head = nil
 				base += batchRecords
 			}
-			rt.Partitions = append(rt.Partitions, rp)
 		}
-		resp.Topics = append(resp.Topics, rt)
 	}
-	return resp
+	if len(head) > 0 {
+		pieces = append(pieces, wire.Piece{Bytes: head})
+	}
+	return pieces
 }

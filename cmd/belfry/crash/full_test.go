@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
@@ -68,16 +69,12 @@ func fill(t *testing.T, dir string) (path string) {
 	return path
 }
 
-func fullNode(t *testing.T, dir, policy string, more map[string]string) (*nodetest.Node, *kadm.Client) {
+func fullNode(t *testing.T, dir, policy string) (*nodetest.Node, *kadm.Client) {
 	t.Helper()
-	settings := map[string]string{
-		"capacity.policy": policy, "capacity.check.interval": "100ms", "agent.period": "1s",
-		"log.segment.bytes": "4194304", "storage.reserve.bytes": "8MB", "group.initial.rebalance.delay.ms": "0",
-	}
-	for k, v := range more {
-		settings[k] = v
-	}
-	n := nodetest.Start(t, nodetest.Options{Dir: dir, Settings: settings})
+	n := nodetest.Start(t, nodetest.Options{Dir: dir, Settings: map[string]string{
+		"capacity.policy": policy, "agent.period": "1s", "log.segment.bytes": "4194304", "storage.reserve.bytes": "8MB",
+		"log.segment.delete.delay.ms": "0", "group.initial.rebalance.delay.ms": "0",
+	}})
 	adm := admin(t, n)
 	if _, err := adm.CreateTopic(t.Context(), 3, 1, nil, "ledger"); err != nil {
 		t.Fatal(err)
@@ -88,7 +85,7 @@ func fullNode(t *testing.T, dir, policy string, more map[string]string) (*nodete
 // once gives a client whose produce requests are not tried again, so that each refusal shows.
 func once(t *testing.T, n *nodetest.Node) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka), kgo.DefaultProduceTopic("ledger"), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
+	c, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
 		kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		t.Fatal(err)
@@ -112,38 +109,66 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
-func numbered(i int) *kgo.Record {
-	return &kgo.Record{Value: append(fmt.Appendf(nil, "full %d ", i), bytes.Repeat([]byte{byte('a' + i%26)}, 200+i%800)...)}
+// says tells whether the node's metrics page has a series of that name, with that label if
+// it is not empty, that is not 0.
+func says(n *nodetest.Node, name, label string) bool {
+	_, page := n.HTTP("/metrics")
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) && !strings.HasSuffix(strings.TrimSpace(line), "} 0") {
+			return true
+		}
+	}
+	return false
 }
 
-// big makes volume quickly; the ledger does not follow it.
-func big() *kgo.Record { return &kgo.Record{Topic: "bulk", Value: make([]byte, 256<<10)} }
+// filler produces the numbered messages of one ledger, one at a time.
+type filler struct {
+	l    *ledger
+	next int
+}
+
+func (f *filler) send(ctx context.Context, c *kgo.Client) error {
+	i := f.next
+	f.next++
+	r := f.l.message("full", i)
+	err := c.ProduceSync(ctx, r).FirstErr()
+	if err == nil {
+		f.l.note(r, said("full", i))
+	}
+	return err
+}
+
+// refusal sends until the broker itself answers with an error.
+func (f *filler) refusal(ctx context.Context, t *testing.T, c *kgo.Client) {
+	t.Helper()
+	for {
+		err := f.send(ctx, c)
+		var answer *kerr.Error
+		switch {
+		case errors.Is(err, kerr.KafkaStorageError):
+			return
+		case err == nil:
+			t.Fatal("produce is accepted, want a refusal")
+		case errors.As(err, &answer), ctx.Err() != nil:
+			t.Fatalf("produce fails with %v, want KAFKA_STORAGE_ERROR", err)
+		}
+	}
+}
 
 func TestFullDiskRefusesProduce(t *testing.T) {
 	dir := volume(t)
-	n, adm := fullNode(t, dir, "reject", nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	n, adm := fullNode(t, dir, "reject")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if _, err := adm.CreateTopic(ctx, 1, 1, nil, "bulk"); err != nil {
 		t.Fatal(err)
 	}
 	c := once(t, n)
-	l := newLedger("ledger", 3)
-	i := 0
-	produce := func() error {
-		r := numbered(i)
-		i++
-		err := c.ProduceSync(ctx, r).FirstErr()
-		if err == nil {
-			l.mu.acked[place{r.Partition, r.Offset}] = fmt.Sprintf("full %d", i-1)
-		}
-		return err
-	}
+	f := &filler{l: newLedger("ledger", 3)}
 	var refusal error
 	for refusal == nil {
-		refusal = c.ProduceSync(ctx, big()).FirstErr()
-		if refusal == nil {
-			refusal = produce()
+		if refusal = c.ProduceSync(ctx, &kgo.Record{Topic: "bulk", Value: make([]byte, 256<<10)}).FirstErr(); refusal == nil {
+			refusal = f.send(ctx, c)
 		}
 	}
 	if !errors.Is(refusal, kerr.KafkaStorageError) {
@@ -152,33 +177,55 @@ func TestFullDiskRefusesProduce(t *testing.T) {
 	if _, percent := usage(t, dir); percent < 94 {
 		t.Errorf("produce was refused at %.1f %%", percent)
 	}
-	// Reading, administration and commits go on, down to no byte free.
+	eventually(t, "the guard acts", func() bool { return says(n, "belfry_guard_rejecting", "") })
+	// Everything but produce goes on, down to no byte free.
 	ballast := fill(t, dir)
-	l.verify(ctx, t, n.Kafka, true)
-	commitOne(ctx, t, adm, 7)
-	if err := produce(); !errors.Is(err, kerr.KafkaStorageError) {
-		t.Errorf("with no byte free produce fails with %v, want KAFKA_STORAGE_ERROR", err)
+	f.refusal(ctx, t, c)
+	if text := refusalText(ctx, t, c); !strings.Contains(text, "95 %") {
+		t.Errorf("the refusal says %q, which names no threshold", text)
 	}
-	// The node lives through kill -9 and starts on the full disk.
-	n.Kill()
-	n.Restart()
-	l.verify(ctx, t, n.Kafka, true)
-	commitOne(ctx, t, adm, 9)
+	works(ctx, t, n, adm, f.l, 7)
+	eventually(t, "an alarm about the disk", func() bool { return says(n, "belfry_alarm_state", `rule="broker_disk_usage"`) })
+	eventually(t, "an alarm about the guard", func() bool { return says(n, "belfry_alarm_state", `rule="guard_rejecting"`) })
+	eventually(t, "refusals are counted", func() bool { return says(n, "belfry_guard_rejected_requests_total", "") })
+	// The node lives through kill -9, through a clean stop, and starts on the full disk.
+	for i, end := range []func(){n.Kill, n.Stop} {
+		end()
+		n.Restart()
+		c = once(t, n)
+		f.refusal(ctx, t, c)
+		works(ctx, t, n, adm, f.l, int64(9+i))
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	if err := produce(); !errors.Is(err, kerr.KafkaStorageError) {
-		_, percent := usage(t, dir)
-		t.Errorf("at %.1f %%, between 90 and 95, produce gives %v, want a refusal until usage falls below 90", percent, err)
-	}
+	f.refusal(ctx, t, c) // by hysteresis: nothing that is ours has gone
 	// Below the threshold minus five points it works again by itself.
 	if _, err := adm.DeleteTopics(ctx, "bulk"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "produce after space was freed", func() bool { return produce() == nil })
-	l.verify(ctx, t, n.Kafka, true)
-	if !strings.Contains(auditOf(n), "capacity") {
-		t.Errorf("no act of the guard stands in the audit log:\n%s", auditOf(n))
+	eventually(t, "produce after space was freed", func() bool { return f.send(ctx, c) == nil })
+	f.l.verify(ctx, t, n.Kafka)
+	eventually(t, "the audit log has both", func() bool {
+		audit := auditOf(n)
+		return strings.Contains(audit, "capacity_refuse_began") && strings.Contains(audit, "capacity_refuse_ended")
+	})
+}
+
+// works tries all that a full disk does not stop: reading, offsets, topics made and deleted.
+func works(ctx context.Context, t *testing.T, n *nodetest.Node, adm *kadm.Client, l *ledger, at int64) {
+	t.Helper()
+	l.verify(ctx, t, n.Kafka)
+	commitOne(ctx, t, adm, at)
+	name := fmt.Sprint("made-on-a-full-disk-", at)
+	if r, err := adm.CreateTopic(ctx, 1, 1, nil, name); err != nil || r.Err != nil {
+		t.Errorf("cannot create a topic on a full disk: %v, %v", err, r.Err)
+	}
+	if rs, err := adm.DeleteTopics(ctx, name); err != nil || rs.Error() != nil {
+		t.Errorf("cannot delete a topic on a full disk: %v, %v", err, rs.Error())
+	}
+	if code, body := n.HTTP("/readyz"); code != 200 {
+		t.Errorf("a full disk makes the node not ready: %d %s", code, body)
 	}
 }
 
@@ -202,6 +249,28 @@ func commitOne(ctx context.Context, t *testing.T, adm *kadm.Client, at int64) {
 	}
 }
 
+// refusalText gives the text beside the error code of a produce request.
+func refusalText(ctx context.Context, t *testing.T, c *kgo.Client) string {
+	t.Helper()
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks, req.TimeoutMillis = 9, -1, 5000
+	part := kmsg.NewProduceRequestTopic()
+	part.Topic = "ledger"
+	p := kmsg.NewProduceRequestTopicPartition()
+	p.Records = []byte("not looked at: the refusal comes first")
+	part.Partitions = append(part.Partitions, p)
+	req.Topics = append(req.Topics, part)
+	resp, err := c.Broker(0).RetriableRequest(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+	if a.ErrorCode != kerr.KafkaStorageError.Code || a.ErrorMessage == nil {
+		t.Fatalf("answer %+v, want KAFKA_STORAGE_ERROR with a text", a)
+	}
+	return *a.ErrorMessage
+}
+
 // auditOf gives the node's audit log.
 func auditOf(n *nodetest.Node) string {
 	var all strings.Builder
@@ -215,59 +284,63 @@ func auditOf(n *nodetest.Node) string {
 	return all.String()
 }
 
+// TestFullDiskDeletesTheOldest lets ordinary producers run at full speed into a small disk.
+// Produce goes on: no producer is ever told an error, though the disk may have been full for
+// moments, for what the broker then answers is tried again by every client. What was
+// acknowledged and not deleted since is there and right.
 func TestFullDiskDeletesTheOldest(t *testing.T) {
 	dir := volume(t)
-	n, adm := fullNode(t, dir, "delete", nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	n, adm := fullNode(t, dir, "delete")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if _, err := adm.CreateTopic(ctx, 2, 1, nil, "bulk"); err != nil {
-		t.Fatal(err)
+	l := newLedger("ledger", 3)
+	l.scale, l.trimmed = 64, true
+	load, stop := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	for _, name := range []string{"a", "b"} {
+		workers.Go(func() { l.produce(load, t, n.Kafka, name, kgo.ProducerBatchCompression(kgo.NoCompression())) })
 	}
-	c := once(t, n)
-	if err := c.ProduceSync(ctx, numbered(0)).FirstErr(); err != nil {
-		t.Fatal(err)
+	const average = 64 * 600
+	until := func(bytes int) {
+		t.Helper()
+		began := time.Now()
+		awaitAcks(t, l, l.count()+bytes/average)
+		t.Logf("%d MB in %v", bytes>>20, time.Since(began).Round(time.Millisecond))
 	}
-	refused := 0
-	for sent := 0; sent < 2*volumeBytes; sent += 256 << 10 {
-		if err := c.ProduceSync(ctx, big()).FirstErr(); err != nil {
-			refused++
-			if !errors.Is(err, kerr.KafkaStorageError) {
-				t.Fatalf("produce fails with %v", err)
-			}
-		}
-	}
-	if refused > 0 {
-		t.Errorf("%d produce requests were refused under the delete policy", refused)
-	}
-	starts, err := adm.ListStartOffsets(ctx, "bulk")
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := false
-	starts.Each(func(o kadm.ListedOffset) { moved = moved || o.Offset > 0 })
-	if !moved {
-		t.Error("no log start has moved: nothing was deleted")
-	}
+	until(2 * volumeBytes)
 	outOfRange(ctx, t, n)
-	ballast := fill(t, dir)
-	eventually(t, "produce on a disk that others filled, by deleting", func() bool {
-		return c.ProduceSync(ctx, big()).FirstErr() == nil
-	})
 	commitOne(ctx, t, adm, 3)
-	n.Kill()
-	n.Restart()
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
+	// Somebody else takes what is left.
+	ballast := fill(t, dir)
+	until(volumeBytes / 4)
+	commitOne(ctx, t, adm, 4)
+	for i, end := range []func(){n.Kill, n.Stop} {
+		end()
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, dir)
+		n.Restart()
+		until(volumeBytes / 8)
+		commitOne(ctx, t, adm, int64(5+i))
 	}
-	eventually(t, "produce after space was freed", func() bool { return c.ProduceSync(ctx, big()).FirstErr() == nil })
-	commitOne(ctx, t, adm, 5)
+	stop()
+	workers.Wait()
+	eventually(t, "usage below the threshold", func() bool { _, percent := usage(t, dir); return percent < 95 })
+	l.verify(ctx, t, n.Kafka)
+	for _, series := range []string{"belfry_guard_deletions_total", "belfry_guard_deleted_bytes_total"} {
+		eventually(t, series, func() bool { return says(n, series, "") })
+	}
+	if audit := auditOf(n); !strings.Contains(audit, "capacity_deleted") {
+		t.Errorf("no deletion stands in the audit log:\n%s", audit)
+	}
 }
 
 // outOfRange asks for what was deleted: a consumer without a reset policy is told.
 func outOfRange(ctx context.Context, t *testing.T, n *nodetest.Node) {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"bulk": {0: kgo.NewOffset().At(0)}}))
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"ledger": {0: kgo.NewOffset().At(0)}}))
 	if err != nil {
 		t.Fatal(err)
 	}

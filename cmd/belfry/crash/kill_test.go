@@ -6,6 +6,8 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,51 +23,123 @@ func rounds() int {
 	if os.Getenv("BELFRY_LONG") != "" {
 		return 100
 	}
-	return 6
+	return 5
 }
 
-// TestKillUnderLoad kills the node while idempotent producers and a committing group are at
-// work. Invariants: what was acknowledged is there, at its offset, once, whole; a committed
-// offset never goes back.
+// TestKillUnderLoad ends the node again and again while producers of all kinds, groups that
+// read and one that commits are at work: mostly by kill -9, sometimes with torn writes left
+// behind, sometimes cleanly. Invariants: what was acknowledged is there, at its offset, whole,
+// that of an idempotent producer once and in order; what members of a group are given is
+// what was sent; a committed offset never goes back; a clean stop is quick and leaves
+// nothing to recover. One topic loses its oldest segments all the while.
 func TestKillUnderLoad(t *testing.T) {
-	n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{
-		"log.segment.bytes": "1048576", "log.flush.offset.checkpoint.interval.ms": "200",
+	dir := t.TempDir()
+	dirs := []string{filepath.Join(dir, "data", "a"), filepath.Join(dir, "data", "b")}
+	n := nodetest.Start(t, nodetest.Options{Dir: dir, Settings: map[string]string{
+		"log.dirs": strings.Join(dirs, ","), "log.segment.bytes": "262144", "log.flush.offset.checkpoint.interval.ms": "200",
+		"log.retention.check.interval.ms": "300", "log.segment.delete.delay.ms": "100", "group.initial.rebalance.delay.ms": "0",
+		"offsets.topic.num.partitions": "4",
 	}})
-	const partitions = 3
 	adm := admin(t, n)
-	if _, err := adm.CreateTopic(t.Context(), partitions, 1, nil, "ledger"); err != nil {
-		t.Fatal(err)
+	whole, short := newLedger("ledger", 4), newLedger("short", 4)
+	short.trimmed = true
+	keep := "1048576"
+	for _, err := range []error{make1(t, adm, whole.topic, nil), make1(t, adm, short.topic, map[string]*string{"retention.bytes": &keep})} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	l := newLedger("ledger", partitions)
 	ctx, stop := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
-	for _, name := range []string{"a", "b", "c"} {
-		workers.Go(func() { l.produce(ctx, t, n.Kafka, name) })
+	for _, l := range []*ledger{whole, short} {
+		for name, opts := range producers {
+			l.loose[name] = slices.Contains(loose, name)
+			workers.Go(func() { l.produce(ctx, t, n.Kafka, name, opts...) })
+		}
+		for range 2 {
+			workers.Go(func() {
+				if l.follow(ctx, t, n.Kafka, "readers-of-"+l.topic) == 0 {
+					t.Log("a member of a group read nothing")
+				}
+			})
+		}
 	}
 	commits := &commits{}
 	workers.Go(func() { commits.run(ctx, adm) })
 	seed := mathrand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := mathrand.New(mathrand.NewPCG(seed, 0))
-	for range rounds() {
-		before := l.count()
-		awaitAcks(t, l, before+200)
+	var kills, stops int
+	var slowest time.Duration
+	for round := range rounds() {
+		awaitAcks(t, whole, whole.count()+200)
 		waitFor(t, time.Duration(rnd.IntN(300))*time.Millisecond)
-		n.Kill()
-		if rnd.IntN(2) == 0 {
-			tearTails(t, n, rnd)
+		if round%4 == 2 {
+			slowest = max(slowest, cleanStop(t, n, dirs))
+			stops++
+		} else {
+			n.Kill()
+			kills++
+			if rnd.IntN(2) == 0 {
+				tearTails(t, n, rnd)
+			}
 		}
 		n.Restart()
-		l.verify(t.Context(), t, n.Kafka, true)
+		whole.verify(t.Context(), t, n.Kafka)
+		short.verify(t.Context(), t, n.Kafka)
 		commits.check(t, adm)
+		if t.Failed() {
+			t.Fatalf("in round %d", round)
+		}
 	}
 	stop()
 	workers.Wait()
-	l.verify(t.Context(), t, n.Kafka, true)
-	t.Logf("%d kills, %d messages acknowledged and found", rounds(), l.count())
-	if l.count() == 0 {
+	whole.verify(t.Context(), t, n.Kafka)
+	short.verify(t.Context(), t, n.Kafka)
+	starts := short.starts(t.Context(), t, n.Kafka)
+	t.Logf("%d kills, %d clean stops (the slowest took %v), %d + %d messages acknowledged and found, retention moved log starts to %v",
+		kills, stops, slowest.Round(time.Millisecond), whole.count(), short.count(), starts)
+	if whole.count() == 0 || short.count() == 0 {
 		t.Error("nothing was acknowledged")
 	}
+}
+
+// producers are of all kinds, by name; loose are those that may write a message twice.
+var (
+	producers = map[string][]kgo.Opt{
+		"idempotent":   nil,
+		"zstd":         {kgo.ProducerBatchCompression(kgo.ZstdCompression())},
+		"uncompressed": {kgo.ProducerBatchCompression(kgo.NoCompression())},
+		"all":          {kgo.DisableIdempotentWrite(), kgo.ProducerBatchCompression(kgo.Lz4Compression())},
+		"leader":       {kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.ProducerBatchCompression(kgo.GzipCompression())},
+	}
+	loose = []string{"all", "leader"}
+)
+
+func make1(t *testing.T, adm *kadm.Client, topic string, configs map[string]*string) error {
+	t.Helper()
+	_, err := adm.CreateTopic(t.Context(), 4, 1, configs, topic)
+	return err
+}
+
+// stopLimit is the longest that a node under load may take to stop cleanly, on a busy machine.
+const stopLimit = 15 * time.Second
+
+// cleanStop ends the node by SIGTERM. Each log directory then says that there is nothing to recover.
+func cleanStop(t *testing.T, n *nodetest.Node, dirs []string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	n.Stop()
+	took := time.Since(begin)
+	if took > stopLimit {
+		t.Errorf("a clean stop took %v", took)
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, "clean-shutdown")); err != nil {
+			t.Errorf("after a clean stop: %v", err)
+		}
+	}
+	return took
 }
 
 func admin(t *testing.T, n *nodetest.Node) *kadm.Client {
@@ -105,7 +179,7 @@ func waitFor(t *testing.T, d time.Duration) {
 // may be the active one: random bytes, as a power cut during an append would.
 func tearTails(t *testing.T, n *nodetest.Node, rnd *mathrand.Rand) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(n.Dir, "data", "*", "*.log"))
+	logs, err := filepath.Glob(filepath.Join(n.Dir, "data", "*", "*", "*.log"))
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no segments below %s: %v", n.Dir, err)
 	}

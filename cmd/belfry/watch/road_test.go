@@ -14,12 +14,11 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/sink"
 )
 
-// routes tell everybody of everything but the watchdog, which goes to the dead man's switch.
-// Arguments: hook, mail server, CA file, hanging, refusing, dead man's switch.
+// routes tell everybody of everything.
+// Arguments: hook, mail server, CA file, hanging, refusing.
 const routes = `route:
   receiver: hook
   routes:
-    - {receiver: switch, matchers: ['watchdog="true"']}
     - {receiver: hanging, continue: true}
     - {receiver: refusing, continue: true}
     - {receiver: hook, continue: true}
@@ -33,7 +32,6 @@ receivers:
   - {name: phone}
   - {name: hanging, webhook_configs: [{url: %q}]}
   - {name: refusing, webhook_configs: [{url: %q}]}
-  - {name: switch, webhook_configs: [{url: %q, send_resolved: false}]}
 `
 
 // limitOfDelay is how long the way from a cause to the readers may take: some periods of 1 s on a busy
@@ -55,8 +53,9 @@ func TestAlarmRoad(t *testing.T) {
 	const capacity = 40 << 20
 	n := nodetest.Start(t, nodetest.Options{Settings: quick(map[string]string{
 		"alarm.rules": rules, "notify.sms.config": gateways(t, smsURL, "phone"),
-		"notify.config":    write(t, "routes.yaml", fmt.Sprintf(routes, hookURL, mailAddr, c.ca, hangURL, refuseURL, switchURL)),
-		"storage_capacity": fmt.Sprint(capacity), "storage.reserve.bytes": "1048576",
+		"notify.config":       write(t, "routes.yaml", fmt.Sprintf(routes, hookURL, mailAddr, c.ca, hangURL, refuseURL)),
+		"notify.watchdog.url": switchURL,
+		"storage_capacity":    fmt.Sprint(capacity), "storage.reserve.bytes": "1048576",
 	})})
 	readers := []*ear{hook, mail, sms}
 	u := newUser(t, n.Kafka)
@@ -89,9 +88,7 @@ func TestAlarmRoad(t *testing.T) {
 	readableMail(t, mail)
 	readableSMS(t, sms)
 	failuresAreVisible(t, n)
-	if got := len(deadMan.of("watchdog", "", false)); got < 3 {
-		t.Errorf("the dead man's switch heard %d times", got)
-	}
+	eventually(t, "the dead man's switch hears again and again", func() bool { return len(deadMan.of("watchdog", "", false)) > 3 })
 	n.Stop()
 	once := map[string]int{
 		"backlog, group billing, topic orders, alarm": 1, "backlog, group billing, topic orders, over": 1,
@@ -192,10 +189,10 @@ func says(t *testing.T, what, text string, parts ...string) {
 // failuresAreVisible looks at what a Prometheus would see of the receivers.
 func failuresAreVisible(t *testing.T, n *nodetest.Node) {
 	t.Helper()
-	awaitValue(t, n, atLeast(1), "belfry_notifications_failed_total", "receiver", "refusing")
-	awaitValue(t, n, atLeast(2), "belfry_notifications_waiting", "receiver", "refusing")
-	awaitValue(t, n, atLeast(2), "belfry_notifications_waiting", "receiver", "hanging")
-	for _, receiver := range []string{"hook", "mail", "phone"} {
+	awaitValue(t, n, atLeast(1), "belfry_notifications_failed_total", "receiver", "refusing/webhook")
+	awaitValue(t, n, atLeast(2), "belfry_notifications_waiting", "receiver", "refusing/webhook")
+	awaitValue(t, n, atLeast(2), "belfry_notifications_waiting", "receiver", "hanging/webhook")
+	for _, receiver := range []string{"hook/webhook", "mail/email", "phone/sms"} {
 		awaitValue(t, n, atLeast(4), "belfry_notifications_total", "receiver", receiver)
 		awaitValue(t, n, equals(0), "belfry_notifications_failed_total", "receiver", receiver)
 	}
@@ -232,6 +229,7 @@ func TestRulesWhileRunning(t *testing.T) {
 
 	change(quiet + strings.Replace(backlogRule, "> 100", "> 500", 1))
 	awaitAll(t, []*ear{hook}, "backlog", "billing", true)
+	t.Log("the new rule has ended the alarm")
 	u.produce("orders", 0, 400, 10)
 	eventually(t, "the new rule fires", func() bool { return len(hook.of("backlog", "billing", false)) == 2 })
 	if got := value(t, hook.of("backlog", "billing", false)[1]); got != "560" {

@@ -36,6 +36,8 @@ const patience = 60 * time.Second
 // eventually waits until f says yes; what it waits for stands in the failure.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
+	begin := time.Now()
+	defer func() { told(t, begin, what) }()
 	limit := time.After(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -45,6 +47,14 @@ func eventually(t *testing.T, what string, f func() bool) {
 		case <-limit:
 			t.Fatalf("waited %v in vain: %s", patience, what)
 		}
+	}
+}
+
+// told logs what took long.
+func told(t *testing.T, begin time.Time, what string) {
+	t.Helper()
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Logf("%v: %s", took.Round(time.Millisecond), what)
 	}
 }
 
@@ -311,7 +321,8 @@ func (p page) value(id string, labels ...string) (float64, bool) {
 // awaitValue waits until a series has a value that f likes.
 func awaitValue(t *testing.T, n *nodetest.Node, f func(float64) bool, id string, labels ...string) {
 	t.Helper()
-	last := "never there"
+	begin, last := time.Now(), "never there"
+	defer func() { told(t, begin, id) }()
 	limit := time.After(patience)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
