@@ -46,6 +46,7 @@ func TestComplaints(t *testing.T) {
 		{"false errors at low traffic: no request, no mean", "collect/broker_test.go", "func TestBroker("},
 		{"false errors at low traffic: no I/O, no await", "collect/machine_test.go", "func TestAwaits("},
 		{"false death of a slow broker", "alive_test.go", "func TestSlowIsNotDead("},
+		{"false life of a broker that refuses", "collect/patience_test.go", "func TestASlowBrokerIsNotADeadOne("},
 		{"false resolve and flapping when data is missing", "alarm/testdata/nodata.txt", "# Three absent periods are no-data; an alarm stays firing"},
 		{"flapping of what cannot be read", "collect/testdata/missing.txt", "# A missing reading is absent, and so is every sum it belongs to."},
 		{"duplicate pages", "notify/engine_test.go", "func TestARestartRepeatsAndLosesNothing("},
