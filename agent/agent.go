@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -118,6 +119,7 @@ type Agent struct {
 	clusterID atomic.Value // string
 	reached   atomic.Bool  // the cluster has answered
 	beat      atomic.Int64 // the last snapshot's time, Unix nanoseconds
+	pulse     *pulse       // nil with a passer of somebody else's
 }
 
 // New checks and joins, and starts nothing.
@@ -142,6 +144,9 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{o: o}
 	a.clusterID.Store(o.Known.ClusterID)
+	if o.Passer == nil {
+		a.pulse = &pulse{cluster: o.Cluster, grace: collect.Grace(o.Period)}
+	}
 	seen := map[string]bool{}
 	for _, p := range append([]Part{o.History, o.Guard, o.Alarm}, o.Exporters...) {
 		if p.Receiver == nil && p.Runner == nil {
@@ -176,7 +181,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		passer = client
 	}
 	a.beat.Store(time.Now().UnixNano())
-	for _, p := range a.parts {
+	parts := a.parts
+	if a.pulse != nil {
+		parts = append(slices.Clip(parts), newPart(Part{Name: "pulse", Runner: a.pulse}, a.o.Period, a.o.Logger))
+	}
+	for _, p := range parts {
 		p.begin(ctx)
 	}
 	heart := newPart(Part{Name: "sampler", Runner: runner(func(ctx context.Context) error {
@@ -187,7 +196,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return s.Run(ctx)
 	})}, a.o.Period, a.o.Logger)
 	heart.run(ctx)
-	for _, p := range a.parts {
+	for _, p := range parts {
 		p.end()
 	}
 	return nil
@@ -239,6 +248,7 @@ func (a *Agent) collectors(passer collect.Passer) []sampler.Collector {
 	all := []sampler.Collector{collect.NewCluster(collect.ClusterOptions{
 		Passer: passer, Broker: o.Broker, Statistics: o.Statistics,
 		IncludeInternal: o.IncludeInternal, SeriesLimit: o.SeriesLimit, Emits: o.EmitsClusterWide,
+		Roll: a.pulse.last, Grace: collect.Grace(o.Period),
 		Known: o.Known.Brokers,
 		Seen:  func(s *cluster.State) { a.clusterID.Store(s.ClusterID); a.reached.Store(true) },
 		Met: func(brokers []int32) {

@@ -215,7 +215,7 @@ func TestSidecar(t *testing.T) {
 				far.mu.Unlock()
 			}
 		}
-		watch(t, Options{Passer: far, Exporters: []Part{last.part()}}, 2*time.Minute+time.Second)
+		watch(t, Options{Passer: far, Exporters: []Part{last.part()}}, 3*time.Minute+time.Second)
 		s := last.all[0]
 		for _, sample := range s.Samples {
 			for _, l := range sample.Labels {
@@ -233,7 +233,10 @@ func TestSidecar(t *testing.T) {
 		if got := s.Of(metric.BrokerAlive); len(got) != 1 || got[0].Value != 1 {
 			t.Errorf("broker_alive is %v", got)
 		}
-		gone := last.all[1]
+		if got := last.all[1].Of(metric.BrokerAlive); len(got) != 1 || got[0].Value != 1 {
+			t.Errorf("broker_alive after one pass that failed is %v", got)
+		}
+		gone := last.all[2]
 		if got := gone.Of(metric.BrokerAlive); len(got) != 1 || got[0].Value != 0 {
 			t.Errorf("broker_alive of a cluster that went away is %v", got)
 		}

@@ -104,7 +104,7 @@ func (f *fakeCluster) answer(id int32, req kmsg.Request) kmsg.Response {
 	case *kmsg.ApiVersionsRequest:
 		answerVersions(resp.(*kmsg.ApiVersionsResponse))
 	case *kmsg.MetadataRequest:
-		f.answerMetadata(resp.(*kmsg.MetadataResponse))
+		f.answerMetadata(r, resp.(*kmsg.MetadataResponse))
 	case *kmsg.ListGroupsRequest:
 		f.answerListGroups(id, resp.(*kmsg.ListGroupsResponse))
 	case *kmsg.FindCoordinatorRequest:
@@ -137,7 +137,7 @@ func answerVersions(a *kmsg.ApiVersionsResponse) {
 	}
 }
 
-func (f *fakeCluster) answerMetadata(a *kmsg.MetadataResponse) {
+func (f *fakeCluster) answerMetadata(r *kmsg.MetadataRequest, a *kmsg.MetadataResponse) {
 	cluster := "the-cluster"
 	a.ClusterID, a.ControllerID = &cluster, 0
 	for id := range f.brokers {
@@ -145,7 +145,14 @@ func (f *fakeCluster) answerMetadata(a *kmsg.MetadataResponse) {
 		b.NodeID, b.Host, b.Port = id, fmt.Sprintf("b%d", id), 9092
 		a.Brokers = append(a.Brokers, b)
 	}
+	wanted := map[string]bool{}
+	for _, t := range r.Topics {
+		wanted[*t.Topic] = true
+	}
 	for name, n := range f.topics {
+		if r.Topics != nil && !wanted[name] {
+			continue
+		}
 		t := kmsg.NewMetadataResponseTopic()
 		t.Topic = kmsg.StringPtr(name)
 		t.IsInternal = strings.HasPrefix(name, "__")

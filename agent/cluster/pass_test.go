@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +131,47 @@ func TestHungCoordinator(t *testing.T) {
 	}
 }
 
+// TestTenThousandPartitions: a pass over that many, of twenty groups, ends well within a
+// period of a minute even on a busy machine, and nothing is unknown.
+func TestTenThousandPartitions(t *testing.T) {
+	f := newFake()
+	for i := range 1000 {
+		f.topics[fmt.Sprintf("topic-%04d", i)] = 10
+	}
+	for i := range 20 {
+		commits := map[string]int64{}
+		for name := range f.topics {
+			commits[name] = 10
+		}
+		f.commits[fmt.Sprintf("group-%d", i)] = commits
+	}
+	c := begin(t, f)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	begun := time.Now()
+	s, err := c.Pass(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partitions := 0
+	for _, topic := range s.Topics {
+		for _, p := range topic.Partitions {
+			if partitions++; p.Start == Unknown || p.End == Unknown {
+				t.Fatalf("%s/%d is unknown", topic.Name, p.ID)
+			}
+		}
+	}
+	for _, g := range s.Groups {
+		if strings.HasPrefix(g.Name, "group-") && (!g.Known || len(g.Commits) != len(f.topics)) {
+			t.Errorf("group %s: %v, %d commits", g.Name, g.Known, len(g.Commits))
+		}
+	}
+	if partitions < 10_000 || len(s.Groups) < 20 {
+		t.Errorf("%d partitions, %d groups", partitions, len(s.Groups))
+	}
+	t.Logf("%d partitions and %d groups in %v", partitions, len(s.Groups), time.Since(begun))
+}
+
 func TestErrorsAreUnknown(t *testing.T) {
 	f := newFake()
 	f.hook = func(broker int32, req kmsg.Request, resp kmsg.Response) kmsg.Response {
@@ -172,6 +215,39 @@ func TestUnreachable(t *testing.T) {
 	defer cancel()
 	if s, err := c.Pass(ctx); s != nil || !errors.Is(err, ErrUnreachable) {
 		t.Errorf("got %v, %v; want ErrUnreachable", s, err)
+	}
+}
+
+// TestBrokersAsksEachTime: an answer that the client remembers is no sign of life.
+func TestBrokersAsksEachTime(t *testing.T) {
+	f := newFake()
+	answered := 0
+	dead := false
+	f.hook = func(_ int32, _ kmsg.Request, resp kmsg.Response) kmsg.Response {
+		if _, ok := resp.(*kmsg.MetadataResponse); ok {
+			if dead {
+				return nil
+			}
+			answered++
+		}
+		return resp
+	}
+	c := begin(t, f)
+	for range 3 {
+		all, err := c.Brokers(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatalf("brokers are %v, %v", all, err)
+		}
+	}
+	f.mu.Lock()
+	if dead = true; answered < 3 {
+		t.Errorf("the cluster was asked %d times, want 3", answered)
+	}
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if all, err := c.Brokers(ctx); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("brokers of a cluster that is silent are %v, %v", all, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/cluster"
@@ -44,6 +45,11 @@ type ClusterOptions struct {
 	Met func(brokers []int32)
 	// Seen, if set, is told of each state. It must not keep it waiting.
 	Seen func(*cluster.State)
+	// Roll gives which brokers the cluster listed when it answered a probe last, beside
+	// the passes; the zero Roll before it did. Nil: only passes tell.
+	Roll func() Roll
+	// Grace is how long nothing may answer before a broker is called offline. 0: 10 s.
+	Grace time.Duration
 }
 
 // Cluster reads everything that the Kafka protocol tells: instance, topics,
@@ -56,8 +62,8 @@ type Cluster struct {
 	traffic map[string]stats.TopicReading
 	counted time.Time // when traffic was read; zero: never
 
-	known   map[int32]bool // brokers ever seen
-	reached time.Time      // when a pass last answered; zero: never
+	life    life
+	met     bool // the cluster has answered once
 	pastEnd int
 	lags    lagClock
 }
@@ -67,41 +73,40 @@ func NewCluster(o ClusterOptions) *Cluster {
 	if o.Emits == nil {
 		o.Emits = func() bool { return true }
 	}
-	c := &Cluster{o: o, known: map[int32]bool{}, lags: lagClock{}}
-	for _, id := range o.Known {
-		c.known[id] = true
+	if o.Roll == nil {
+		o.Roll = func() Roll { return Roll{} }
 	}
-	c.meetSelf()
+	if o.Grace == 0 {
+		o.Grace = leastGrace
+	}
+	c := &Cluster{o: o, life: newLife(o.Grace), lags: lagClock{}}
+	c.life.remember(o.Known)
+	if id, err := strconv.ParseInt(o.Broker, 10, 32); err == nil && o.Statistics != nil {
+		c.life.beside(int32(id), time.Now())
+	}
 	return c
-}
-
-func (c *Cluster) meetSelf() {
-	if id, err := strconv.ParseInt(c.o.Broker, 10, 32); err == nil && c.o.Statistics != nil {
-		c.known[int32(id)] = true
-	}
 }
 
 // Name is "cluster".
 func (c *Cluster) Name() string { return "cluster" }
 
 // Collect makes one pass.
-func (c *Cluster) Collect(ctx context.Context, p sampler.Period) ([]metric.Sample, error) {
-	state, err := c.o.Passer.Pass(ctx)
+func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
+	state, err := c.pass(ctx)
+	c.life.called(c.o.Roll())
 	if state == nil {
 		// What rates are reckoned from stays: the next one covers both periods, over
 		// the time that it really was, and nothing that was moved is lost.
-		return c.unreachable(err, p.End.Sub(p.Start)), err
+		return c.unreachable(err), err
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // too late: nobody takes it; as above
 	}
-	first := c.reached.IsZero()
-	c.reached = time.Now()
 	traffic, counted := c.readTraffic()
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
-	c.meet(state, first)
+	c.meet(state)
 	var s sheet
 	s.samples = append(s.samples, c.dataSizes(state)...)
 	elapsed := counted.Sub(c.counted)
@@ -114,6 +119,30 @@ func (c *Cluster) Collect(ctx context.Context, p sampler.Period) ([]metric.Sampl
 	}
 	c.before, c.traffic, c.counted = state, traffic, counted
 	return s.samples, err
+}
+
+// meet takes the roll of a pass, and tells when it knows other brokers than before.
+func (c *Cluster) meet(state *cluster.State) {
+	before, first := len(c.life.known), !c.met
+	if first {
+		c.met = true
+		c.life.forget()
+	}
+	c.life.saw(state)
+	if c.o.Met != nil && (first || len(c.life.known) != before) {
+		c.o.Met(slices.Sorted(maps.Keys(c.life.known)))
+	}
+}
+
+// pass looks at the cluster and leaves an eighth of the time for what is to be
+// reckoned from it: what comes late is lost.
+func (c *Cluster) pass(ctx context.Context) (*cluster.State, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-time.Until(end)/8))
+		defer cancel()
+	}
+	return c.o.Passer.Pass(ctx)
 }
 
 // wide gives the series that exactly one node emits.
@@ -132,7 +161,8 @@ func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReadi
 	out = append(out, lag.samples...)
 	out = append(out, metric.Sample{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)})
 	out = append(out, c.lags.samples(state, ix, show)...)
-	out = append(out, c.alive(state)...)
+	out = append(out, c.alive()...)
+	out = append(out, metric.Sample{ID: metric.Brokers, Value: float64(len(c.life.known))})
 	return limited(out, c.o.SeriesLimit)
 }
 
@@ -164,68 +194,40 @@ func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {
 	return topics, time.Now()
 }
 
-// meet remembers every broker that exists: one that dies is still reported, as
-// offline.
-func (c *Cluster) meet(state *cluster.State, first bool) {
-	if first {
-		clear(c.known) // what an earlier process knew may be gone for good
-		c.meetSelf()
-	}
-	before := len(c.known)
-	for _, b := range state.Brokers {
-		c.known[b.ID] = true
-	}
-	for _, t := range state.Topics {
-		for _, p := range t.Partitions {
-			for _, id := range p.Replicas {
-				c.known[id] = true
-			}
-		}
-	}
-	if c.o.Met != nil && (first || len(c.known) != before) {
-		c.o.Met(slices.Sorted(maps.Keys(c.known)))
-	}
-}
-
-// alive tells of every broker ever seen whether the cluster lists it.
-func (c *Cluster) alive(state *cluster.State) []metric.Sample {
-	listed := map[int32]bool{}
-	for _, b := range state.Brokers {
-		listed[b.ID] = true
-	}
+// alive tells of every broker ever seen whether it is.
+func (c *Cluster) alive() []metric.Sample {
+	now := time.Now()
 	var s sheet
-	for _, id := range slices.Sorted(maps.Keys(c.known)) {
-		s.add(metric.BrokerAlive, number(listed[id]), brokerLabels(decimal(id)))
+	for _, id := range slices.Sorted(maps.Keys(c.life.known)) {
+		s.add(metric.BrokerAlive, number(c.life.alive(id, now)), brokerLabels(decimal(id)))
 	}
-	s.add(metric.Brokers, float64(len(c.known)), nil)
 	return s.samples
 }
 
-// silence is how long a broker that does not answer, but does not refuse either, is
-// taken for slow; two periods if those are longer.
-const silence = 10 * time.Second
-
-// unreachable is what is known when nothing answers: beside a broker, that this
-// one does not; from afar, that none does. Before the first answer from afar
-// nothing is known.
+// unreachable is what is known when a pass found nobody. For a while that is what
+// was known before: one slow pass is no dead broker. After that, beside a broker,
+// that this one is offline and nothing of the others; from afar, that all are.
+// Before the first answer from afar nothing is known.
 //
-// Why patience with one that ran out of time: one slow answer on a busy machine is no
-// dead broker. Meanwhile whether it is alive is not known.
-func (c *Cluster) unreachable(err error, period time.Duration) []metric.Sample {
+// A broker whose port nobody listens at any more is offline at once. Why only when it
+// is the only one: of several, one's refusal says nothing of the others.
+func (c *Cluster) unreachable(err error) []metric.Sample {
+	now := time.Now()
+	if errors.Is(err, syscall.ECONNREFUSED) && len(c.life.known) == 1 {
+		c.life.ended(now)
+	}
+	if c.o.Statistics == nil || c.life.current(now) {
+		if !c.o.Emits() {
+			return nil
+		}
+		return c.alive()
+	}
+	own := c.life.own
+	if c.life.alive(own, now) && !c.o.Emits() {
+		return nil // told by the node that emits
+	}
 	var s sheet
-	if errors.Is(err, context.DeadlineExceeded) && time.Since(c.reached) < max(2*period, silence) {
-		return nil
-	}
-	if c.o.Statistics != nil {
-		s.add(metric.BrokerAlive, 0, brokerLabels(c.o.Broker))
-		return s.samples
-	}
-	if !c.o.Emits() {
-		return nil
-	}
-	for _, id := range slices.Sorted(maps.Keys(c.known)) {
-		s.add(metric.BrokerAlive, 0, brokerLabels(decimal(id)))
-	}
+	s.add(metric.BrokerAlive, number(c.life.alive(own, now)), brokerLabels(c.o.Broker))
 	return s.samples
 }
 

@@ -31,7 +31,8 @@ import (
 //	size BROKER TOPIC P bytes [future]
 //	mute BROKER                   does not tell sizes
 //	groups unknown|known          the list of groups
-//	down | up                     nothing answers
+//	down | up                     no pass gets an answer
+//	roll 0 1                      a probe is answered, with these brokers listed
 //	traffic TOPIC in out          counters of the broker in this process
 //	internal                      include internal names
 //	limit N                       bound the series
@@ -42,6 +43,7 @@ type script struct {
 	down    bool
 	options ClusterOptions
 	emits   bool
+	roll    Roll
 	c       *Cluster
 	broker  *stats.Broker
 	out     strings.Builder
@@ -138,6 +140,11 @@ func (s *script) do(f []string) {
 		s.state.GroupsKnown = f[1] == "known"
 	case "down", "up":
 		s.down = f[0] == "down"
+	case "roll":
+		s.roll = Roll{At: time.Now()}
+		for _, id := range f[1:] {
+			s.roll.Listed = append(s.roll.Listed, int32(number64(id)))
+		}
 	case "traffic":
 		s.broker.Topic(f[1]).BytesIn.Add(int(number64(f[2])))
 		s.broker.Topic(f[1]).BytesOut.Add(int(number64(f[3])))
@@ -248,7 +255,7 @@ func sorted(text string) string {
 func play(t *testing.T, text string) {
 	s := &script{emits: true, broker: stats.New()}
 	s.state.GroupsKnown = true
-	o := ClusterOptions{Passer: s, Emits: func() bool { return s.emits }}
+	o := ClusterOptions{Passer: s, Emits: func() bool { return s.emits }, Roll: func() Roll { return s.roll }}
 	first, rest, _ := strings.Cut(text, "\n")
 	if id, ok := strings.CutPrefix(first, "beside "); ok { // beside a broker in one process
 		o.Broker, o.Statistics = id, s.broker
@@ -322,8 +329,8 @@ func TestNoLeak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(c.lags) != 100 || len(c.known) != 1 || len(c.before.Topics) != 10 {
-		t.Errorf("%d partitions, %d brokers, %d topics are remembered; want 100, 1, 10", len(c.lags), len(c.known), len(c.before.Topics))
+	if len(c.lags) != 100 || len(c.life.known) != 1 || len(c.before.Topics) != 10 {
+		t.Errorf("%d partitions, %d brokers, %d topics are remembered; want 100, 1, 10", len(c.lags), len(c.life.known), len(c.before.Topics))
 	}
 	steady := passes(func() *cluster.State { s := crowd(10, 1); n++; s.Topics[0].Partitions[0].End += int64(n); return s })
 	c = NewCluster(ClusterOptions{Passer: steady})

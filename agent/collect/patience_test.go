@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,23 +23,24 @@ func (a *answers) Pass(context.Context) (*cluster.State, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
-	return &cluster.State{Brokers: []cluster.Broker{{ID: 3}}}, nil
+	return &cluster.State{Committed: time.Now(), Ended: time.Now(), Brokers: []cluster.Broker{{ID: 3}}}, nil
 }
 
 // TestASlowBrokerIsNotADeadOne: what refuses is offline at once, what is late only when it stays so.
 func TestASlowBrokerIsNotADeadOne(t *testing.T) {
 	late := fmt.Errorf("%w: %w", cluster.ErrUnreachable, context.DeadlineExceeded)
-	refused := fmt.Errorf("%w: %w", cluster.ErrUnreachable, errors.New("connection refused"))
+	refused := fmt.Errorf("%w: %w", cluster.ErrUnreachable, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)})
 	synctest.Test(t, func(t *testing.T) {
 		a := &answers{}
-		c := NewCluster(ClusterOptions{Passer: a})
+		before := Roll{At: time.Now(), Listed: []int32{3}} // an answer from before says nothing after a refusal
+		c := NewCluster(ClusterOptions{Passer: a, Roll: func() Roll { return before }})
 		for i, step := range []struct {
 			wait time.Duration
 			err  error
 			want string
 		}{
-			{0, nil, "1"}, {time.Second, late, ""}, {8 * time.Second, late, ""}, {2 * time.Second, late, "0"},
-			{time.Second, nil, "1"}, {time.Second, late, ""}, {time.Second, refused, "0"}, {time.Second, nil, "1"},
+			{0, nil, "1"}, {time.Second, late, "1"}, {8 * time.Second, late, "1"}, {2 * time.Second, late, "0"},
+			{time.Second, nil, "1"}, {time.Second, late, "1"}, {time.Second, refused, "0"}, {time.Second, late, "0"}, {time.Second, nil, "1"},
 		} {
 			time.Sleep(step.wait) // the bubble's clock
 			a.err = step.err

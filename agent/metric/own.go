@@ -15,7 +15,9 @@ const (
 	LogDirOnline              ID = "belfry_log_dir_online"
 	OfflineLogDirs            ID = "belfry_offline_log_dirs"
 	Corruptions               ID = "belfry_corruptions_total"
+	Ticks                     ID = "belfry_ticks_total"
 	TicksMissed               ID = "belfry_ticks_missed_total"
+	PeriodSeconds             ID = "belfry_period_seconds"
 	CollectorTimeouts         ID = "belfry_collector_timeouts_total"
 	CollectorErrors           ID = "belfry_collector_errors_total"
 	CollectorSeconds          ID = "belfry_collector_duration_seconds"
@@ -62,6 +64,8 @@ func ownMetrics() []Metric {
 		{ID: OfflineLogDirs, Help: "Data directories that were taken offline.", Unit: "count", Labels: b},
 		{ID: Corruptions, Help: "Damaged data found.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelWhere}},
 		{ID: SeriesLeftOut, Help: "Series of single partitions that were left out because the series limit was reached; sums over topics and groups stay.", Unit: "count"},
+		{ID: Ticks, Help: "Periods that the sampler of this node has sampled.", Unit: "count", Counter: true, Labels: b},
+		{ID: PeriodSeconds, Help: "True length of the period that the sampled metrics describe.", Unit: "s", Labels: b},
 		{ID: TicksMissed, Help: "Periods that the sampler of this node lost.", Unit: "count", Counter: true, Labels: b},
 		{ID: CollectorTimeouts, Help: "Times that a collector came after its deadline.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},
 		{ID: CollectorErrors, Help: "Times that a collector failed.", Unit: "count", Counter: true, Labels: []string{LabelCollector, LabelBroker}},

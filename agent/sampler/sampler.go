@@ -69,6 +69,7 @@ type Sampler struct {
 	o         Options
 	sources   []*source
 	receivers []Receiver
+	ticks     int // since Run began
 	missed    int // since Run began
 }
 
@@ -152,7 +153,8 @@ func (s *Sampler) collect(ctx context.Context, p Period, missed int) *metric.Sna
 	for _, src := range s.sources {
 		samples = append(samples, src.take()...)
 	}
-	samples = append(samples, s.own()...)
+	s.ticks++
+	samples = append(samples, s.own(p)...)
 	samples, repeated := metric.Arrange(samples)
 	if repeated > 0 {
 		s.o.Logger.Error("series came from two collectors", "dropped", repeated)
@@ -186,10 +188,12 @@ func (s *Sampler) wait() {
 }
 
 // own gives the sampler's series about itself.
-func (s *Sampler) own() []metric.Sample {
+func (s *Sampler) own(p Period) []metric.Sample {
 	broker := metric.Labels(metric.LabelBroker, s.o.Broker)
 	out := []metric.Sample{
 		{ID: metric.AgentUp, Labels: broker, Value: 1},
+		{ID: metric.Ticks, Labels: broker, Value: float64(s.ticks)},
+		{ID: metric.PeriodSeconds, Labels: broker, Value: p.Elapsed.Seconds()},
 		{ID: metric.TicksMissed, Labels: broker, Value: float64(s.missed)},
 	}
 	for _, src := range s.sources {
