@@ -76,7 +76,9 @@ func said(name string, i int) string { return name + " " + strconv.Itoa(i) }
 // produce sends numbered messages until ctx ends; each producer numbers its own. They are sent
 // once: what fails is not sent again by us, only by the client, which must never give up.
 func (l *ledger) produce(ctx context.Context, t *testing.T, seed, name string, opts ...kgo.Opt) {
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seed), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(500)}, opts...)...)
+	// Why always: a process that is killed between a connection's first request and its answer looks to
+	// this client like one that wants TLS.
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seed), kgo.AlwaysRetryEOF(), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(500)}, opts...)...)
 	if err != nil {
 		t.Error(err)
 		return
@@ -111,7 +113,7 @@ func (l *ledger) count() int {
 // follow reads as a member of a group until ctx ends. Nothing damaged and nothing but
 // what was sent may ever come.
 func (l *ledger) follow(ctx context.Context, t *testing.T, seed, group string) (read int) {
-	c, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.ConsumerGroup(group), kgo.ConsumeTopics(l.topic),
+	c, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.AlwaysRetryEOF(), kgo.ConsumerGroup(group), kgo.ConsumeTopics(l.topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitInterval(100*time.Millisecond))
 	if err != nil {
 		t.Error(err)
