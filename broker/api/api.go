@@ -35,6 +35,7 @@ type Controller interface {
 	DeleteTopics(ctx context.Context, ids []topic.ID) []error
 	CreatePartitions(ctx context.Context, gs []controller.Growth, validateOnly bool) []error
 	AlterConfigs(ctx context.Context, as []controller.Alter, validateOnly bool) []error
+	UpdateFeatures(ctx context.Context, us []controller.FeatureUpdate, validateOnly bool) []error
 	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 
@@ -87,6 +88,7 @@ type API struct {
 	now        func() time.Time
 
 	table     table
+	features  []controller.Feature
 	sessions  *fetchSessions
 	producers producerIDs
 	brake     atomic.Pointer[string]
@@ -115,11 +117,15 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	features, err := Features(o.Version)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
-		table: t, sessions: newFetchSessions(o.Now),
+		table: t, features: features, sessions: newFetchSessions(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil

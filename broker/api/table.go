@@ -47,6 +47,7 @@ func served() table {
 		kmsg.DeleteGroups.Int16():            {2, (*API).deleteGroups},
 		kmsg.IncrementalAlterConfigs.Int16(): {1, (*API).incrementalAlterConfigs},
 		kmsg.OffsetDelete.Int16():            {0, (*API).offsetDelete},
+		kmsg.UpdateFeatures.Int16():          {2, (*API).updateFeatures},
 		kmsg.DescribeCluster.Int16():         {2, (*API).describeCluster},
 	}
 }

@@ -170,6 +170,7 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.IncrementalAlterConfigs: askIncrementalAlterConfigs,
 		kmsg.OffsetDelete:            askOffsetDelete,
 		kmsg.DescribeCluster:         askDescribeCluster,
+		kmsg.UpdateFeatures:          askUpdateFeatures,
 	}
 }
 
