@@ -184,6 +184,21 @@ func waitFor(t *testing.T, d time.Duration) {
 	}
 }
 
+// eventually asks until f says yes.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
 // tearTails puts what a torn write leaves behind the last batch of every segment file that
 // may be the active one: random bytes, as a power cut during an append would.
 func tearTails(t *testing.T, n *nodetest.Node, rnd *mathrand.Rand) {
