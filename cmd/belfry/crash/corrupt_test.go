@@ -368,3 +368,15 @@ func metadataDir(t *testing.T, data string) string {
 	t.Fatalf("no metadata directory in %s", data)
 	return ""
 }
+
+// says tells whether the node's metrics page has a series of that name, with that label if
+// it is not empty, that is not 0.
+func says(n *nodetest.Node, name, label string) bool {
+	_, page := n.HTTP("/metrics")
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) && !strings.HasSuffix(strings.TrimSpace(line), "} 0") {
+			return true
+		}
+	}
+	return false
+}

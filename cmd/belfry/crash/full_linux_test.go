@@ -125,18 +125,6 @@ func once(t *testing.T, n *nodetest.Node) *kgo.Client {
 	return c
 }
 
-// says tells whether the node's metrics page has a series of that name, with that label if
-// it is not empty, that is not 0.
-func says(n *nodetest.Node, name, label string) bool {
-	_, page := n.HTTP("/metrics")
-	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) && !strings.HasSuffix(strings.TrimSpace(line), "} 0") {
-			return true
-		}
-	}
-	return false
-}
-
 // filler produces the numbered messages of one ledger, one at a time.
 type filler struct {
 	l    *ledger
