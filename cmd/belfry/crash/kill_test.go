@@ -268,7 +268,8 @@ func (c *commits) check(t *testing.T, adm *kadm.Client) {
 	defer cancel()
 	var rs kadm.OffsetResponses
 	var err error
-	// Why again: the client does not always try again by itself when its connection has ended.
+	// Why again: this client notices only with the next request that a connection has ended with the process before, and
+	// the coordinator look-up inside of FetchOffsets is the one request that it does not repeat by itself.
 	eventually(t, "an answer about committed offsets", func() bool {
 		if rs, err = adm.FetchOffsets(ctx, committers); err != nil {
 			t.Logf("fetching committed offsets: %v", err)
