@@ -17,6 +17,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -202,6 +203,19 @@ func (a *API) partition(name topic.Partition) (*replica.Partition, error) {
 		}
 	}
 	return p, err
+}
+
+// leader tells who leads a partition, for a client that looked for it here (KIP-951).
+// Part is nil where this broker holds none.
+func (a *API) leader(name topic.Partition, part *replica.Partition) (metadata.BrokerID, record.Epoch) {
+	if part != nil {
+		return part.Leader()
+	}
+	if t := a.image().Topic(name.Topic); t != nil && name.Partition >= 0 && int(name.Partition) < len(t.Partitions) {
+		p := &t.Partitions[name.Partition]
+		return p.Leader, p.LeaderEpoch
+	}
+	return metadata.NoBroker, -1
 }
 
 // client says who asks, as the coordinators and tools show it.
