@@ -215,7 +215,7 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	r.api, err = api.New(api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
 		Logger: b.log, Now: b.now,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -37,6 +38,9 @@ type Controller interface {
 	CreatePartitions(ctx context.Context, gs []controller.Growth, validateOnly bool) []error
 	AlterConfigs(ctx context.Context, as []controller.Alter, validateOnly bool) []error
 	UpdateFeatures(ctx context.Context, us []controller.FeatureUpdate, validateOnly bool) []error
+	ElectLeaders(ctx context.Context, ps []topic.Partition, unclean bool) []error
+	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
+	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
 	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 
@@ -60,6 +64,11 @@ type Disks interface {
 	Logs() []*storage.Log
 }
 
+// Quorum knows how the metadata log stands; ok is false while it does not run.
+type Quorum interface {
+	Status() (s quorum.Status, ok bool)
+}
+
 // Options of an API; all are required but Version.
 type Options struct {
 	Node       metadata.BrokerID
@@ -68,6 +77,7 @@ type Options struct {
 	Settings   func() *config.Values  // the broker's effective settings of now
 	Image      func() *metadata.Image // the newest published image
 	Controller Controller
+	Quorum     Quorum
 	Replicas   Replicas
 	Groups     Groups
 	Disks      Disks
@@ -82,6 +92,7 @@ type API struct {
 	settings   func() *config.Values
 	image      func() *metadata.Image
 	controller Controller
+	quorum     Quorum
 	replicas   Replicas
 	groups     Groups
 	disks      Disks
@@ -124,7 +135,7 @@ func New(o Options) (*API, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
-		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller,
+		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
 		table: t, features: features, sessions: newFetchSessions(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
