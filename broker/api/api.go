@@ -41,6 +41,7 @@ type Controller interface {
 	ElectLeaders(ctx context.Context, ps []topic.Partition, unclean bool) []error
 	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
 	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
+	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
 	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 

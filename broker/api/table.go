@@ -61,6 +61,8 @@ func served() table {
 		kmsg.DeleteACLs.Int16():                   {3, (*API).deleteACLs},
 		kmsg.DescribeUserSCRAMCredentials.Int16(): {0, (*API).describeUserSCRAMCredentials},
 		kmsg.ListConfigResources.Int16():          {1, (*API).listConfigResources},
+		kmsg.DescribeClientQuotas.Int16():         {1, (*API).describeClientQuotas},
+		kmsg.AlterClientQuotas.Int16():            {1, (*API).alterClientQuotas},
 		kmsg.UpdateFeatures.Int16():               {2, (*API).updateFeatures},
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
 	}

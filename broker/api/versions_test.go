@@ -184,6 +184,8 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.CreateACLs:                   askCreateACLs,
 		kmsg.DeleteACLs:                   askDeleteACLs,
 		kmsg.DescribeUserSCRAMCredentials: askDescribeUserSCRAMCredentials,
+		kmsg.DescribeClientQuotas:         askDescribeClientQuotas,
+		kmsg.AlterClientQuotas:            askAlterClientQuotas,
 		kmsg.ListConfigResources:          askListConfigResources,
 	}
 }

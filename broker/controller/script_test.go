@@ -74,6 +74,10 @@ func (m *memory) show(next *metadata.Image, r metadata.Record) string {
 		return fmt.Sprintf("=partition %s-%d leader=%d epoch=%d replicas=%d isr=%d", name(r.Topic), r.Number, r.State.Leader, r.State.LeaderEpoch, r.State.Replicas, r.State.ISR)
 	case *metadata.BrokerUnregistered:
 		return fmt.Sprintf("-broker %d", r.ID)
+	case *metadata.QuotaSet:
+		return fmt.Sprintf("+quota %v %s=%v", r.Entity, r.Name, r.Value)
+	case *metadata.QuotaRemoved:
+		return fmt.Sprintf("-quota %v %s", r.Entity, r.Name)
 	case *metadata.FeatureSet:
 		return fmt.Sprintf("+feature %s=%d", r.Name, r.Level)
 	case *metadata.ProducerBlock:
@@ -122,6 +126,7 @@ func (s *stage) with(over map[string]string) {
 //	alter [replace] [validate] items: KIND/NAME SETTING=VALUE… (also SETTING+=, SETTING-=, -SETTING)
 //	elect [unclean]            items: TOPIC-N
 //	reassign [fixed]           items: TOPIC-N [1,2]
+//	quotas [validate]          items: [user=U] [client=C] [ip=A] (no name: the default) QUOTA=N… -QUOTA…
 //	unregister ID
 //	finalize                   gives the features always (7), later (0 to 1) and new (0 to 2) their default levels
 //	features [validate]        items: NAME LEVEL [down|unsafe|KIND]
@@ -202,6 +207,12 @@ func (s *stage) request(t *testing.T, head string, items []string) (errs []error
 			rs = append(rs, r)
 		}
 		errs = s.c.Reassign(ctx, rs, strings.Contains(head, " fixed"))
+	case "quotas":
+		var as []QuotaAlter
+		for _, item := range items {
+			as = append(as, quotaAlter(item))
+		}
+		errs = s.c.AlterQuotas(ctx, as, validate)
 	case "features":
 		var us []FeatureUpdate
 		for _, item := range items {
@@ -365,6 +376,31 @@ func alteration(item string, replace bool) Alter {
 func partition(text string) topic.Partition {
 	at := strings.LastIndexByte(text, '-')
 	return topic.Partition{Topic: text[:at], Partition: int32(number(text[at+1:]))}
+}
+
+func quotaAlter(item string) QuotaAlter {
+	var a QuotaAlter
+	parts := map[string]*metadata.QuotaName{"user": &a.Entity.User, "client": &a.Entity.Client, "ip": &a.Entity.IP}
+	for _, w := range strings.Fields(item) {
+		k, v, given := strings.Cut(w, "=")
+		if n := parts[k]; n != nil {
+			*n = metadata.QuotaName{Of: metadata.QuotaNamed, Name: v}
+			if !given {
+				n.Of = metadata.QuotaDefault
+			}
+			continue
+		}
+		if name, ok := strings.CutPrefix(k, "-"); ok {
+			a.Changes = append(a.Changes, QuotaChange{Name: name, Remove: true})
+			continue
+		}
+		value, err := strconv.ParseFloat(v, 64)
+		if err != nil {
+			panic(err)
+		}
+		a.Changes = append(a.Changes, QuotaChange{Name: k, Value: value})
+	}
+	return a
 }
 
 func featureUpdate(item string) FeatureUpdate {
