@@ -16,7 +16,7 @@ const (
 // table is every setting; the order here is by subject, Table's is by name.
 // Source of names and meanings: Apache Kafka's broker and topic configuration; of limits and
 // defaults where they differ: the product specification.
-var table = sorted(identity, network, logs, logTopics, groups, capacity, agentRows)
+var table = sorted(identity, network, logs, logTopics, groups, clientMetrics, capacity, agentRows)
 
 var identity = []Setting{
 	{Name: "node.id", Scope: Node, Kind: Int, Default: "0", Min: 0, Max: maxInt, Help: "This broker's ID; fixed when the data directory is first used."},
