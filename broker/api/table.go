@@ -25,8 +25,8 @@ func served() table {
 		kmsg.Fetch.Int16():                   {17, (*API).fetch},
 		kmsg.ListOffsets.Int16():             {10, (*API).listOffsets},
 		kmsg.Metadata.Int16():                {12, (*API).metadata},
-		kmsg.OffsetCommit.Int16():            {9, (*API).offsetCommit},
-		kmsg.OffsetFetch.Int16():             {9, (*API).offsetFetch},
+		kmsg.OffsetCommit.Int16():            {10, (*API).offsetCommit},
+		kmsg.OffsetFetch.Int16():             {10, (*API).offsetFetch},
 		kmsg.FindCoordinator.Int16():         {6, (*API).findCoordinator},
 		kmsg.JoinGroup.Int16():               {9, (*API).joinGroup},
 		kmsg.Heartbeat.Int16():               {4, (*API).heartbeat},
@@ -48,6 +48,8 @@ func served() table {
 		kmsg.IncrementalAlterConfigs.Int16(): {1, (*API).incrementalAlterConfigs},
 		kmsg.OffsetDelete.Int16():            {0, (*API).offsetDelete},
 		kmsg.DescribeCluster.Int16():         {2, (*API).describeCluster},
+		kmsg.ConsumerGroupHeartbeat.Int16():  {1, (*API).consumerGroupHeartbeat},
+		kmsg.ConsumerGroupDescribe.Int16():   {1, (*API).consumerGroupDescribe},
 	}
 }
 

@@ -148,6 +148,8 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.ListOffsets:             askListOffsets,
 		kmsg.Metadata:                askMetadata,
 		kmsg.OffsetCommit:            askOffsetCommit,
+		kmsg.ConsumerGroupHeartbeat:  askConsumerGroupHeartbeat,
+		kmsg.ConsumerGroupDescribe:   askConsumerGroupDescribe,
 		kmsg.OffsetFetch:             askOffsetFetch,
 		kmsg.FindCoordinator:         askFindCoordinator,
 		kmsg.JoinGroup:               askJoinGroup,
