@@ -20,7 +20,7 @@ const (
 	groupOperations   = 1<<3 | 1<<6 | 1<<8
 )
 
-// metadata answers Metadata 0–12: brokers and topics, by name or (12) by ID. An
+// metadata answers Metadata 0–13: brokers and topics, by name or (12) by ID. An
 // unknown name is created when the broker's auto.create.topics.enable and the
 // request (4+) both allow it.
 func (a *API) metadata(r *wire.Request) {

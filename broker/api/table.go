@@ -21,10 +21,10 @@ type table map[int16]row
 // served is the one list of APIs. What is not in it is not advertised.
 func served() table {
 	return table{
-		kmsg.Produce.Int16():                 {12, (*API).produce},
-		kmsg.Fetch.Int16():                   {17, (*API).fetch},
-		kmsg.ListOffsets.Int16():             {10, (*API).listOffsets},
-		kmsg.Metadata.Int16():                {12, (*API).metadata},
+		kmsg.Produce.Int16():                 {13, (*API).produce},
+		kmsg.Fetch.Int16():                   {18, (*API).fetch},
+		kmsg.ListOffsets.Int16():             {11, (*API).listOffsets},
+		kmsg.Metadata.Int16():                {13, (*API).metadata},
 		kmsg.OffsetCommit.Int16():            {9, (*API).offsetCommit},
 		kmsg.OffsetFetch.Int16():             {9, (*API).offsetFetch},
 		kmsg.FindCoordinator.Int16():         {6, (*API).findCoordinator},
@@ -42,11 +42,12 @@ func served() table {
 		kmsg.OffsetForLeaderEpoch.Int16():    {4, (*API).offsetForLeaderEpoch},
 		kmsg.DescribeConfigs.Int16():         {4, (*API).describeConfigs},
 		kmsg.AlterConfigs.Int16():            {2, (*API).alterConfigs},
-		kmsg.DescribeLogDirs.Int16():         {4, (*API).describeLogDirs},
+		kmsg.DescribeLogDirs.Int16():         {5, (*API).describeLogDirs},
 		kmsg.CreatePartitions.Int16():        {3, (*API).createPartitions},
 		kmsg.DeleteGroups.Int16():            {2, (*API).deleteGroups},
 		kmsg.IncrementalAlterConfigs.Int16(): {1, (*API).incrementalAlterConfigs},
 		kmsg.OffsetDelete.Int16():            {0, (*API).offsetDelete},
+		kmsg.UpdateFeatures.Int16():          {2, (*API).updateFeatures},
 		kmsg.DescribeCluster.Int16():         {2, (*API).describeCluster},
 	}
 }

@@ -38,6 +38,7 @@ const (
 	codePolicyViolation          int16 = 44
 	codeReassignmentInProgress   int16 = 60
 	codeStaleBrokerEpoch         int16 = 77
+	codeInvalidUpdateVersion     int16 = 95
 	codeUnknownTopicID           int16 = 100
 	codeBrokerIDNotRegistered    int16 = 102
 )
@@ -63,12 +64,13 @@ type Quorum interface {
 	Image() *metadata.Image
 }
 
-// Options of a Controller; all are required.
+// Options of a Controller; all but Features are required.
 type Options struct {
 	Node     metadata.BrokerID
 	Settings *config.Values // the node's file over the defaults; dynamic layers come from the image
 	Now      func() time.Time
-	Seed     uint64 // of placement; the same seed gives the same placements
+	Seed     uint64    // of placement; the same seed gives the same placements
+	Features []Feature // that this program knows; none: no feature can be changed
 }
 
 // Controller turns wishes into metadata records; every method returns after the

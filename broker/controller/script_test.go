@@ -70,6 +70,8 @@ func (m *memory) show(next *metadata.Image, r metadata.Record) string {
 		return fmt.Sprintf("fenced %d", r.ID)
 	case *metadata.BrokerUnfenced:
 		return fmt.Sprintf("unfenced %d", r.ID)
+	case *metadata.FeatureSet:
+		return fmt.Sprintf("+feature %s=%d", r.Name, r.Level)
 	case *metadata.ProducerBlock:
 		return fmt.Sprintf("+producers %d+%d", r.First, r.Count)
 	}
@@ -95,7 +97,9 @@ func (s *stage) with(over map[string]string) {
 		panic(err)
 	}
 	n := 0
-	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1}, s)
+	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1, Features: []Feature{
+		{Name: "always", Min: 7, Max: 7, Default: 7}, {Name: "later", Max: 1}, {Name: "new", Max: 2, Default: 2},
+	}}, s)
 	s.c.id = func() (id topic.ID) {
 		n++
 		copy(id[:], fmt.Sprintf("%016d", int(s.img.Index())*1000+n))
@@ -112,6 +116,8 @@ func (s *stage) with(over map[string]string) {
 //	grow [validate]            items: NAME count=N [assign=1,2/2,3]
 //	delete                     items: NAME
 //	alter [replace] [validate] items: KIND/NAME SETTING=VALUE… (also SETTING+=, SETTING-=, -SETTING)
+//	finalize                   gives the features always (7), later (0 to 1) and new (0 to 2) their default levels
+//	features [validate]        items: NAME LEVEL [down|unsafe|KIND]
 //	producers
 //	fence|unfence ID EPOCH
 func (s *stage) play(t *testing.T, input string) string {
@@ -172,6 +178,12 @@ func (s *stage) request(t *testing.T, head string, items []string) (errs []error
 			as = append(as, alteration(item, strings.Contains(head, " replace")))
 		}
 		errs = s.c.AlterConfigs(ctx, as, validate)
+	case "features":
+		var us []FeatureUpdate
+		for _, item := range items {
+			us = append(us, featureUpdate(item))
+		}
+		errs = s.c.UpdateFeatures(ctx, us, validate)
 	default:
 		return nil, false
 	}
@@ -207,6 +219,8 @@ func (s *stage) around(t *testing.T, head []string) []error {
 		return []error{s.c.FenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
 	case "unfence":
 		return []error{s.c.UnfenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+	case "finalize":
+		return []error{s.c.FinalizeFeatures(ctx)}
 	case "producers":
 		first, n, err := s.c.ProducerIDs(ctx)
 		if n != producerBlock || first%producerBlock != 0 {
@@ -223,6 +237,7 @@ func outcome(err error) string {
 	names := map[int16]string{3: "UNKNOWN_TOPIC_OR_PARTITION", 17: "INVALID_TOPIC_EXCEPTION", 36: "TOPIC_ALREADY_EXISTS",
 		37: "INVALID_PARTITIONS", 38: "INVALID_REPLICATION_FACTOR", 39: "INVALID_REPLICA_ASSIGNMENT", 40: "INVALID_CONFIG",
 		42: "INVALID_REQUEST", 44: "POLICY_VIOLATION", 60: "REASSIGNMENT_IN_PROGRESS", 77: "STALE_BROKER_EPOCH",
+		95: "INVALID_UPDATE_VERSION",
 		100: "UNKNOWN_TOPIC_ID", 102: "BROKER_ID_NOT_REGISTERED"}
 	var r *Refusal
 	switch {
@@ -317,6 +332,22 @@ func alteration(item string, replace bool) Alter {
 		a.Changes = append(a.Changes, c)
 	}
 	return a
+}
+
+func featureUpdate(item string) FeatureUpdate {
+	words := strings.Fields(item)
+	u := FeatureUpdate{Name: words[0], Level: int16(number(words[1])), Kind: Upgrade}
+	for _, w := range words[2:] {
+		switch w {
+		case "down":
+			u.Kind = SafeDowngrade
+		case "unsafe":
+			u.Kind = UnsafeDowngrade
+		default:
+			u.Kind = int8(number(w))
+		}
+	}
+	return u
 }
 
 // TestScripts plays testdata/*.txt: commands, a line of dashes, what they gave.
