@@ -155,11 +155,7 @@ func (d driver) createTopic(ctx context.Context) error {
 	if err := errors.Join(err, gone.Errors[wish.Topic]); err != nil {
 		return err
 	}
-	meta, err := c.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{wish.Topic}})
-	if err != nil {
-		return err
-	}
-	return features.Refused(meta.Topics[0].Error, "Unknown Topic", "description after the deletion")
+	return features.Refused(d.partitions(ctx, wish.Topic, 0), "Unknown Topic", "description after the deletion")
 }
 
 // partitions counts by a connection of its own: a Client answers from what it remembers.
