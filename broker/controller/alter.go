@@ -183,6 +183,9 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 	if err := checkSetting(scope, a.Resource, c.Name, value); err != nil {
 		return err
 	}
+	if err := d.bounded(a.Resource, c.Name, value); err != nil {
+		return err
+	}
 	next[c.Name] = value
 	return nil
 }
@@ -197,6 +200,29 @@ func lookup(scope config.Scope, r metadata.Resource, name string) (config.Settin
 		return s, refuse(codeInvalidRequest, "setting %q cannot be changed at run time; set it in the node's configuration file and restart the node", name)
 	}
 	return s, nil
+}
+
+// groupLimits are the node's settings that bound a group's.
+// Source: Kafka, GroupConfig.
+var groupLimits = map[string][2]string{
+	"consumer.session.timeout.ms":    {"group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms"},
+	"consumer.heartbeat.interval.ms": {"group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"},
+}
+
+// bounded tells whether a group's setting keeps to the node's limits.
+func (d *decision) bounded(r metadata.Resource, name, value string) error {
+	limits, ok := groupLimits[name]
+	if !ok || r.Kind != metadata.GroupResource {
+		return nil
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		panic("BUG: " + name + " passed its check: " + err.Error())
+	}
+	if v := d.settings(); n < v.Int(limits[0]) || n > v.Int(limits[1]) {
+		return refuse(codeInvalidConfig, "%v: cannot set %s to %q: want at least %d (%s) and at most %d (%s)", r, name, value, v.Int(limits[0]), limits[0], v.Int(limits[1]), limits[1])
+	}
+	return nil
 }
 
 // checkSetting tells what is wrong with a setting's value.
