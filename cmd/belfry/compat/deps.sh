@@ -11,7 +11,7 @@ have() { command -v "$1" >/dev/null || need+=("$2"); }
 have kcat kcat
 have prometheus prometheus
 have promtool prometheus
-have java default-jre-headless
+have javac default-jdk-headless
 have mvn maven
 have python3 python3
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
