@@ -45,3 +45,13 @@ if ! cmp -s "$here/requirements.txt" "$cache/python/requirements.txt"; then
   "$cache/python/bin/pip" install -q -r "$here/requirements.txt"
   cp "$here/requirements.txt" "$cache/python/requirements.txt"
 fi
+
+# The client programs of the short form: each driver installs what its table names.
+mkdir -p "$cache/clients"
+for table in "$here"/clients/*/table; do
+  sed '/^#/d' "$table" | while IFS=$'\t' read -r version form _; do
+    if [ "$form" = short ]; then
+      "$(dirname "$table")/setup" "$cache" "$version" </dev/null
+    fi
+  done
+done
