@@ -115,12 +115,10 @@ func toolChecks() []toolCheck {
 // TestKafkaTools runs the tools of each release against one node a release. The long form
 // writes its results into the compatibility page.
 func TestKafkaTools(t *testing.T) {
-	results := map[string]map[string]string{}
 	for _, release := range toolReleases {
 		if !long() && release == "3.9.2" {
 			continue
 		}
-		results[release] = map[string]string{}
 		t.Run(release, func(t *testing.T) {
 			k := startTools(t, release)
 			for _, c := range toolChecks() {
@@ -128,17 +126,14 @@ func TestKafkaTools(t *testing.T) {
 					continue
 				}
 				if k.class(c.tool) == "" {
-					results[release][c.script] = "–"
+					saveTool(t, release, c.script, "–", c.absent)
 					continue
 				}
-				results[release][c.script] = "✗"
 				t.Run(c.script, func(t *testing.T) {
+					keepTool(t, release, c.script)
 					k := k
 					k.t = t
 					c.run(k)
-					if !t.Failed() {
-						results[release][c.script] = "✓"
-					}
 				})
 			}
 		})
