@@ -198,6 +198,9 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 	})
 	r.groups = group.New(group.Options{
 		Node: b.node, Replicas: r.set, Settings: b.settings.values, Logger: b.log, Now: b.now,
+		GroupSettings: func(id string) map[string]string {
+			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
+		},
 	})
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),

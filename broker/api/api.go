@@ -49,13 +49,15 @@ type Controller interface {
 type Groups interface {
 	JoinGroup(group.Client, *kmsg.JoinGroupRequest, func(*kmsg.JoinGroupResponse))
 	SyncGroup(group.Client, *kmsg.SyncGroupRequest, func(*kmsg.SyncGroupResponse))
-	Heartbeat(*kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse
+	Heartbeat(*kmsg.HeartbeatRequest, func(*kmsg.HeartbeatResponse))
+	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
+	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 

@@ -25,8 +25,8 @@ func served() table {
 		kmsg.Fetch.Int16():                        {18, (*API).fetch},
 		kmsg.ListOffsets.Int16():                  {11, (*API).listOffsets},
 		kmsg.Metadata.Int16():                     {13, (*API).metadata},
-		kmsg.OffsetCommit.Int16():                 {9, (*API).offsetCommit},
-		kmsg.OffsetFetch.Int16():                  {9, (*API).offsetFetch},
+		kmsg.OffsetCommit.Int16():                 {10, (*API).offsetCommit},
+		kmsg.OffsetFetch.Int16():                  {10, (*API).offsetFetch},
 		kmsg.FindCoordinator.Int16():              {6, (*API).findCoordinator},
 		kmsg.JoinGroup.Int16():                    {9, (*API).joinGroup},
 		kmsg.Heartbeat.Int16():                    {4, (*API).heartbeat},
@@ -65,6 +65,8 @@ func served() table {
 		kmsg.AlterClientQuotas.Int16():            {1, (*API).alterClientQuotas},
 		kmsg.UpdateFeatures.Int16():               {2, (*API).updateFeatures},
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
+		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},
+		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe},
 	}
 }
 
