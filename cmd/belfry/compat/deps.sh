@@ -14,6 +14,8 @@ have promtool prometheus
 have javac default-jdk-headless
 have mvn maven
 have python3 python3
+have node nodejs
+have npm npm
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
