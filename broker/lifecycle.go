@@ -198,6 +198,9 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 	})
 	r.groups = group.New(group.Options{
 		Node: b.node, Replicas: r.set, Settings: b.settings.values, Logger: b.log, Now: b.now,
+		GroupSettings: func(id string) map[string]string {
+			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
+		},
 	})
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
@@ -215,7 +218,7 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	r.api, err = api.New(api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
 		Logger: b.log, Now: b.now,
 	})
 	if err != nil {

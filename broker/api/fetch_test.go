@@ -209,7 +209,7 @@ func TestUnknownVersions(t *testing.T) {
 	c.send(old)
 	c.closed()
 	c = dialRaw(t, node.Addr())
-	c.send(kmsg.NewPtrCreateACLsRequest())
+	c.send(kmsg.NewPtrCreateDelegationTokenRequest())
 	c.closed()
 }
 

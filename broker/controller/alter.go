@@ -122,10 +122,29 @@ func (d *decision) scope(r metadata.Resource) (config.Scope, error) {
 		if r.Name == "" {
 			return 0, refuse(codeInvalidRequest, "a group's settings need the group's name")
 		}
-		return 0, nil
+		return config.Group, d.mayHave(r, maxGroupsWithSettings)
+	case metadata.ClientMetricsResource:
+		if r.Name == "" {
+			return 0, refuse(codeInvalidRequest, "a subscription to client metrics needs a name")
+		}
+		return config.Metrics, d.mayHave(r, maxSubscriptions)
 	}
-	return 0, refuse(codeInvalidRequest, "settings of %v cannot be changed; topics (%d), brokers (%d) and groups (%d) have settings",
-		r, metadata.TopicResource, metadata.BrokerResource, metadata.GroupResource)
+	return 0, refuse(codeInvalidRequest, "settings of %v cannot be changed; topics (%d), brokers (%d), client metrics (%d) and groups (%d) have settings",
+		r, metadata.TopicResource, metadata.BrokerResource, metadata.ClientMetricsResource, metadata.GroupResource)
+}
+
+// How many resources that exist only by their settings may have some.
+const (
+	maxGroupsWithSettings = 10_000
+	maxSubscriptions      = 100 // each is looked at for every client that asks
+)
+
+// mayHave tells whether there is room for the settings of one more resource.
+func (d *decision) mayHave(r metadata.Resource, limit int) error {
+	if d.img.Config(r) == nil && len(d.img.Configured(r.Kind)) >= limit {
+		return refuse(codePolicyViolation, "%d of its kind have settings already, the most there may be; %v cannot have any", limit, r)
+	}
+	return nil
 }
 
 // change applies one change to the settings that a resource will have.
@@ -201,7 +220,9 @@ func (d *decision) effective(s config.Setting, r metadata.Resource, next map[str
 	switch {
 	case r.Kind == metadata.TopicResource:
 		layers.DynamicBroker = d.img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: strconv.Itoa(int(d.node))})
-		layers.Topic = next
+		layers.Own = next
+	case r.Kind == metadata.GroupResource || r.Kind == metadata.ClientMetricsResource:
+		layers.Own = next
 	case r.Name == "":
 		layers.DynamicDefault = next
 	default:

@@ -63,6 +63,12 @@ func sources(t *testing.T) []file {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 || d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == "belfry-data") {
 			return filepath.SkipDir
 		}
+		if d.IsDir() && path != root {
+			// A module of its own is no room: nothing of ours is linked with it.
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil {
+				return filepath.SkipDir
+			}
+		}
 		if !strings.HasSuffix(path, ".go") {
 			return nil
 		}
