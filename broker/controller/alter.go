@@ -154,10 +154,18 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 		op = OpSet
 	}
 	if op == OpDelete {
-		// Why unchecked: what an older table let in must be removable, and tools clear
-		// settings of Kafka's that are none here (kafka-reassign-partitions its throttles).
-		delete(next, c.Name)
-		return nil
+		// Why unchecked: what an older table let in must be removable.
+		if _, set := next[c.Name]; set {
+			delete(next, c.Name)
+			return nil
+		}
+		// Why not refused: tools take back settings that they may never have made, and that
+		// some servers have and others have not, as the throttles of a reassignment.
+		if _, known := config.Lookup(scope, c.Name); !known {
+			return nil
+		}
+		_, err := lookup(scope, a.Resource, c.Name)
+		return err
 	}
 	s, err := lookup(scope, a.Resource, c.Name)
 	if err != nil {
