@@ -218,6 +218,15 @@ func askDescribeConfigs(t *testing.T, w *world, v int16) {
 			t.Errorf("type %d: %+v, want %+v", tt.kind, c, tt)
 		}
 	}
+	many := describe(v, 32, "g0")
+	for n := range 1000 {
+		one := kmsg.NewDescribeConfigsRequestResource()
+		one.ResourceType, one.ResourceName = 32, fmt.Sprint("g", n+1)
+		many.Resources = append(many.Resources, one)
+	}
+	all := w.raw.ask(many).(*kmsg.DescribeConfigsResponse).Resources
+	code(t, all[999].ErrorCode, nil)
+	code(t, all[1000].ErrorCode, kerr.InvalidRequest)
 	for kind, want := range map[kmsg.ConfigResourceType]*kerr.Error{8: kerr.InvalidRequest, kmsg.ConfigResourceTypeTopic: kerr.UnknownTopicOrPartition, kmsg.ConfigResourceTypeBroker: kerr.InvalidRequest, 77: kerr.InvalidRequest} {
 		code(t, w.raw.ask(describe(v, kind, "nowhere")).(*kmsg.DescribeConfigsResponse).Resources[0].ErrorCode, want)
 	}
