@@ -166,6 +166,9 @@ func TestClients(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cache, "clients"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if long() {
+		t.Cleanup(func() { save(t, page, assemble(t)) }) // when all have run
+	}
 	for _, c := range allClients(t) {
 		if !c.short && !long() {
 			continue
