@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,6 +81,19 @@ func (p *javaProgram) end() {
 	}
 	if p.err != nil {
 		p.t.Errorf("the program ended with %v:\n%s", p.err, clip(p.out.String()))
+	}
+}
+
+// terminate asks the program to end by a signal and waits for it.
+func (p *javaProgram) terminate() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.gone:
+	case <-time.After(toolLimit):
+		p.t.Fatalf("the program did not end within %v:\n%s", toolLimit, clip(p.out.String()))
 	}
 }
 
@@ -187,7 +201,7 @@ func wordCount(t *testing.T, release string) {
 	first := start()
 	say("to be or not to be", "that is the question", "be that as it is")
 	counted()
-	internalTopics(t, client)
+	cleanupPolicies(t, client, map[string]string{"wordcount-counts-changelog": "compact", "wordcount-counts-repartition": "delete"})
 	first.end()
 	first = start() // with an empty state folder
 	say("to be continued", "or not", "that is all")
@@ -206,10 +220,10 @@ func wordCount(t *testing.T, release string) {
 	second.end()
 }
 
-// internalTopics: what Streams makes for itself has the settings that it asked for.
-func internalTopics(t *testing.T, client *kgo.Client) {
+// cleanupPolicies: what a client makes for itself has the setting that it asked for.
+func cleanupPolicies(t *testing.T, client *kgo.Client, want map[string]string) {
 	t.Helper()
-	for topic, policy := range map[string]string{"wordcount-counts-changelog": "compact", "wordcount-counts-repartition": "delete"} {
+	for topic, policy := range want {
 		r := kmsg.NewPtrDescribeConfigsRequest()
 		resource := kmsg.NewDescribeConfigsRequestResource()
 		resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"cleanup.policy"}

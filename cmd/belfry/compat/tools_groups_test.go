@@ -48,7 +48,7 @@ func (k tools) consumerGroups() {
 		}
 	}
 	out := k.group(group, "--describe", "--members", "--verbose").succeeds(t)
-	contains(t, "consumer-groups --members", out, "consumer", "/127.0.0.1", "(0,1)") // 3.9 leaves the name of the topic out
+	contains(t, "consumer-groups --members", out, "consumer", "/127.0.0.1", "0,1") // 3.9 leaves the name of the topic out
 	lacks(t, "consumer-groups --members", out, "no active members")
 	k.group(group, "--reset-offsets", "--topic", topic, "--to-earliest", "--execute").prints(t, "inactive")
 	k.group(group, "--delete").prints(t, "could not be deleted", "not empty")
@@ -155,12 +155,12 @@ func (k tools) groups() {
 // shareGroups: there are none; asking for one is refused in words.
 func (k tools) shareGroups() {
 	lacks(k.t, "share-groups --list", k.run("share-groups", "--list").succeeds(k.t), "Exception")
-	k.run("share-groups", "--describe", "--group", "nonesuch").refused(k.t, "Error: Executing share group command failed due to")
+	k.run("share-groups", "--describe", "--group", "nonesuch").prints(k.t, "Error: Executing share group command failed due to")
 }
 
 func (k tools) streamsGroups() {
 	lacks(k.t, "streams-groups --list", k.run("streams-groups", "--list").succeeds(k.t), "Exception")
-	k.run("streams-groups", "--describe", "--group", "nonesuch").refused(k.t, "Error: Executing streams group command failed due to")
+	k.run("streams-groups", "--describe", "--group", "nonesuch").prints(k.t, "Error: Executing streams group command failed due to")
 }
 
 // streamsReset sets an application back: its input to the beginning, its internal topics away.
