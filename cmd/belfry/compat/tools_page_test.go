@@ -18,15 +18,15 @@ import (
 var toolResults = filepath.Join("page", "tools")
 
 // keepTool writes into the page, in the long form and when the test ends, whether the test
-// passed for a tool of a release.
-func keepTool(t *testing.T, release, tool string) {
+// passed for a tool of a release; a note stands with a pass.
+func keepTool(t *testing.T, release, tool, note string) {
 	t.Helper()
 	t.Cleanup(func() {
-		verdict := "✓"
 		if t.Failed() {
-			verdict = "✗"
+			saveTool(t, release, tool, "✗", "")
+			return
 		}
-		saveTool(t, release, tool, verdict, "")
+		saveTool(t, release, tool, "✓", note)
 	})
 }
 
