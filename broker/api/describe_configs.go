@@ -11,8 +11,8 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// describeConfigs answers DescribeConfigs 0–4: every setting of topics and brokers
-// with value, source, the layers below it (1), type and meaning (3).
+// describeConfigs answers DescribeConfigs 0–4: every setting of topics, brokers, groups
+// and subscriptions to client metrics, and the levels of loggers, with value, source, the layers below it (1), type and meaning (3).
 func (a *API) describeConfigs(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeConfigsRequest)
 	resp := kmsg.NewPtrDescribeConfigsResponse()
@@ -52,7 +52,7 @@ func describeSetting(e config.Effective, ofTopic bool, req *kmsg.DescribeConfigs
 	if ofTopic {
 		c.IsDefault = e.Source != config.FromTopic
 	}
-	c.ReadOnly = !ofTopic && !s.Dynamic
+	c.ReadOnly = !s.Dynamic
 	c.Value = shown(s, e.Value)
 	if req.IncludeSynonyms {
 		for _, y := range e.Synonyms {
