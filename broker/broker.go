@@ -71,6 +71,7 @@ type rooms struct {
 
 var (
 	_ api.Controller = (*controller.Controller)(nil)
+	_ api.Quorum     = (*quorum.Quorum)(nil)
 	_ api.Groups     = (*group.Coordinator)(nil)
 	_ api.Replicas   = (*replica.Set)(nil)
 	_ api.Disks      = (*storage.Store)(nil)

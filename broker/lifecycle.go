@@ -102,13 +102,19 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 		return err
 	}
 	b.step("reading the metadata log")
-	pub := b.join(r, p)
+	pub, err := b.join(r, p)
+	if err != nil {
+		return err
+	}
 	p.run("the metadata log", r.quorum.Run)
 	if err := r.quorum.WaitLeading(ctx); err != nil {
 		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
 	}
 	if err := b.fixVersion(ctx, r.quorum); err != nil {
 		return err
+	}
+	if err := r.control.FinalizeFeatures(ctx); err != nil {
+		return fmt.Errorf("cannot write the levels of features down: %w", err)
 	}
 	b.step("registering")
 	if err := b.register(ctx, r); err != nil {
@@ -182,21 +188,29 @@ func (b *Broker) openQuorum(r *rooms, p *parts) (err error) {
 }
 
 // join makes the rooms that follow the metadata and has them told.
-func (b *Broker) join(r *rooms, p *parts) *publisher {
+func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
+	features, err := api.Features(b.values.String("version"))
+	if err != nil {
+		return nil, err
+	}
 	r.set = replica.New(replica.Options{
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
 	})
 	r.groups = group.New(group.Options{
 		Node: b.node, Replicas: r.set, Settings: b.settings.values, Logger: b.log, Now: b.now,
+		GroupSettings: func(id string) map[string]string {
+			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
+		},
 	})
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
+		Features: features,
 	}, r.quorum)
 	b.show(r)
 	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, log: b.log}
 	r.quorum.Subscribe(pub.image)
 	p.run("the partitions", r.set.Run)
-	return pub
+	return pub, nil
 }
 
 // openDoors makes the rooms that clients see. On the way down the waiting fetches
@@ -204,7 +218,7 @@ func (b *Broker) join(r *rooms, p *parts) *publisher {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	r.api, err = api.New(api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
 		Logger: b.log, Now: b.now,
 	})
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/quorum"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -35,6 +37,11 @@ type Controller interface {
 	DeleteTopics(ctx context.Context, ids []topic.ID) []error
 	CreatePartitions(ctx context.Context, gs []controller.Growth, validateOnly bool) []error
 	AlterConfigs(ctx context.Context, as []controller.Alter, validateOnly bool) []error
+	UpdateFeatures(ctx context.Context, us []controller.FeatureUpdate, validateOnly bool) []error
+	ElectLeaders(ctx context.Context, ps []topic.Partition, unclean bool) []error
+	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
+	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
+	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
 	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 
@@ -42,13 +49,15 @@ type Controller interface {
 type Groups interface {
 	JoinGroup(group.Client, *kmsg.JoinGroupRequest, func(*kmsg.JoinGroupResponse))
 	SyncGroup(group.Client, *kmsg.SyncGroupRequest, func(*kmsg.SyncGroupResponse))
-	Heartbeat(*kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse
+	Heartbeat(*kmsg.HeartbeatRequest, func(*kmsg.HeartbeatResponse))
+	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
+	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 
@@ -56,6 +65,11 @@ type Groups interface {
 type Disks interface {
 	Dirs() []storage.Dir
 	Logs() []*storage.Log
+}
+
+// Quorum knows how the metadata log stands; ok is false while it does not run.
+type Quorum interface {
+	Status() (s quorum.Status, ok bool)
 }
 
 // Options of an API; all are required but Version.
@@ -66,6 +80,7 @@ type Options struct {
 	Settings   func() *config.Values  // the broker's effective settings of now
 	Image      func() *metadata.Image // the newest published image
 	Controller Controller
+	Quorum     Quorum
 	Replicas   Replicas
 	Groups     Groups
 	Disks      Disks
@@ -80,6 +95,7 @@ type API struct {
 	settings   func() *config.Values
 	image      func() *metadata.Image
 	controller Controller
+	quorum     Quorum
 	replicas   Replicas
 	groups     Groups
 	disks      Disks
@@ -87,6 +103,7 @@ type API struct {
 	now        func() time.Time
 
 	table     table
+	features  []controller.Feature
 	sessions  *fetchSessions
 	producers producerIDs
 	brake     atomic.Pointer[string]
@@ -115,11 +132,15 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	features, err := Features(o.Version)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
-		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller,
+		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
-		table: t, sessions: newFetchSessions(o.Now),
+		table: t, features: features, sessions: newFetchSessions(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil
@@ -196,6 +217,19 @@ func (a *API) partition(name topic.Partition) (*replica.Partition, error) {
 		}
 	}
 	return p, err
+}
+
+// leader tells who leads a partition, for a client that looked for it here (KIP-951).
+// Part is nil where this broker holds none.
+func (a *API) leader(name topic.Partition, part *replica.Partition) (metadata.BrokerID, record.Epoch) {
+	if part != nil {
+		return part.Leader()
+	}
+	if t := a.image().Topic(name.Topic); t != nil && name.Partition >= 0 && int(name.Partition) < len(t.Partitions) {
+		p := &t.Partitions[name.Partition]
+		return p.Leader, p.LeaderEpoch
+	}
+	return metadata.NoBroker, -1
 }
 
 // client says who asks, as the coordinators and tools show it.

@@ -3,16 +3,12 @@ package api
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/wire"
 )
-
-// ownFeature begins the names of features that are none of a client's business.
-const ownFeature = "belfry."
 
 // apiVersions answers ApiVersions 0–4: what is served. A client that asked in a
 // version that is not served learns which are, in version 0 (KIP-511).
@@ -36,19 +32,25 @@ func (a *API) apiVersions(r *wire.Request) {
 		k.ApiKey, k.MaxVersion = key, a.table[key].max
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
+	a.showFeatures(resp, r.Version)
+	r.Answer(wire.Message(resp, 0))
+}
+
+// showFeatures tells which features there are and their levels.
+func (a *API) showFeatures(resp *kmsg.ApiVersionsResponse, version int16) {
 	img := a.image()
 	resp.FinalizedFeaturesEpoch = int64(img.Index())
-	features := img.Features()
-	for _, name := range slices.Sorted(maps.Keys(features)) {
-		if strings.HasPrefix(name, ownFeature) {
-			continue
+	for _, f := range a.features {
+		// Why left out: clients of version 3 take a range that begins at 0 for a mistake (KIP-1022).
+		if version > 3 || f.Min > 0 {
+			s := kmsg.NewApiVersionsResponseSupportedFeature()
+			s.Name, s.MinVersion, s.MaxVersion = f.Name, f.Min, f.Max
+			resp.SupportedFeatures = append(resp.SupportedFeatures, s)
 		}
-		s := kmsg.NewApiVersionsResponseSupportedFeature()
-		s.Name, s.MinVersion, s.MaxVersion = name, 1, features[name]
-		resp.SupportedFeatures = append(resp.SupportedFeatures, s)
-		f := kmsg.NewApiVersionsResponseFinalizedFeature()
-		f.Name, f.MinVersionLevel, f.MaxVersionLevel = name, features[name], features[name]
-		resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
+		if level := img.Features()[f.Name]; level > 0 {
+			s := kmsg.NewApiVersionsResponseFinalizedFeature()
+			s.Name, s.MinVersionLevel, s.MaxVersionLevel = f.Name, level, level
+			resp.FinalizedFeatures = append(resp.FinalizedFeatures, s)
+		}
 	}
-	r.Answer(wire.Message(resp, 0))
 }

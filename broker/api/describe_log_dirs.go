@@ -11,7 +11,8 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// describeLogDirs answers DescribeLogDirs 0–4 (sizes of the file system in 4, KIP-827).
+// describeLogDirs answers DescribeLogDirs 0–5 (sizes of the file system in 4, KIP-827;
+// cordoned directories in 5, KIP-1066: there are none here).
 func (a *API) describeLogDirs(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeLogDirsRequest)
 	resp := kmsg.NewPtrDescribeLogDirsResponse()

@@ -15,7 +15,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// fetch answers Fetch 0–17: reads at once if there is enough, else waits in a
+// fetch answers Fetch 0–18: reads at once if there is enough, else waits in a
 // goroutine of its own until there is, the client's time is over, the connection is
 // gone or the broker stops (long poll). At least one whole batch is returned even if
 // it is larger than every limit (KIP-74). Sessions (KIP-227) are in fetch_session.go,

@@ -11,7 +11,7 @@ import (
 
 // fetchWriter writes a Fetch response by hand: the bytes between records come from
 // memory, the records themselves straight from their files.
-// Source: Kafka protocol, FetchResponse 0–17.
+// Source: Kafka protocol, FetchResponse 0–18.
 type fetchWriter struct {
 	version int16
 	api     *API
@@ -134,7 +134,7 @@ func (w *fetchWriter) partitionTags(res *result) {
 	if w.version < 12 {
 		return
 	}
-	lead := res.part != nil && (res.code == kerr.NotLeaderForPartition.Code || res.code == kerr.FencedLeaderEpoch.Code)
+	lead := res.elsewhere()
 	var n byte
 	if res.diverged {
 		n++
@@ -150,12 +150,17 @@ func (w *fetchWriter) partitionTags(res *result) {
 		w.b = append(w.b, 0)
 	}
 	if lead {
-		leader, epoch := res.part.Leader()
+		leader, epoch := w.api.leader(res.want.name, res.part)
 		w.b = append(w.b, 1, 4+4+1)
 		w.int32(int32(leader))
 		w.int32(int32(epoch))
 		w.b = append(w.b, 0)
 	}
+}
+
+// elsewhere tells whether the client is to be told who leads the partition (KIP-951).
+func (res *result) elsewhere() bool {
+	return res.code == kerr.NotLeaderForPartition.Code || res.code == kerr.FencedLeaderEpoch.Code
 }
 
 // brokers ends the response; since version 16 with the addresses of the leaders
@@ -183,10 +188,10 @@ func (w *fetchWriter) leaders(results []result) (list []byte, n int) {
 	seen := map[metadata.BrokerID]bool{}
 	for i := range results {
 		res := &results[i]
-		if res.part == nil || res.code != kerr.NotLeaderForPartition.Code {
+		if !res.elsewhere() {
 			continue
 		}
-		id, _ := res.part.Leader()
+		id, _ := w.api.leader(res.want.name, res.part)
 		b := w.api.image().Broker(id)
 		if b == nil || seen[id] {
 			continue

@@ -1,13 +1,16 @@
 package api
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/wire"
 )
 
 // bytesOf puts the pieces of a response together.
@@ -31,11 +34,67 @@ func sampleResults() []result {
 	}
 }
 
+// elsewhere gives an API whose partition b-7 is led by another broker, at leader.test:9093 for
+// the listener of the request.
+func elsewhere(t *testing.T) (*API, *wire.Request) {
+	t.Helper()
+	state := metadata.Partition{Leader: 2, LeaderEpoch: 5, Replicas: []metadata.BrokerID{2}, ISR: []metadata.BrokerID{2}}
+	records := []metadata.Record{
+		&metadata.BrokerRegistered{Broker: metadata.Broker{ID: 2, Epoch: 1, Rack: "r", Endpoints: []metadata.Endpoint{
+			{Listener: "INSIDE", Host: "inside.test", Port: 9092}, {Listener: "CLIENTS", Host: "leader.test", Port: 9093},
+		}}},
+		&metadata.TopicCreated{Name: "b", ID: topic.ID{2}},
+	}
+	for n := range int32(8) {
+		records = append(records, &metadata.PartitionCreated{Topic: topic.ID{2}, Number: n, State: state})
+	}
+	img, err := metadata.Empty().Fold(1, records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &API{image: func() *metadata.Image { return img }, replicas: noReplicas{}, log: slog.New(slog.DiscardHandler)}
+	return a, &wire.Request{Session: &wire.Session{Listener: "CLIENTS"}}
+}
+
+// noReplicas is a broker that holds no partition.
+type noReplicas struct{}
+
+func (noReplicas) Partition(topic.Partition) (*replica.Partition, error) {
+	return nil, replica.ErrUnknownPartition
+}
+
+// A client that looks for a leader here is told where it is (KIP-951).
+func TestProduceTellsTheLeader(t *testing.T) {
+	a, r := elsewhere(t)
+	for v := int16(9); v <= 13; v++ {
+		req := kmsg.NewPtrProduceRequest()
+		req.Version, req.Acks = v, -1
+		rt := kmsg.NewProduceRequestTopic()
+		rt.Topic, rt.TopicID = "b", topic.ID{2}
+		req.Topics = append(req.Topics, rt)
+		_, err := a.produceTo(&req.Topics[0], 7, req)
+		c := &produceCall{api: a, r: r, req: req, resp: kmsg.NewPtrProduceResponse()}
+		slot := kmsg.NewProduceResponseTopicPartition()
+		slot.Partition = 7
+		slot.ErrorCode, slot.ErrorMessage = a.answer("Produce", err)
+		c.lead(&slot, &req.Topics[0], nil, err)
+		c.resp.Topics = []kmsg.ProduceResponseTopic{{Topic: "b", Partitions: []kmsg.ProduceResponseTopicPartition{slot}}}
+		c.leaders()
+		if slot.ErrorCode != kerr.NotLeaderForPartition.Code || slot.CurrentLeader.LeaderID != 2 || slot.CurrentLeader.LeaderEpoch != 5 {
+			t.Errorf("version %d: %+v, want leader 2 in epoch 5", v, slot)
+		}
+		if told := len(c.resp.Brokers) == 1 && c.resp.Brokers[0].Host == "leader.test" && c.resp.Brokers[0].Port == 9093; told != (v >= 10) {
+			t.Errorf("version %d: brokers %+v", v, c.resp.Brokers)
+		}
+	}
+}
+
 // A response written by hand must read as the protocol's own codec reads it, in
 // every version.
 func TestFetchResponseReadsBack(t *testing.T) {
-	for v := int16(0); v <= 17; v++ {
-		w := fetchWriter{version: v}
+	api, request := elsewhere(t)
+	for v := int16(0); v <= 18; v++ {
+		w := fetchWriter{version: v, api: api, r: request}
 		results := sampleResults()
 		if v < 13 {
 			for i := range results {
@@ -70,11 +129,17 @@ func TestFetchResponseReadsBack(t *testing.T) {
 		if code := resp.Topics[1].Partitions[0].ErrorCode; code != kerr.NotLeaderForPartition.Code {
 			t.Errorf("version %d: code %d of second topic", v, code)
 		}
+		if l := resp.Topics[1].Partitions[0].CurrentLeader; v >= 12 && (l.LeaderID != 2 || l.LeaderEpoch != 5) {
+			t.Errorf("version %d: leader %+v, want 2 in epoch 5", v, l)
+		}
+		if told := len(resp.Brokers) == 1 && resp.Brokers[0].Host == "leader.test" && *resp.Brokers[0].Rack == "r"; told != (v >= 16) {
+			t.Errorf("version %d: brokers %+v", v, resp.Brokers)
+		}
 	}
 }
 
 func TestFetchErrorReadsBack(t *testing.T) {
-	for v := int16(7); v <= 17; v++ {
+	for v := int16(7); v <= 18; v++ {
 		w := fetchWriter{version: v}
 		w.head(0, kerr.FetchSessionIDNotFound.Code)
 		w.arrayLen(0)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/belfry-mq/belfry/broker/brokertest"
 )
@@ -204,21 +205,60 @@ func TestUnknownVersions(t *testing.T) {
 		t.Errorf("keys %+v, want the range of ApiVersions", resp.ApiKeys)
 	}
 	old := kmsg.NewPtrMetadataRequest()
-	old.Version = 13
+	old.Version = 14
 	c.send(old)
 	c.closed()
 	c = dialRaw(t, node.Addr())
-	c.send(kmsg.NewPtrCreateACLsRequest())
+	c.send(kmsg.NewPtrCreateDelegationTokenRequest())
 	c.closed()
 }
 
+// An instance of an old release offers what that release offered, by the table that
+// clients use to guess releases, and nothing above it.
 func TestInstanceVersion(t *testing.T) {
-	node := brokertest.Start(t, brokertest.Set(map[string]string{"version": "1.1.0"}))
-	c := dialRaw(t, node.Addr())
-	for _, k := range c.ask(kmsg.NewPtrApiVersionsRequest()).(*kmsg.ApiVersionsResponse).ApiKeys {
-		if k.ApiKey == 0 && k.MaxVersion != 5 || k.ApiKey == 1 && k.MaxVersion != 7 || k.ApiKey == 60 {
-			t.Errorf("%s up to %d is offered by an instance of 1.1.0", kmsg.NameForKey(k.ApiKey), k.MaxVersion)
-		}
+	for _, version := range []string{"1.1.0", "2.3.0", "2.7"} {
+		t.Run(version, func(t *testing.T) {
+			node := brokertest.Start(t, brokertest.Set(map[string]string{"version": version}))
+			release := kversion.FromString(version)
+			offered := map[int16]int16{}
+			for _, k := range dialRaw(t, node.Addr()).ask(kmsg.NewPtrApiVersionsRequest()).(*kmsg.ApiVersionsResponse).ApiKeys {
+				offered[k.ApiKey] = k.MaxVersion
+				if want, ok := release.LookupMaxKeyVersion(k.ApiKey); !ok || k.MaxVersion != want {
+					t.Errorf("%s is offered up to %d, the release had %d", kmsg.NameForKey(k.ApiKey), k.MaxVersion, want)
+				}
+			}
+			for key := range questions() {
+				if _, ok := release.LookupMaxKeyVersion(key.Int16()); ok {
+					if _, there := offered[key.Int16()]; !there {
+						t.Errorf("%s is not offered, the release had it", key.Name())
+					}
+				}
+				above := kmsg.RequestForKey(key.Int16())
+				max, ok := offered[key.Int16()]
+				if ok {
+					max++
+				}
+				if above.SetVersion(max); max > above.MaxVersion() || key == kmsg.ApiVersions {
+					continue
+				}
+				c := dialRaw(t, node.Addr())
+				c.send(above)
+				c.closed()
+			}
+			asked := kmsg.NewPtrApiVersionsRequest()
+			asked.Version, asked.ClientSoftwareName, asked.ClientSoftwareVersion = offered[18]+1, "raw", "1"
+			c := dialRaw(t, node.Addr())
+			c.send(asked)
+			_, body, err := c.frame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp := c.decode(kmsg.NewPtrApiVersionsRequest(), body).(*kmsg.ApiVersionsResponse)
+			code(t, resp.ErrorCode, kerr.UnsupportedVersion)
+			if len(resp.ApiKeys) != 1 || resp.ApiKeys[0].MaxVersion != offered[18] {
+				t.Errorf("keys %+v, want the range of ApiVersions, up to %d", resp.ApiKeys, offered[18])
+			}
+		})
 	}
 }
 

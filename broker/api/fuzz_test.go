@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,8 +14,12 @@ import (
 	"github.com/belfry-mq/belfry/broker/brokertest"
 )
 
+// allocationLimit is the most that the node may allocate for one request of at most 64 KiB, all its work included: a
+// topic with the hundreds of partitions that the limit of the instance allows is the dearest.
+const allocationLimit = 64 << 20
+
 // FuzzEveryAPI sends any body to any served API in any version. Whatever it is, the
-// request is answered or its connection closed, soon, and the node goes on: a
+// request is answered or its connection closed, soon and at a bounded cost, and the node goes on: a
 // request that crashes a handler would show as a connection that is closed with an
 // error in the log (errorLog).
 func FuzzEveryAPI(f *testing.F) {
@@ -34,6 +39,8 @@ func FuzzEveryAPI(f *testing.F) {
 		if version < 0 || len(body) > 1<<16 {
 			return
 		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		conn, err := net.Dial("tcp", node.Addr())
 		if err != nil {
 			t.Fatal(err)
@@ -51,6 +58,10 @@ func FuzzEveryAPI(f *testing.F) {
 		alive := dialRaw(t, node.Addr())
 		alive.ask(kmsg.NewPtrApiVersionsRequest())
 		alive.conn.Close()
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > allocationLimit {
+			t.Fatalf("%s %d: %d bytes of request, %d bytes allocated, want at most %d", kmsg.NameForKey(key), version, len(body), got, allocationLimit)
+		}
 		if lines := node.Errors(); len(lines) > 0 {
 			t.Fatalf("%s %d: the node logs %q", kmsg.NameForKey(key), version, lines)
 		}

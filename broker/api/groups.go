@@ -8,8 +8,8 @@ import (
 
 // The group APIs say in Kafka's words what the coordinator already speaks, so
 // they share this file: JoinGroup 0–9, SyncGroup 0–5, Heartbeat 0–4, LeaveGroup
-// 0–5, OffsetFetch 0–9, OffsetDelete 0, DeleteGroups 0–2, DescribeGroups 0–6,
-// ListGroups 0–5. What may have to wait for members or the log is answered later.
+// 0–5, OffsetDelete 0, DeleteGroups 0–2, DescribeGroups 0–6,
+// ListGroups 0–5, ConsumerGroupHeartbeat 0–1, ConsumerGroupDescribe 0–1. What may have to wait for members or the log is answered later.
 
 func (a *API) joinGroup(r *wire.Request) {
 	a.groups.JoinGroup(client(r), r.Body.(*kmsg.JoinGroupRequest), func(resp *kmsg.JoinGroupResponse) {
@@ -24,8 +24,15 @@ func (a *API) syncGroup(r *wire.Request) {
 }
 
 func (a *API) heartbeat(r *wire.Request) {
-	resp := a.groups.Heartbeat(r.Body.(*kmsg.HeartbeatRequest))
-	r.Answer(wire.Message(resp, resp.ErrorCode))
+	a.groups.Heartbeat(r.Body.(*kmsg.HeartbeatRequest), func(resp *kmsg.HeartbeatResponse) {
+		r.Answer(wire.Message(resp, resp.ErrorCode))
+	})
+}
+
+func (a *API) consumerGroupHeartbeat(r *wire.Request) {
+	a.groups.ConsumerGroupHeartbeat(client(r), r.Body.(*kmsg.ConsumerGroupHeartbeatRequest), func(resp *kmsg.ConsumerGroupHeartbeatResponse) {
+		r.Answer(wire.Message(resp, resp.ErrorCode))
+	})
 }
 
 func (a *API) leaveGroup(r *wire.Request) {
@@ -36,15 +43,6 @@ func (a *API) leaveGroup(r *wire.Request) {
 		}
 		r.Answer(wire.Message(resp, int16(code)))
 	})
-}
-
-func (a *API) offsetFetch(r *wire.Request) {
-	resp := a.groups.OffsetFetch(uniqueOffsets(r.Body.(*kmsg.OffsetFetchRequest)))
-	code := first(resp.ErrorCode)
-	for _, g := range resp.Groups {
-		code.see(g.ErrorCode)
-	}
-	r.Answer(wire.Message(resp, int16(code)))
 }
 
 func (a *API) offsetDelete(r *wire.Request) {
@@ -67,6 +65,21 @@ func (a *API) describeGroups(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeGroupsRequest)
 	req.Groups = unique(req.Groups, same[string])
 	resp := a.groups.DescribeGroups(req)
+	var code first
+	for i := range resp.Groups {
+		g := &resp.Groups[i]
+		code.see(g.ErrorCode)
+		if req.IncludeAuthorizedOperations && g.ErrorCode == 0 {
+			g.AuthorizedOperations = groupOperations
+		}
+	}
+	r.Answer(wire.Message(resp, int16(code)))
+}
+
+func (a *API) consumerGroupDescribe(r *wire.Request) {
+	req := r.Body.(*kmsg.ConsumerGroupDescribeRequest)
+	req.Groups = unique(req.Groups, same[string])
+	resp := a.groups.ConsumerGroupDescribe(req)
 	var code first
 	for i := range resp.Groups {
 		g := &resp.Groups[i]

@@ -13,13 +13,15 @@ import (
 )
 
 // Timestamps with a meaning of their own, and the version that brought them.
-// Source: Kafka protocol, ListOffsets; KIP-734 (max timestamp), KIP-405 (local), KIP-1005 (tiered).
+// Source: Kafka protocol, ListOffsets; KIP-734 (max timestamp), KIP-405 (local), KIP-1005 (tiered),
+// KIP-1023 (to be tiered).
 const (
 	timestampLatest        = -1
 	timestampEarliest      = -2
 	timestampMax           = -3 // 7
 	timestampEarliestLocal = -4 // 8
 	timestampLatestTiered  = -5 // 9
+	timestampNextTiered    = -6 // 11
 )
 
 // found is one offset with the time and the leader epoch of its record; -1 is "not said".
@@ -31,7 +33,7 @@ type found struct {
 
 var nothing = found{-1, -1, -1}
 
-// listOffsets answers ListOffsets 0–10: earliest, latest, of the largest time,
+// listOffsets answers ListOffsets 0–11: earliest, latest, of the largest time,
 // first at or after a time. Version 0 asked for a list of segment starts.
 func (a *API) listOffsets(r *wire.Request) {
 	req := r.Body.(*kmsg.ListOffsetsRequest)
@@ -92,7 +94,7 @@ func oldStyle(part *replica.Partition, f found, p kmsg.ListOffsetsRequestTopicPa
 }
 
 func offsetAt(part *replica.Partition, timestamp int64, version int16, committed bool) (found, error) {
-	needs := map[int64]int16{timestampMax: 7, timestampEarliestLocal: 8, timestampLatestTiered: 9}[timestamp]
+	needs := map[int64]int16{timestampMax: 7, timestampEarliestLocal: 8, timestampLatestTiered: 9, timestampNextTiered: 11}[timestamp]
 	if version < needs {
 		return nothing, refuse(kerr.UnsupportedVersion, fmt.Sprintf("timestamp %d needs ListOffsets version %d, the request has %d", timestamp, needs, version))
 	}
@@ -107,7 +109,7 @@ func offsetAt(part *replica.Partition, timestamp int64, version int16, committed
 	case timestampEarliest, timestampEarliestLocal:
 		start := part.LogStart()
 		return found{start, -1, part.Log().EpochAt(start)}, nil
-	case timestampLatestTiered:
+	case timestampLatestTiered, timestampNextTiered:
 		return nothing, nil // nothing is tiered
 	case timestampMax:
 		return below(limit)(part.Log().MaxTimestamp())

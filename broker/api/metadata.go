@@ -20,7 +20,7 @@ const (
 	groupOperations   = 1<<3 | 1<<6 | 1<<8
 )
 
-// metadata answers Metadata 0–12: brokers and topics, by name or (12) by ID. An
+// metadata answers Metadata 0–13: brokers and topics, by name or (12) by ID. An
 // unknown name is created when the broker's auto.create.topics.enable and the
 // request (4+) both allow it.
 func (a *API) metadata(r *wire.Request) {
@@ -130,7 +130,6 @@ func (a *API) create(ctx context.Context, name string) error {
 
 // topicMetadata describes a topic that is there.
 func (a *API) topicMetadata(t *metadata.Topic, req *kmsg.MetadataRequest, r *wire.Request) kmsg.MetadataResponseTopic {
-	img := a.image()
 	m := kmsg.NewMetadataResponseTopic()
 	m.Topic, m.TopicID, m.IsInternal = &t.Name, t.ID, topic.IsInternal(t.Name)
 	if req.IncludeTopicAuthorizedOperations {
@@ -139,24 +138,36 @@ func (a *API) topicMetadata(t *metadata.Topic, req *kmsg.MetadataRequest, r *wir
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		mp := kmsg.NewMetadataResponseTopicPartition()
-		mp.Partition, mp.Leader, mp.LeaderEpoch = int32(i), int32(p.Leader), int32(p.LeaderEpoch)
+		mp.Partition, mp.LeaderEpoch = int32(i), int32(p.LeaderEpoch)
 		mp.Replicas, mp.ISR = brokerIDs(p.Replicas), brokerIDs(p.ISR)
-		for _, id := range p.Replicas {
-			if b := img.Broker(id); b == nil || b.Fenced {
-				mp.OfflineReplicas = append(mp.OfflineReplicas, int32(id))
-			}
-		}
-		if leader := img.Broker(p.Leader); leader == nil {
-			mp.ErrorCode, mp.Leader = kerr.LeaderNotAvailable.Code, int32(metadata.NoBroker)
-		} else if _, ok := endpoint(leader, r); !ok {
-			mp.ErrorCode, mp.Leader = kerr.ListenerNotFound.Code, int32(metadata.NoBroker)
-			if req.Version == 0 {
-				mp.ErrorCode = kerr.LeaderNotAvailable.Code
-			}
+		var leader metadata.BrokerID
+		leader, mp.ErrorCode, mp.OfflineReplicas = a.state(p, r)
+		mp.Leader = int32(leader)
+		if mp.ErrorCode == kerr.ListenerNotFound.Code && req.Version == 0 {
+			mp.ErrorCode = kerr.LeaderNotAvailable.Code
 		}
 		m.Partitions = append(m.Partitions, mp)
 	}
 	return m
+}
+
+// state gives a partition's leader as the client can reach it, with an error code
+// where it cannot, and the replicas whose brokers are not in service.
+func (a *API) state(p *metadata.Partition, r *wire.Request) (leader metadata.BrokerID, code int16, offline []int32) {
+	img := a.image()
+	for _, id := range p.Replicas {
+		if b := img.Broker(id); b == nil || b.Fenced {
+			offline = append(offline, int32(id))
+		}
+	}
+	b := img.Broker(p.Leader)
+	if b == nil {
+		return metadata.NoBroker, kerr.LeaderNotAvailable.Code, offline
+	}
+	if _, ok := endpoint(b, r); !ok {
+		return metadata.NoBroker, kerr.ListenerNotFound.Code, offline
+	}
+	return p.Leader, 0, offline
 }
 
 func brokerIDs(ids []metadata.BrokerID) []int32 {

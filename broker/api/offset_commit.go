@@ -4,11 +4,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// offsetCommit answers OffsetCommit 0–9. A coordinator knows groups, not topics:
-// commits for partitions that do not exist are refused here.
+// offsetCommit answers OffsetCommit 0–10. A coordinator knows groups, not topics:
+// commits for partitions that do not exist are refused here, and what goes by topic ID
+// (10) is named here.
 func (a *API) offsetCommit(r *wire.Request) {
 	req := r.Body.(*kmsg.OffsetCommitRequest)
 	known, unknown := a.splitCommit(req)
@@ -37,21 +39,29 @@ func (a *API) splitCommit(req *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitRequ
 	known.Topics = make([]kmsg.OffsetCommitRequestTopic, 0, len(req.Topics))
 	var unknown []kmsg.OffsetCommitResponseTopic
 	for _, t := range req.Topics {
-		n := 0
-		if it := img.Topic(t.Topic); it != nil {
+		n, why := 0, kerr.UnknownTopicOrPartition.Code
+		it := img.Topic(t.Topic)
+		if req.Version >= 10 {
+			if it = img.TopicByID(topic.ID(t.TopicID)); it == nil {
+				why = kerr.UnknownTopicID.Code
+			} else {
+				t.Topic = it.Name
+			}
+		}
+		if it != nil {
 			n = len(it.Partitions)
 		}
 		good := t
 		good.Partitions = nil
 		bad := kmsg.NewOffsetCommitResponseTopic()
-		bad.Topic = t.Topic
+		bad.Topic, bad.TopicID = t.Topic, t.TopicID
 		for _, p := range t.Partitions {
 			if p.Partition >= 0 && int(p.Partition) < n {
 				good.Partitions = append(good.Partitions, p)
 				continue
 			}
 			e := kmsg.NewOffsetCommitResponseTopicPartition()
-			e.Partition, e.ErrorCode = p.Partition, kerr.UnknownTopicOrPartition.Code
+			e.Partition, e.ErrorCode = p.Partition, why
 			bad.Partitions = append(bad.Partitions, e)
 		}
 		if len(good.Partitions) > 0 {
@@ -61,7 +71,7 @@ func (a *API) splitCommit(req *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitRequ
 			unknown = append(unknown, bad)
 		}
 	}
-	if len(unknown) == 0 {
+	if len(unknown) == 0 && req.Version < 10 {
 		return req, nil
 	}
 	return &known, unknown

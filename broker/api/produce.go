@@ -26,7 +26,7 @@ const minAckTime = time.Second
 // entry without records has 8 bytes, its answer some 200.
 const maxProducePartitions = 100_000
 
-// produce answers Produce 0–12. All partitions are appended to here, in the order
+// produce answers Produce 0–13 (topics by ID since 13, KIP-516). All partitions are appended to here, in the order
 // of the request, so that a connection's requests reach the logs in order; the
 // answer goes out when every partition may be acknowledged.
 func (a *API) produce(r *wire.Request) {
@@ -40,9 +40,15 @@ func (a *API) produce(r *wire.Request) {
 		r.Drop(fmt.Errorf("cannot produce to %d partitions in one request, the limit is %d", partitions, maxProducePartitions))
 		return
 	}
-	for _, t := range req.Topics {
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		if req.Version >= 13 {
+			if known := a.image().TopicByID(t.TopicID); known != nil {
+				t.Topic = known.Name
+			}
+		}
 		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic = t.Topic
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
 		c.resp.Topics = append(c.resp.Topics, rt)
 	}
@@ -78,8 +84,9 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 	slot := &c.resp.Topics[i].Partitions[j]
 	slot.Default()
 	slot.Partition, slot.BaseOffset, slot.LogAppendTime, slot.LogStartOffset = p.Partition, -1, -1, -1
-	part, err := c.api.produceTo(t.Topic, p.Partition, c.req)
+	part, err := c.api.produceTo(t, p.Partition, c.req)
 	if err != nil {
+		c.lead(slot, t, part, err)
 		c.fail(slot, part, err)
 		return
 	}
@@ -99,6 +106,7 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 	got, err := part.Append(b, c.req.Acks, now)
 	if err != nil {
 		slot.LogStartOffset = int64(part.LogStart())
+		c.lead(slot, t, part, err)
 		c.fail(slot, part, err)
 		return
 	}
@@ -114,6 +122,7 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 	part.Acked(got.Last+1, c.req.Acks, timeout, func(err error) {
 		if err != nil {
 			slot.BaseOffset, slot.LogAppendTime = -1, -1
+			c.lead(slot, t, part, err)
 			c.fail(slot, part, err)
 			return
 		}
@@ -131,12 +140,16 @@ func (c *produceCall) fail(slot *kmsg.ProduceResponseTopicPartition, part *repli
 	}
 	if part != nil {
 		part.Stats().FailedProduce.Add(1)
-		if slot.ErrorCode == kerr.NotLeaderForPartition.Code {
-			leader, epoch := part.Leader() // KIP-951
-			slot.CurrentLeader.LeaderID, slot.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
-		}
 	}
 	c.release()
+}
+
+// lead says who leads a partition that this broker does not (KIP-951).
+func (c *produceCall) lead(slot *kmsg.ProduceResponseTopicPartition, t *kmsg.ProduceRequestTopic, part *replica.Partition, err error) {
+	if codeOf(err) == kerr.NotLeaderForPartition.Code {
+		leader, epoch := c.api.leader(topic.Partition{Topic: t.Topic, Partition: slot.Partition}, part)
+		slot.CurrentLeader.LeaderID, slot.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
+	}
 }
 
 // release is called once for each partition and once for the dispatch.
@@ -187,17 +200,24 @@ func (c *produceCall) leaders() {
 }
 
 // produceTo finds the partition and refuses what no batch can mend.
-func (a *API) produceTo(name string, partition int32, req *kmsg.ProduceRequest) (*replica.Partition, error) {
+func (a *API) produceTo(t *kmsg.ProduceRequestTopic, partition int32, req *kmsg.ProduceRequest) (*replica.Partition, error) {
+	name := t.Topic
 	if req.Acks < -1 || req.Acks > 1 {
 		return nil, refuse(kerr.InvalidRequiredAcks, fmt.Sprintf("acks is %d; allowed are -1 (all in-sync replicas), 0 (no answer) and 1 (the leader)", req.Acks))
 	}
 	if req.TransactionID != nil {
 		return nil, refuse(kerr.InvalidTxnState, "transactions are not served: leave transactional.id out")
 	}
+	if name == "" && req.Version >= 13 {
+		return nil, refuse(kerr.UnknownTopicID, fmt.Sprintf("there is no topic with ID %v", topic.ID(t.TopicID)))
+	}
 	if topic.IsInternal(name) {
 		return nil, refuse(kerr.InvalidTopicException, fmt.Sprintf("topic %q is the broker's own: clients cannot produce to it", name))
 	}
 	part, err := a.partition(topic.Partition{Topic: name, Partition: partition})
+	if err == nil && req.Version >= 13 && part.TopicID() != t.TopicID {
+		return nil, refuse(kerr.UnknownTopicID, fmt.Sprintf("topic %q was made again under another ID", name))
+	}
 	if err == nil {
 		err = part.CheckLeader(-1)
 	}

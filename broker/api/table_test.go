@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 func TestTableIsWhatTheCodecKnows(t *testing.T) {
@@ -25,8 +26,8 @@ func TestInstanceVersionCaps(t *testing.T) {
 		produce, fetch, groups int16 // DeleteGroups
 		cluster                bool  // DescribeCluster is served
 	}{
-		{"", 12, 17, 2, true},
-		{"newest", 12, 17, 2, true},
+		{"", 13, 18, 2, true},
+		{"newest", 13, 18, 2, true},
 		{"2.7", 8, 12, 2, false},
 		{"2.3.0", 7, 11, 1, false},
 		{"1.1.0", 5, 7, 0, false},
@@ -43,5 +44,22 @@ func TestInstanceVersionCaps(t *testing.T) {
 	}
 	if _, err := newTable("9.9.9"); err == nil {
 		t.Error("version 9.9.9 is taken")
+	}
+}
+
+// Whatever release caps the instance, it offers what is served here and was there.
+func TestEveryReleaseCaps(t *testing.T) {
+	for _, version := range kversion.VersionStrings() {
+		caps := kversion.FromString(version)
+		got, err := newTable(version)
+		if err != nil {
+			t.Fatalf("%s: %v", version, err)
+		}
+		for key, r := range served() {
+			want, there := caps.LookupMaxKeyVersion(key)
+			if capped, ok := got[key]; ok != there || ok && capped.max != min(want, r.max) {
+				t.Errorf("%s: %s up to %d (%v), the release has %d (%v)", version, kmsg.NameForKey(key), capped.max, ok, want, there)
+			}
+		}
 	}
 }

@@ -127,15 +127,19 @@ func askOffsetCommit(t *testing.T, w *world, v int16) {
 	group := fmt.Sprintf("commit-%d", v)
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.Topics = v, group, commitTopics(1)
-	bad := kmsg.NewOffsetCommitRequestTopic()
-	bad.Topic, bad.Partitions = "nowhere", req.Topics[0].Partitions
+	req.Topics[0].TopicID = w.id
+	bad, why := kmsg.NewOffsetCommitRequestTopic(), kerr.UnknownTopicOrPartition
+	if v >= 10 {
+		why = kerr.UnknownTopicID
+	}
+	bad.Topic, bad.TopicID, bad.Partitions = "nowhere", [16]byte{1}, req.Topics[0].Partitions
 	req.Topics = append(req.Topics, bad)
 	resp := w.raw.ask(req).(*kmsg.OffsetCommitResponse)
 	for _, rt := range resp.Topics {
-		if rt.Topic == "t" {
+		if v < 10 && rt.Topic == "t" || v >= 10 && rt.TopicID == w.id {
 			code(t, rt.Partitions[0].ErrorCode, nil)
 		} else {
-			code(t, rt.Partitions[0].ErrorCode, kerr.UnknownTopicOrPartition)
+			code(t, rt.Partitions[0].ErrorCode, why)
 		}
 	}
 	if v >= 1 {
@@ -155,7 +159,7 @@ func askOffsetFetch(t *testing.T, w *world, v int16) {
 	group := kmsg.NewOffsetFetchRequestGroup()
 	group.Group = "g"
 	gt := kmsg.NewOffsetFetchRequestGroupTopic()
-	gt.Topic, gt.Partitions = "t", []int32{0, 1}
+	gt.Topic, gt.TopicID, gt.Partitions = "t", w.id, []int32{0, 1}
 	group.Topics = append(group.Topics, gt)
 	other := kmsg.NewOffsetFetchRequestGroup()
 	other.Group = "unknown"
@@ -193,6 +197,15 @@ func askOffsetFetch(t *testing.T, w *world, v int16) {
 		if v >= 8 && len(resp.Groups[0].Topics) != 1 {
 			t.Errorf("all topics of the group are %+v, want 1", resp.Groups[0].Topics)
 		}
+		if v >= 10 && resp.Groups[0].Topics[0].TopicID != w.id {
+			t.Errorf("the topic's ID is %x, want %x", resp.Groups[0].Topics[0].TopicID, w.id)
+		}
+	}
+	if v >= 10 {
+		gt.TopicID = [16]byte{1}
+		req.Groups[0].Topics = []kmsg.OffsetFetchRequestGroupTopic{gt}
+		resp = w.raw.ask(req).(*kmsg.OffsetFetchResponse)
+		code(t, resp.Groups[0].Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
 	}
 }
 
@@ -292,4 +305,58 @@ func askOffsetDelete(t *testing.T, w *world, v int16) {
 	}
 	req.Group = "unknown"
 	code(t, w.raw.ask(req).(*kmsg.OffsetDeleteResponse).ErrorCode, kerr.GroupIDNotFound)
+}
+
+// beat is a heartbeat of the new protocol.
+func (w *world) beat(t *testing.T, group string, v int16, epoch int32) *kmsg.ConsumerGroupHeartbeatResponse {
+	t.Helper()
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Version, req.Group, req.MemberID, req.MemberEpoch = v, group, "member", epoch
+	if epoch == 0 {
+		req.RebalanceTimeoutMillis, req.SubscribedTopicNames, req.Topics = 1000, []string{"t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	}
+	return w.raw.ask(req).(*kmsg.ConsumerGroupHeartbeatResponse)
+}
+
+func askConsumerGroupHeartbeat(t *testing.T, w *world, v int16) {
+	group := fmt.Sprintf("beat-%d", v)
+	resp := w.beat(t, group, v, 0)
+	code(t, resp.ErrorCode, nil)
+	if resp.MemberID == nil || *resp.MemberID != "member" || resp.MemberEpoch < 1 || resp.HeartbeatIntervalMillis != 5000 {
+		t.Fatalf("joined: %+v", resp)
+	}
+	if a := resp.Assignment; a == nil || len(a.Topics) != 1 || !slices.Equal(a.Topics[0].Partitions, []int32{0, 1}) {
+		t.Errorf("assigned: %+v", a)
+	}
+	code(t, w.beat(t, group, v, resp.MemberEpoch).ErrorCode, nil)
+	code(t, w.beat(t, group, v, resp.MemberEpoch+1).ErrorCode, kerr.FencedMemberEpoch)
+	code(t, w.beat(t, group, v, -1).ErrorCode, nil)
+	code(t, w.beat(t, group, v, resp.MemberEpoch).ErrorCode, kerr.UnknownMemberID)
+}
+
+func askConsumerGroupDescribe(t *testing.T, w *world, v int16) {
+	group := fmt.Sprintf("show-%d", v)
+	code(t, w.beat(t, group, 1, 0).ErrorCode, nil)
+	req := kmsg.NewPtrConsumerGroupDescribeRequest()
+	req.Version, req.Groups, req.IncludeAuthorizedOperations = v, []string{group, "unknown"}, true
+	resp := w.raw.ask(req).(*kmsg.ConsumerGroupDescribeResponse)
+	g := resp.Groups[0]
+	code(t, g.ErrorCode, nil)
+	if g.State != "Stable" || g.AssignorName != "uniform" || g.AuthorizedOperations <= 0 || len(g.Members) != 1 {
+		t.Fatalf("group %+v, want it stable with one member", g)
+	}
+	m := g.Members[0]
+	if m.MemberID != "member" || m.ClientID != "raw" || m.ClientHost != "/127.0.0.1" || !slices.Equal(m.SubscribedTopics, []string{"t"}) || v >= 1 && m.MemberType != 1 {
+		t.Errorf("member %+v", m)
+	}
+	for _, a := range []kmsg.Assignment{m.Assignment, m.TargetAssignment} {
+		if len(a.TopicPartitions) != 1 || a.TopicPartitions[0].Topic != "t" || len(a.TopicPartitions[0].Partitions) != 2 {
+			t.Errorf("assignment %+v", a)
+		}
+	}
+	code(t, resp.Groups[1].ErrorCode, kerr.GroupIDNotFound)
+	old := kmsg.NewPtrDescribeGroupsRequest()
+	old.Version, old.Groups = 6, []string{group}
+	code(t, w.raw.ask(old).(*kmsg.DescribeGroupsResponse).Groups[0].ErrorCode, kerr.GroupIDNotFound)
+	code(t, w.beat(t, group, 1, -1).ErrorCode, nil)
 }

@@ -143,33 +143,52 @@ func code(t *testing.T, got int16, want *kerr.Error) {
 // questions gives a question for each API, in any version.
 func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 	return map[kmsg.Key]func(*testing.T, *world, int16){
-		kmsg.Produce:                 askProduce,
-		kmsg.Fetch:                   askFetch,
-		kmsg.ListOffsets:             askListOffsets,
-		kmsg.Metadata:                askMetadata,
-		kmsg.OffsetCommit:            askOffsetCommit,
-		kmsg.OffsetFetch:             askOffsetFetch,
-		kmsg.FindCoordinator:         askFindCoordinator,
-		kmsg.JoinGroup:               askJoinGroup,
-		kmsg.Heartbeat:               askHeartbeat,
-		kmsg.LeaveGroup:              askLeaveGroup,
-		kmsg.SyncGroup:               askSyncGroup,
-		kmsg.DescribeGroups:          askDescribeGroups,
-		kmsg.ListGroups:              askListGroups,
-		kmsg.ApiVersions:             askApiVersions,
-		kmsg.CreateTopics:            askCreateTopics,
-		kmsg.DeleteTopics:            askDeleteTopics,
-		kmsg.DeleteRecords:           askDeleteRecords,
-		kmsg.InitProducerID:          askInitProducerID,
-		kmsg.OffsetForLeaderEpoch:    askOffsetForLeaderEpoch,
-		kmsg.DescribeConfigs:         askDescribeConfigs,
-		kmsg.AlterConfigs:            askAlterConfigs,
-		kmsg.DescribeLogDirs:         askDescribeLogDirs,
-		kmsg.CreatePartitions:        askCreatePartitions,
-		kmsg.DeleteGroups:            askDeleteGroups,
-		kmsg.IncrementalAlterConfigs: askIncrementalAlterConfigs,
-		kmsg.OffsetDelete:            askOffsetDelete,
-		kmsg.DescribeCluster:         askDescribeCluster,
+		kmsg.Produce:                      askProduce,
+		kmsg.Fetch:                        askFetch,
+		kmsg.ListOffsets:                  askListOffsets,
+		kmsg.Metadata:                     askMetadata,
+		kmsg.OffsetCommit:                 askOffsetCommit,
+		kmsg.OffsetFetch:                  askOffsetFetch,
+		kmsg.FindCoordinator:              askFindCoordinator,
+		kmsg.JoinGroup:                    askJoinGroup,
+		kmsg.Heartbeat:                    askHeartbeat,
+		kmsg.LeaveGroup:                   askLeaveGroup,
+		kmsg.SyncGroup:                    askSyncGroup,
+		kmsg.DescribeGroups:               askDescribeGroups,
+		kmsg.ListGroups:                   askListGroups,
+		kmsg.ApiVersions:                  askApiVersions,
+		kmsg.CreateTopics:                 askCreateTopics,
+		kmsg.DeleteTopics:                 askDeleteTopics,
+		kmsg.DeleteRecords:                askDeleteRecords,
+		kmsg.InitProducerID:               askInitProducerID,
+		kmsg.OffsetForLeaderEpoch:         askOffsetForLeaderEpoch,
+		kmsg.DescribeConfigs:              askDescribeConfigs,
+		kmsg.AlterConfigs:                 askAlterConfigs,
+		kmsg.DescribeLogDirs:              askDescribeLogDirs,
+		kmsg.CreatePartitions:             askCreatePartitions,
+		kmsg.DeleteGroups:                 askDeleteGroups,
+		kmsg.IncrementalAlterConfigs:      askIncrementalAlterConfigs,
+		kmsg.OffsetDelete:                 askOffsetDelete,
+		kmsg.DescribeCluster:              askDescribeCluster,
+		kmsg.UpdateFeatures:               askUpdateFeatures,
+		kmsg.DescribeQuorum:               askDescribeQuorum,
+		kmsg.DescribeProducers:            askDescribeProducers,
+		kmsg.DescribeTopicPartitions:      askDescribeTopicPartitions,
+		kmsg.ElectLeaders:                 askElectLeaders,
+		kmsg.AlterPartitionAssignments:    askAlterPartitionAssignments,
+		kmsg.ListPartitionReassignments:   askListPartitionReassignments,
+		kmsg.UnregisterBroker:             askUnregisterBroker,
+		kmsg.DescribeTransactions:         askDescribeTransactions,
+		kmsg.ListTransactions:             askListTransactions,
+		kmsg.DescribeACLs:                 askDescribeACLs,
+		kmsg.CreateACLs:                   askCreateACLs,
+		kmsg.DeleteACLs:                   askDeleteACLs,
+		kmsg.DescribeUserSCRAMCredentials: askDescribeUserSCRAMCredentials,
+		kmsg.DescribeClientQuotas:         askDescribeClientQuotas,
+		kmsg.AlterClientQuotas:            askAlterClientQuotas,
+		kmsg.ListConfigResources:          askListConfigResources,
+		kmsg.ConsumerGroupHeartbeat:       askConsumerGroupHeartbeat,
+		kmsg.ConsumerGroupDescribe:        askConsumerGroupDescribe,
 	}
 }
 
@@ -179,13 +198,22 @@ func askProduce(t *testing.T, w *world, v int16) {
 	if v < 3 {
 		batch = messageSet(t, min(int8(v), 1), "x", 5000)
 	}
-	resp := w.raw.ask(produceRequest(v, fmt.Sprintf("produce-%d", v), batch)).(*kmsg.ProduceResponse)
+	req := produceRequest(v, fmt.Sprintf("produce-%d", v), batch)
+	req.Topics[0].TopicID = w.id
+	resp := w.raw.ask(req).(*kmsg.ProduceResponse)
+	if v >= 13 && resp.Topics[0].TopicID != w.id {
+		t.Errorf("answer for topic ID %x, want %x", resp.Topics[0].TopicID, w.id)
+	}
 	p := resp.Topics[0].Partitions[0]
 	code(t, p.ErrorCode, nil)
 	if p.BaseOffset != 0 || v >= 2 && p.LogAppendTime != -1 || v >= 5 && p.LogStartOffset != 0 {
 		t.Errorf("answer %+v, want offset 0, no append time, log start 0", p)
 	}
 	resp = w.raw.ask(produceRequest(v, "nowhere", batch)).(*kmsg.ProduceResponse)
+	if v >= 13 {
+		code(t, resp.Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicID)
+		return
+	}
 	code(t, resp.Topics[0].Partitions[0].ErrorCode, kerr.UnknownTopicOrPartition)
 }
 
@@ -278,7 +306,7 @@ func askListOffsets(t *testing.T, w *world, v int16) {
 		timestamp, offset, at int64
 		from                  int16
 	}{
-		{-2, 0, -1, 0}, {-1, 3, -1, 0}, {1001, 1, 1001, 1}, {999, 0, 1000, 1}, {5000, -1, -1, 1}, {-3, 2, 1002, 7}, {-4, 0, -1, 8}, {-5, -1, -1, 9},
+		{-2, 0, -1, 0}, {-1, 3, -1, 0}, {1001, 1, 1001, 1}, {999, 0, 1000, 1}, {5000, -1, -1, 1}, {-3, 2, 1002, 7}, {-4, 0, -1, 8}, {-5, -1, -1, 9}, {-6, -1, -1, 11},
 	}
 	for _, tt := range tests {
 		p := w.raw.ask(listOffsets(v, tt.timestamp)).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]

@@ -116,7 +116,16 @@ var groups = []Setting{
 	{Name: "group.min.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "6000", Min: 6_000, Max: 300_000, Help: "Shortest session time-out a member may ask for."},
 	{Name: "group.max.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1800000", Min: 6_000, Max: 1_800_000, Help: "Longest session time-out a member may ask for."},
 	{Name: "group.initial.rebalance.delay.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "3000", Min: 0, Max: maxInt, Help: "How long a new group waits for more members before its first rebalance."},
-	{Name: "group.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one group."},
+	{Name: "group.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one classic group."},
+	{Name: "group.consumer.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "45000", Min: 1, Max: maxInt, Help: "How long a member of the consumer protocol may be silent before it is taken out."},
+	{Name: "group.consumer.min.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "45000", Min: 1, Max: maxInt, Help: "Shortest session time-out that may be set for one group."},
+	{Name: "group.consumer.max.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "60000", Min: 1, Max: maxInt, Help: "Longest session time-out that may be set for one group."},
+	{Name: "group.consumer.heartbeat.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "5000", Min: 1, Max: maxInt, Help: "How often the members of the consumer protocol are told to send heartbeats."},
+	{Name: "group.consumer.min.heartbeat.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "5000", Min: 1, Max: maxInt, Help: "Shortest heartbeat interval that may be set for one group."},
+	{Name: "group.consumer.max.heartbeat.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "15000", Min: 1, Max: maxInt, Help: "Longest heartbeat interval that may be set for one group."},
+	{Name: "group.consumer.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one group of the consumer protocol."},
+	{Name: "group.consumer.assignors", Scope: Node, Kind: List, Default: "uniform,range", Values: []string{"uniform", "range"}, Help: "Server-side assignors that members may ask for; the first one is the default."},
+	{Name: "group.consumer.migration.policy", Scope: Node, Kind: String, Default: "bidirectional", Values: []string{"bidirectional", "upgrade", "downgrade", "disabled"}, Help: "Whether groups with members may go over from the classic protocol to the consumer protocol (upgrade), back (downgrade), both or neither."},
 }
 
 func topicRow(name string, k Kind, unit string, low, high float64, help string, follows ...Link) Setting {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 )
@@ -94,4 +95,39 @@ func (d *decision) setFenced(id metadata.BrokerID, epoch int64, fenced bool) ([]
 		return []metadata.Record{&metadata.BrokerFenced{ID: id, Epoch: epoch}}, nil
 	}
 	return []metadata.Record{&metadata.BrokerUnfenced{ID: id, Epoch: epoch}}, nil
+}
+
+// UnregisterBroker forgets a broker that is gone for good (KIP-631).
+//
+// Errors: Refusal if it is not registered, still in service, or has replicas.
+func (c *Controller) UnregisterBroker(ctx context.Context, id metadata.BrokerID) error {
+	d, end, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	records, err := d.unregisterBroker(id)
+	if err != nil {
+		return err
+	}
+	_, err = c.quorum.Propose(ctx, records)
+	return err
+}
+
+func (d *decision) unregisterBroker(id metadata.BrokerID) ([]metadata.Record, error) {
+	b := d.img.Broker(id)
+	switch {
+	case b == nil:
+		return nil, refuse(codeBrokerIDNotRegistered, "broker %d is not registered; registered are %v", id, d.brokerIDs())
+	case !b.Fenced:
+		return nil, refuse(codeInvalidRequest, "broker %d is in service; stop it first", id)
+	}
+	for _, t := range d.img.Topics() {
+		for n := range t.Partitions {
+			if slices.Contains(t.Partitions[n].Replicas, id) {
+				return nil, refuse(codeInvalidRequest, "broker %d holds a replica of partition %d of topic %q; move or delete it first", id, n, t.Name)
+			}
+		}
+	}
+	return []metadata.Record{&metadata.BrokerUnregistered{ID: id, Epoch: b.Epoch}}, nil
 }

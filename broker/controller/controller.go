@@ -27,19 +27,24 @@ import (
 // Kafka's error codes that a Refusal may carry.
 // Source: Kafka protocol, "Error Codes".
 const (
-	codeUnknownTopicOrPartition  int16 = 3
-	codeInvalidTopic             int16 = 17
-	codeTopicAlreadyExists       int16 = 36
-	codeInvalidPartitions        int16 = 37
-	codeInvalidReplicationFactor int16 = 38
-	codeInvalidReplicaAssignment int16 = 39
-	codeInvalidConfig            int16 = 40
-	codeInvalidRequest           int16 = 42
-	codePolicyViolation          int16 = 44
-	codeReassignmentInProgress   int16 = 60
-	codeStaleBrokerEpoch         int16 = 77
-	codeUnknownTopicID           int16 = 100
-	codeBrokerIDNotRegistered    int16 = 102
+	codeUnknownTopicOrPartition     int16 = 3
+	codeInvalidTopic                int16 = 17
+	codeTopicAlreadyExists          int16 = 36
+	codeInvalidPartitions           int16 = 37
+	codeInvalidReplicationFactor    int16 = 38
+	codeInvalidReplicaAssignment    int16 = 39
+	codeInvalidConfig               int16 = 40
+	codeInvalidRequest              int16 = 42
+	codePolicyViolation             int16 = 44
+	codeReassignmentInProgress      int16 = 60
+	codeStaleBrokerEpoch            int16 = 77
+	codePreferredLeaderNotAvailable int16 = 80
+	codeEligibleLeadersNotAvailable int16 = 83
+	codeElectionNotNeeded           int16 = 84
+	codeNoReassignmentInProgress    int16 = 85
+	codeInvalidUpdateVersion        int16 = 95
+	codeUnknownTopicID              int16 = 100
+	codeBrokerIDNotRegistered       int16 = 102
 )
 
 // Refusal is the client's fault; Code is a Kafka error code number (kerr). api/errors.go maps it without guessing.
@@ -63,12 +68,13 @@ type Quorum interface {
 	Image() *metadata.Image
 }
 
-// Options of a Controller; all are required.
+// Options of a Controller; all but Features are required.
 type Options struct {
 	Node     metadata.BrokerID
 	Settings *config.Values // the node's file over the defaults; dynamic layers come from the image
 	Now      func() time.Time
-	Seed     uint64 // of placement; the same seed gives the same placements
+	Seed     uint64    // of placement; the same seed gives the same placements
+	Features []Feature // that this program knows; none: no feature can be changed
 }
 
 // Controller turns wishes into metadata records; every method returns after the

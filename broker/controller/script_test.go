@@ -70,6 +70,16 @@ func (m *memory) show(next *metadata.Image, r metadata.Record) string {
 		return fmt.Sprintf("fenced %d", r.ID)
 	case *metadata.BrokerUnfenced:
 		return fmt.Sprintf("unfenced %d", r.ID)
+	case *metadata.PartitionChanged:
+		return fmt.Sprintf("=partition %s-%d leader=%d epoch=%d replicas=%d isr=%d", name(r.Topic), r.Number, r.State.Leader, r.State.LeaderEpoch, r.State.Replicas, r.State.ISR)
+	case *metadata.BrokerUnregistered:
+		return fmt.Sprintf("-broker %d", r.ID)
+	case *metadata.QuotaSet:
+		return fmt.Sprintf("+quota %v %s=%v", r.Entity, r.Name, r.Value)
+	case *metadata.QuotaRemoved:
+		return fmt.Sprintf("-quota %v %s", r.Entity, r.Name)
+	case *metadata.FeatureSet:
+		return fmt.Sprintf("+feature %s=%d", r.Name, r.Level)
 	case *metadata.ProducerBlock:
 		return fmt.Sprintf("+producers %d+%d", r.First, r.Count)
 	}
@@ -95,7 +105,9 @@ func (s *stage) with(over map[string]string) {
 		panic(err)
 	}
 	n := 0
-	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1}, s)
+	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1, Features: []Feature{
+		{Name: "always", Min: 7, Max: 7, Default: 7}, {Name: "later", Max: 1}, {Name: "new", Max: 2, Default: 2},
+	}}, s)
 	s.c.id = func() (id topic.ID) {
 		n++
 		copy(id[:], fmt.Sprintf("%016d", int(s.img.Index())*1000+n))
@@ -112,6 +124,12 @@ func (s *stage) with(over map[string]string) {
 //	grow [validate]            items: NAME count=N [assign=1,2/2,3]
 //	delete                     items: NAME
 //	alter [replace] [validate] items: KIND/NAME SETTING=VALUE… (also SETTING+=, SETTING-=, -SETTING)
+//	elect [unclean]            items: TOPIC-N
+//	reassign [fixed]           items: TOPIC-N [1,2]
+//	quotas [validate]          items: [user=U] [client=C] [ip=A] (no name: the default) QUOTA=N… -QUOTA…
+//	unregister ID
+//	finalize                   gives the features always (7), later (0 to 1) and new (0 to 2) their default levels
+//	features [validate]        items: NAME LEVEL [down|unsafe|KIND]
 //	producers
 //	fence|unfence ID EPOCH
 func (s *stage) play(t *testing.T, input string) string {
@@ -172,6 +190,35 @@ func (s *stage) request(t *testing.T, head string, items []string) (errs []error
 			as = append(as, alteration(item, strings.Contains(head, " replace")))
 		}
 		errs = s.c.AlterConfigs(ctx, as, validate)
+	case "elect":
+		var ps []topic.Partition
+		for _, item := range items {
+			ps = append(ps, partition(item))
+		}
+		errs = s.c.ElectLeaders(ctx, ps, strings.Contains(head, " unclean"))
+	case "reassign":
+		var rs []Reassignment
+		for _, item := range items {
+			words := strings.Fields(item)
+			r := Reassignment{Partition: partition(words[0])}
+			if len(words) > 1 {
+				r.Replicas = append([]metadata.BrokerID{}, assignment(words[1])[0]...)
+			}
+			rs = append(rs, r)
+		}
+		errs = s.c.Reassign(ctx, rs, strings.Contains(head, " fixed"))
+	case "quotas":
+		var as []QuotaAlter
+		for _, item := range items {
+			as = append(as, quotaAlter(item))
+		}
+		errs = s.c.AlterQuotas(ctx, as, validate)
+	case "features":
+		var us []FeatureUpdate
+		for _, item := range items {
+			us = append(us, featureUpdate(item))
+		}
+		errs = s.c.UpdateFeatures(ctx, us, validate)
 	default:
 		return nil, false
 	}
@@ -207,6 +254,10 @@ func (s *stage) around(t *testing.T, head []string) []error {
 		return []error{s.c.FenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
 	case "unfence":
 		return []error{s.c.UnfenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+	case "unregister":
+		return []error{s.c.UnregisterBroker(ctx, metadata.BrokerID(number(head[1])))}
+	case "finalize":
+		return []error{s.c.FinalizeFeatures(ctx)}
 	case "producers":
 		first, n, err := s.c.ProducerIDs(ctx)
 		if n != producerBlock || first%producerBlock != 0 {
@@ -223,6 +274,8 @@ func outcome(err error) string {
 	names := map[int16]string{3: "UNKNOWN_TOPIC_OR_PARTITION", 17: "INVALID_TOPIC_EXCEPTION", 36: "TOPIC_ALREADY_EXISTS",
 		37: "INVALID_PARTITIONS", 38: "INVALID_REPLICATION_FACTOR", 39: "INVALID_REPLICA_ASSIGNMENT", 40: "INVALID_CONFIG",
 		42: "INVALID_REQUEST", 44: "POLICY_VIOLATION", 60: "REASSIGNMENT_IN_PROGRESS", 77: "STALE_BROKER_EPOCH",
+		80: "PREFERRED_LEADER_NOT_AVAILABLE", 83: "ELIGIBLE_LEADERS_NOT_AVAILABLE", 84: "ELECTION_NOT_NEEDED",
+		85: "NO_REASSIGNMENT_IN_PROGRESS", 95: "INVALID_UPDATE_VERSION",
 		100: "UNKNOWN_TOPIC_ID", 102: "BROKER_ID_NOT_REGISTERED"}
 	var r *Refusal
 	switch {
@@ -317,6 +370,53 @@ func alteration(item string, replace bool) Alter {
 		a.Changes = append(a.Changes, c)
 	}
 	return a
+}
+
+// partition reads TOPIC-N.
+func partition(text string) topic.Partition {
+	at := strings.LastIndexByte(text, '-')
+	return topic.Partition{Topic: text[:at], Partition: int32(number(text[at+1:]))}
+}
+
+func quotaAlter(item string) QuotaAlter {
+	var a QuotaAlter
+	parts := map[string]*metadata.QuotaName{"user": &a.Entity.User, "client": &a.Entity.Client, "ip": &a.Entity.IP}
+	for _, w := range strings.Fields(item) {
+		k, v, given := strings.Cut(w, "=")
+		if n := parts[k]; n != nil {
+			*n = metadata.QuotaName{Of: metadata.QuotaNamed, Name: v}
+			if !given {
+				n.Of = metadata.QuotaDefault
+			}
+			continue
+		}
+		if name, ok := strings.CutPrefix(k, "-"); ok {
+			a.Changes = append(a.Changes, QuotaChange{Name: name, Remove: true})
+			continue
+		}
+		value, err := strconv.ParseFloat(v, 64)
+		if err != nil {
+			panic(err)
+		}
+		a.Changes = append(a.Changes, QuotaChange{Name: k, Value: value})
+	}
+	return a
+}
+
+func featureUpdate(item string) FeatureUpdate {
+	words := strings.Fields(item)
+	u := FeatureUpdate{Name: words[0], Level: int16(number(words[1])), Kind: Upgrade}
+	for _, w := range words[2:] {
+		switch w {
+		case "down":
+			u.Kind = SafeDowngrade
+		case "unsafe":
+			u.Kind = UnsafeDowngrade
+		default:
+			u.Kind = int8(number(w))
+		}
+	}
+	return u
 }
 
 // TestScripts plays testdata/*.txt: commands, a line of dashes, what they gave.

@@ -93,6 +93,8 @@ func (s *shard) replay(r record.Record) error {
 		return s.replayOffset(r)
 	case groupKeyVersion:
 		return s.replayGroup(r)
+	case keyGroup, keyTopics, keyMember, keyTargetEpoch, keyTarget, keyCurrent, keyRegex:
+		return s.replayConsumer(r)
 	}
 	return nil // a later version's kind of record
 }
@@ -205,6 +207,7 @@ func (s *shard) revive(g *group) {
 func (s *shard) loaded() {
 	for _, g := range s.groups {
 		s.revive(g)
+		s.reviveConsumers(g)
 	}
 	s.dropUnknown()
 	s.expireLater()

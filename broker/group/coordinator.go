@@ -19,9 +19,11 @@ import (
 type Options struct {
 	Node     metadata.BrokerID
 	Replicas *replica.Set
-	Settings func() *config.Values // the broker's effective settings of now
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// GroupSettings gives what was set for one group at run time; nil map: nothing.
+	GroupSettings func(group string) map[string]string
+	Settings      func() *config.Values // the broker's effective settings of now
+	Logger        *slog.Logger
+	Now           func() time.Time
 }
 
 // Coordinator serves the groups whose __consumer_offsets partition this broker leads. The
@@ -39,6 +41,7 @@ type Coordinator struct {
 		hosts      map[int32]*host
 		starting   []*host
 		known      map[string]*metadata.Topic
+		topics     *topics // the same for the shards
 	}
 
 	settings struct {
@@ -62,6 +65,7 @@ func New(o Options) *Coordinator {
 func newCoordinator(o Options, open func(int32) (journal.Log, error)) *Coordinator {
 	c := &Coordinator{o: o, open: open, kick: make(chan struct{}, 1)}
 	c.mu.hosts = make(map[int32]*host)
+	c.mu.topics = newTopics(nil, nil)
 	return c
 }
 
@@ -80,6 +84,11 @@ func (c *Coordinator) apply(topics map[string]*metadata.Topic) {
 	c.mu.Lock()
 	before := c.mu.known
 	c.mu.known = topics
+	all := make([]topicInfo, 0, len(topics))
+	for _, t := range topics {
+		all = append(all, topicInfo{t.ID, t.Name, int32(len(t.Partitions))})
+	}
+	c.mu.topics = newTopics(c.mu.topics, all)
 	closed := c.leadLocked(topics[topic.ConsumerOffsets])
 	var cancels []context.CancelFunc
 	for _, h := range closed {
@@ -157,7 +166,8 @@ func (c *Coordinator) leadLocked(t *metadata.Topic) (closed []*host) {
 
 func (c *Coordinator) newShard(h *host) *shard {
 	s := newShard()
-	s.limits, s.newID, s.exists, s.append, s.logger = c.limits, newUUID, c.exists, h.append, c.o.Logger
+	s.limits, s.newID, s.topics, s.append, s.logger = c.limits, newUUID, c.topics, h.append, c.o.Logger
+	s.settings = c.o.GroupSettings
 	return s
 }
 
@@ -171,11 +181,10 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-func (c *Coordinator) exists(p topic.Partition) bool {
+func (c *Coordinator) topics() *topics {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	t := c.mu.known[p.Topic]
-	return t != nil && p.Partition >= 0 && int(p.Partition) < len(t.Partitions)
+	return c.mu.topics
 }
 
 // limits reads the settings, again only when they changed.
@@ -194,9 +203,26 @@ func (c *Coordinator) limits() limits {
 			retention:      v.Duration("offsets.retention.minutes"),
 			expiryInterval: v.Duration("offsets.retention.check.interval.ms"),
 			commitTimeout:  v.Duration("offsets.commit.timeout.ms"),
+			consumer:       consumerSettings(v),
 		}
 	}
 	return c.settings.limits
+}
+
+func consumerSettings(v *config.Values) consumerLimits {
+	policy := v.String("group.consumer.migration.policy")
+	return consumerLimits{
+		session:     v.Duration("group.consumer.session.timeout.ms"),
+		minSession:  v.Duration("group.consumer.min.session.timeout.ms"),
+		maxSession:  v.Duration("group.consumer.max.session.timeout.ms"),
+		interval:    v.Duration("group.consumer.heartbeat.interval.ms"),
+		minInterval: v.Duration("group.consumer.min.heartbeat.interval.ms"),
+		maxInterval: v.Duration("group.consumer.max.heartbeat.interval.ms"),
+		maxSize:     int(v.Int("group.consumer.max.size")),
+		assignors:   v.List("group.consumer.assignors"),
+		upgrade:     policy == "bidirectional" || policy == "upgrade",
+		downgrade:   policy == "bidirectional" || policy == "downgrade",
+	}
 }
 
 // Run serves the groups until ctx ends; then everybody who waits is told to look for

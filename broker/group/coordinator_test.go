@@ -127,6 +127,12 @@ type world struct {
 	stop   func()
 }
 
+// heartbeat sends a heartbeat to a classic group, which answers at once.
+func (w *world) heartbeat(r *kmsg.HeartbeatRequest) (resp *kmsg.HeartbeatResponse) {
+	w.Heartbeat(r, func(got *kmsg.HeartbeatResponse) { resp = got })
+	return resp
+}
+
 // newWorld makes a coordinator that runs and leads n partitions. Call it in a synctest bubble.
 func newWorld(t *testing.T, n int) *world {
 	w := &world{t: t, topics: map[string]*metadata.Topic{
@@ -254,7 +260,7 @@ func TestNotServed(t *testing.T) {
 		if c := w.commit("a", 1); c != loadInProgress {
 			t.Errorf("commit while loading gives %s", named(c))
 		}
-		if c := w.Heartbeat(&kmsg.HeartbeatRequest{Group: "a", MemberID: "m"}).ErrorCode; c != none {
+		if c := w.heartbeat(&kmsg.HeartbeatRequest{Group: "a", MemberID: "m"}).ErrorCode; c != none {
 			t.Errorf("heartbeat while loading gives %s, want none", named(c))
 		}
 		if c := w.ListGroups(&kmsg.ListGroupsRequest{}).ErrorCode; c != loadInProgress {
@@ -328,7 +334,7 @@ func TestSessionsEndByTheClock(t *testing.T) {
 		}
 		for range 3 {
 			time.Sleep(9 * time.Second)
-			if c := w.Heartbeat(&kmsg.HeartbeatRequest{Group: "g", MemberID: member, Generation: 1}).ErrorCode; c != none {
+			if c := w.heartbeat(&kmsg.HeartbeatRequest{Group: "g", MemberID: member, Generation: 1}).ErrorCode; c != none {
 				t.Errorf("heartbeat gives %s", named(c))
 			}
 		}
@@ -413,7 +419,7 @@ func TestDiskFails(t *testing.T) {
 		synctest.Wait()
 		// Not "loading": a member must not think that all is well.
 		w.want("g", -1, notCoordinator)
-		if c := w.Heartbeat(&kmsg.HeartbeatRequest{Group: "g"}).ErrorCode; c != notCoordinator {
+		if c := w.heartbeat(&kmsg.HeartbeatRequest{Group: "g"}).ErrorCode; c != notCoordinator {
 			t.Errorf("heartbeat gives %s", named(c))
 		}
 		w.logs[0].change(func() { w.logs[0].broken = nil })

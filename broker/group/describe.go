@@ -24,7 +24,7 @@ func (s *shard) describe(id string, version int16, operations bool) kmsg.Describ
 	out := kmsg.NewDescribeGroupsResponseGroup()
 	out.Group, out.AuthorizedOperations = id, math.MinInt32
 	g := s.groups[id]
-	if g == nil {
+	if g == nil || g.consumers != nil { // who asks here falls back from, or to, ConsumerGroupDescribe
 		return undescribed(id, groupNotFound, version)
 	}
 	if operations {
@@ -66,22 +66,26 @@ func undescribed(id string, c code, version int16) kmsg.DescribeGroupsResponseGr
 
 // ListGroups, versions 0 to 5. KIP-518 states (4), KIP-848 types (5).
 
-// groupType is what kind of groups these are.
-const groupType = "classic"
+// Types of groups, as Kafka's tools show them.
+const (
+	classicType  = "classic"
+	consumerType = "consumer"
+)
 
 // list gives the groups in these states and of these types; an empty filter lets all pass.
 func (s *shard) list(states, types []string) (out []kmsg.ListGroupsResponseGroup) {
-	if len(types) > 0 && !slices.ContainsFunc(types, func(t string) bool { return strings.EqualFold(t, groupType) }) {
-		return nil
+	passes := func(filter []string, text string) bool {
+		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, text) })
 	}
 	for _, g := range s.inOrder() {
-		state := g.state.String()
-		if len(states) > 0 && !slices.ContainsFunc(states, func(f string) bool { return strings.EqualFold(f, state) }) {
-			continue
-		}
 		lg := kmsg.NewListGroupsResponseGroup()
-		lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.protocolType, state, groupType
-		out = append(out, lg)
+		lg.Group, lg.ProtocolType, lg.GroupState, lg.GroupType = g.id, g.protocolType, g.state.String(), classicType
+		if g.consumers != nil {
+			lg.ProtocolType, lg.GroupState, lg.GroupType = "consumer", g.consumers.state(), consumerType
+		}
+		if passes(types, lg.GroupType) && passes(states, lg.GroupState) {
+			out = append(out, lg)
+		}
 	}
 	return out
 }
@@ -91,6 +95,15 @@ func (s *shard) list(states, types []string) (out []kmsg.ListGroupsResponseGroup
 // deleteGroup deletes a group that has no members, with its offsets, and answers when that
 // is committed.
 func (s *shard) deleteGroup(id string, answer func(code)) {
+	g := s.groups[id]
+	if g != nil && g.ofConsumers() {
+		s.deleteConsumers(g, answer)
+		return
+	}
+	s.deleteClassic(id, answer)
+}
+
+func (s *shard) deleteClassic(id string, answer func(code)) {
 	g := s.groups[id]
 	c := none
 	switch {
@@ -107,7 +120,21 @@ func (s *shard) deleteGroup(id string, answer func(code)) {
 		s.later(func() { answer(c) })
 		return
 	}
-	// Offsets on their way come before this in the log and go with the others.
+	ps, rs := g.withoutOffsets()
+	rs = append(rs, record.Record{Key: groupKey(id)})
+	g.state = dead
+	once := s.answerOnce(func(c code) { s.later(func() { answer(c) }) })
+	s.writeOffsets(g, rs, ps, func(c code) {
+		if c != none {
+			g.state = empty
+		}
+		once(c)
+	})
+}
+
+// withoutOffsets gives the deletion of all offsets, and which they are. Those on their way
+// come before this in the log and go with the others.
+func (g *group) withoutOffsets() ([]topic.Partition, []record.Record) {
 	all := make(map[topic.Partition]bool, len(g.offsets))
 	for p := range g.offsets {
 		all[p] = true
@@ -118,15 +145,7 @@ func (s *shard) deleteGroup(id string, answer func(code)) {
 	ps := slices.SortedFunc(maps.Keys(all), comparePartitions)
 	rs := make([]record.Record, 0, len(ps)+1)
 	for _, p := range ps {
-		rs = append(rs, record.Record{Key: offsetKey(id, p)})
+		rs = append(rs, record.Record{Key: offsetKey(g.id, p)})
 	}
-	rs = append(rs, record.Record{Key: groupKey(id)})
-	g.state = dead
-	once := s.answerOnce(func(c code) { s.later(func() { answer(c) }) })
-	s.writeOffsets(g, rs, ps, func(c code) {
-		if c != none {
-			g.state = empty
-		}
-		once(c)
-	})
+	return ps, rs
 }

@@ -24,6 +24,10 @@ func (s *shard) expireOffsets() {
 		if g.writing > 0 {
 			continue // R32: what is on its way is not judged; the next look will
 		}
+		if g.consumers != nil {
+			s.expireConsumers(g)
+			continue
+		}
 		if old := g.expired(s.now, s.limits().retention); len(old) > 0 {
 			s.logger.Info("offsets expired", "group", g.id, "offsets", len(old))
 			s.removeOffsets(g, old)
@@ -31,6 +35,30 @@ func (s *shard) expireOffsets() {
 			s.removeOffsets(g, nil)
 		}
 	}
+}
+
+// expireConsumers does the same for a group of the new protocol. The clock of one without
+// members begins again when the group is loaded: when it lost them is not stored.
+func (s *shard) expireConsumers(g *group) {
+	old := g.expired(s.now, s.limits().retention)
+	if len(g.consumers.members) > 0 || len(old) < len(g.offsets) {
+		if len(old) > 0 {
+			s.logger.Info("offsets expired", "group", g.id, "offsets", len(old))
+			s.removeOffsets(g, old)
+		}
+		return
+	}
+	s.turn(g, nil, func(d *draft) func(code) {
+		if d.next != nil && len(d.next.members) == 0 {
+			d.dissolve()
+			d.dropsOffsets = true
+		}
+		return func(c code) {
+			if c != none {
+				s.logger.Warn("cannot delete group", "group", g.id, "code", c)
+			}
+		}
+	})
 }
 
 func (s *shard) inOrder() []*group {
@@ -46,10 +74,11 @@ func (s *shard) inOrder() []*group {
 // none of its members consumes any more (KIP-211).
 func (g *group) expired(now time.Time, retention time.Duration) (old []topic.Partition) {
 	var subscribed func(string) bool
-	switch g.state {
-	case empty:
+	vacant := g.state == empty && (g.consumers == nil || len(g.consumers.members) == 0)
+	switch {
+	case vacant:
 		subscribed = func(string) bool { return false }
-	case stable:
+	case g.consumers != nil || g.state == stable:
 		subscribed = g.subscribed()
 	}
 	if subscribed == nil {
@@ -57,7 +86,7 @@ func (g *group) expired(now time.Time, retention time.Duration) (old []topic.Par
 	}
 	for p, o := range g.offsets {
 		from := o.committed
-		if g.state == empty && g.protocolType != "" {
+		if vacant && (g.protocolType != "" || g.consumers != nil) {
 			from = max(from, g.since)
 		}
 		due := from + retention.Milliseconds()
@@ -78,7 +107,7 @@ func (s *shard) removeOffsets(g *group, ps []topic.Partition) {
 	for _, p := range ps {
 		rs = append(rs, record.Record{Key: offsetKey(g.id, p)})
 	}
-	last := g.state == empty && len(ps) == len(g.offsets) && len(g.promised) == 0
+	last := g.state == empty && !g.ofConsumers() && len(ps) == len(g.offsets) && len(g.promised) == 0
 	if last && g.stored != nil {
 		rs = append(rs, record.Record{Key: groupKey(g.id)})
 		g.state = dead

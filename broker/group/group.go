@@ -2,13 +2,18 @@
 //
 // Each partition of __consumer_offsets that this broker leads carries its own share of the
 // groups: a state machine without clock, goroutine or disk (shard and the files it is
-// spread over: join, rebalance, sync, heartbeat, offsets, expire, describe), and a doer
-// around it (Coordinator, host) that brings requests, time and the journal. It is the
-// classic protocol; what a group's members agree on is none of its business, but for the
-// topics that a consumer subscribes to.
+// spread over), and a doer around it (Coordinator, host) that brings requests, time and the
+// journal.
 //
-// Invariants: offsets change by committed records only, by the same code while loading and
-// while running, so that what is served equals a replay of the log (R31); an answer that
+// Two protocols share offsets and IDs. In the classic one (join, rebalance, sync, heartbeat)
+// the members agree among themselves, and what they agree on is none of the coordinator's
+// business, but for the topics that a consumer subscribes to. In the new one (KIP-848:
+// consumer, draft, turn, assign) the coordinator assigns. A group goes from one to the other
+// while it lives (migrate, consumer_classic).
+//
+// Invariants: offsets, and groups of the new protocol, change by committed records only, by
+// the same code while loading and while running, so that what is served equals a replay of
+// the log (R31); a partition is given to its new owner after the old one let go of it; an answer that
 // promises something comes after the high watermark passed its record; no member of an
 // older generation commits or assigns (R32).
 //
@@ -82,6 +87,13 @@ var (
 	rebalanceInProgress          = kerr.RebalanceInProgress.Code
 	groupFull                    = kerr.GroupMaxSizeReached.Code
 	groupNotFound                = kerr.GroupIDNotFound.Code
+	invalidRequest               = kerr.InvalidRequest.Code
+	unsupportedVersion           = kerr.UnsupportedVersion.Code
+	fencedEpoch                  = kerr.FencedMemberEpoch.Code
+	staleEpoch                   = kerr.StaleMemberEpoch.Code
+	unreleasedInstance           = kerr.UnreleasedInstanceID.Code
+	unsupportedAssignor          = kerr.UnsupportedAssignor.Code
+	invalidRegex                 = kerr.InvalidRegularExpression.Code
 	nonEmptyGroup                = kerr.NonEmptyGroup.Code
 	subscribedToTopic            = kerr.GroupSubscribedToTopic.Code
 	unknownPartition             = kerr.UnknownTopicOrPartition.Code

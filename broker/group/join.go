@@ -14,6 +14,22 @@ import (
 // that this starts, or goes on with, has everybody together.
 func (s *shard) join(from Client, r *kmsg.JoinGroupRequest, answer func(*kmsg.JoinGroupResponse)) {
 	j := &joining{from: from, r: r, answer: answer}
+	if c := s.sound(j); c != none {
+		s.refuse(j, r.MemberID, c)
+		if g := s.groups[r.Group]; g != nil && g.promised[r.MemberID] != nil {
+			s.breakPromise(g, r.MemberID)
+		}
+		return
+	}
+	if g := s.groups[r.Group]; g != nil && g.ofConsumers() {
+		s.joinConsumers(g, j)
+		return
+	}
+	s.joinClassic(j)
+}
+
+func (s *shard) joinClassic(j *joining) {
+	r := j.r
 	if c := s.admit(j); c != none {
 		s.refuse(j, r.MemberID, c)
 		if g := s.groups[r.Group]; g != nil && g.promised[r.MemberID] != nil {
@@ -33,7 +49,7 @@ func (s *shard) join(from Client, r *kmsg.JoinGroupRequest, answer func(*kmsg.Jo
 	case r.Version >= 4:
 		s.promise(g, j)
 	default:
-		s.add(g, j, s.nameMember(from.ID))
+		s.add(g, j, s.nameMember(j.from.ID))
 	}
 }
 
@@ -58,25 +74,32 @@ func (s *shard) refuse(j *joining, memberID string, c code) {
 // nameMember makes a member ID. Source: Kafka, client or instance ID, a dash and a UUID.
 func (s *shard) nameMember(prefix string) string { return prefix + "-" + s.newID() }
 
-// admit judges what can be judged before the group's state counts.
-func (s *shard) admit(j *joining) code {
+// sound judges what can be judged without the group.
+func (s *shard) sound(j *joining) code {
 	r, l := j.r, s.limits()
-	session := time.Duration(r.SessionTimeoutMillis) * time.Millisecond
-	g := s.groups[r.Group]
-	switch {
+	switch session := j.session(); {
 	case r.Group == "":
 		return invalidGroupID
 	case session < l.minSession || session > l.maxSession:
 		return invalidSessionTimeout
 	case r.ProtocolType == "" || len(r.Protocols) == 0:
 		return inconsistentProtocol
+	}
+	return none
+}
+
+// admit judges what can be judged before the group's state counts.
+func (s *shard) admit(j *joining) code {
+	r := j.r
+	g := s.groups[r.Group]
+	switch {
 	case g == nil && r.MemberID != "":
 		return unknownMember
 	case g == nil:
 		return none
 	case g.state == dead:
 		return notAvailable
-	case !g.fits(j, l.maxSize):
+	case !g.fits(j, s.limits().maxSize):
 		return groupFull
 	case !g.agrees(j):
 		return inconsistentProtocol

@@ -13,13 +13,38 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-// OffsetCommit, versions 0 to 9. Time-stamps of the client (1 only), retention (2 to 4),
-// KIP-320 leader epoch (6), KIP-345 instance (7). Version 0, which Kafka kept in ZooKeeper,
-// is kept like all others.
+// OffsetCommit, versions 0 to 10. Time-stamps of the client (1 only), retention (2 to 4),
+// KIP-320 leader epoch (6), KIP-345 instance (7), KIP-848 member epoch (9) and topic IDs
+// (10; the names are given too by then). Version 0, which Kafka kept in ZooKeeper, is kept
+// like all others.
 
 // commit writes offsets down and answers when they are committed.
 func (s *shard) commit(r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
+	if g := s.groups[r.Group]; g != nil && g.ofConsumers() {
+		s.commitConsumers(g, r, answer)
+		return
+	}
 	g, c := s.mayCommit(r)
+	s.commitAs(g, r, func(topic.Partition) code { return c }, answer)
+}
+
+// commitConsumers is commit for a group of the new protocol.
+func (s *shard) commitConsumers(g *group, r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
+	all := func(c code) func(topic.Partition) code { return func(topic.Partition) code { return written(c) } }
+	fail := func(c code) { s.commitAs(g, r, all(c), answer) }
+	s.turn(g, fail, func(d *draft) func(code) {
+		if d.next == nil && !d.over {
+			now, c := s.mayCommit(r)
+			s.commitAs(now, r, all(c), answer)
+		} else {
+			s.commitAs(g, r, d.mayCommit(r), answer)
+		}
+		return func(code) {}
+	})
+}
+
+// commitAs writes those offsets down that may tells none of.
+func (s *shard) commitAs(g *group, r *kmsg.OffsetCommitRequest, may func(topic.Partition) code, answer func(*kmsg.OffsetCommitResponse)) {
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	var records []record.Record
 	var written []topic.Partition
@@ -28,13 +53,14 @@ func (s *shard) commit(r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetComm
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		rt := kmsg.NewOffsetCommitResponseTopic()
-		rt.Topic = t.Topic
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		rt.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(t.Partitions))
 		name := strings.Clone(t.Topic)
 		for j := range t.Partitions {
 			p, rp := &t.Partitions[j], &rt.Partitions[j]
 			rp.Partition = p.Partition
 			at := topic.Partition{Topic: name, Partition: p.Partition}
+			c := may(at)
 			switch {
 			case c != none:
 				rp.ErrorCode = c
@@ -96,6 +122,38 @@ func (s *shard) mayCommit(r *kmsg.OffsetCommitRequest) (*group, code) {
 	return g, none
 }
 
+// mayCommit judges who commits to a group of the new protocol: a member in its epoch, or
+// somebody outside while the group has no members. A member whose epoch went on may still
+// commit for what it has had since the epoch that it knows (KIP-1251).
+func (d *draft) mayCommit(r *kmsg.OffsetCommitRequest) func(topic.Partition) code {
+	all := func(c code) func(topic.Partition) code { return func(topic.Partition) code { return c } }
+	if d.next == nil {
+		return all(unknownMember)
+	}
+	if r.Generation < 0 && len(d.next.members) == 0 {
+		return all(none)
+	}
+	m := d.next.members[r.MemberID]
+	switch {
+	case m == nil:
+		return all(unknownMember)
+	case m.classic == nil && r.Version < 9:
+		return all(unsupportedVersion)
+	case m.epoch == r.Generation:
+		return all(none)
+	case m.classic != nil:
+		return all(illegalGeneration)
+	case r.Generation > m.epoch || r.Generation < 0:
+		return all(staleEpoch)
+	}
+	return func(p topic.Partition) code {
+		if since, ok := m.owned[part{d.view.byName[p.Topic].id, p.Partition}]; ok && since <= r.Generation {
+			return none
+		}
+		return staleEpoch
+	}
+}
+
 func (s *shard) newOffset(r *kmsg.OffsetCommitRequest, p *kmsg.OffsetCommitRequestTopicPartition) offset {
 	o := offset{at: p.Offset, epoch: p.LeaderEpoch, metadata: cloned(p.Metadata), committed: s.now.UnixMilli(), expires: -1}
 	if r.Version < 6 {
@@ -126,9 +184,35 @@ func (s *shard) writeOffsets(g *group, rs []record.Record, ps []topic.Partition,
 	})
 }
 
-// OffsetFetch, versions 0 to 9. All topics (2), KIP-447 stable offsets (7), KIP-709 several
-// groups (8). Require-stable asks to hide offsets that a transaction may still change;
-// offsets are visible here only once committed.
+// OffsetFetch, versions 0 to 10. All topics (2), KIP-447 stable offsets (7), KIP-709 several
+// groups (8), KIP-848 member epoch (9) and topic IDs (10; the names are given too by then).
+// Require-stable asks to hide offsets that a transaction may still change; offsets are
+// visible here only once committed.
+
+// fetcher is the member that asks for offsets; a nil ID is somebody outside.
+type fetcher struct {
+	id    *string
+	epoch int32
+}
+
+// mayFetch judges who asks. Only members of the new protocol say who they are and have to
+// be right.
+func (s *shard) mayFetch(groupID string, who fetcher) code {
+	g := s.groups[groupID]
+	if g == nil || g.consumers == nil || who.id == nil && who.epoch < 0 {
+		return none
+	}
+	m := g.consumers.members[cloned(who.id)]
+	switch {
+	case m == nil:
+		return unknownMember
+	case m.epoch == who.epoch:
+		return none
+	case m.classic != nil:
+		return illegalGeneration
+	}
+	return staleEpoch
+}
 
 // fetch gives the offsets of one group: of the topics asked for, or of all of them.
 func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic) []kmsg.OffsetFetchResponseGroupTopic {
@@ -142,7 +226,7 @@ func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic
 	out := make([]kmsg.OffsetFetchResponseGroupTopic, 0, len(topics))
 	for _, t := range topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
-		rt.Topic = t.Topic
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		for _, n := range t.Partitions {
 			o, ok := offsets[topic.Partition{Topic: t.Topic, Partition: n}]
 			rt.Partitions = append(rt.Partitions, fetched(n, o, ok))
@@ -253,6 +337,10 @@ func (s *shard) tombstones(g *group, ps []topic.Partition, done func(code)) {
 // subscribed gives what tells whether some member consumes a topic; nil when nobody can
 // tell, because the members are no consumers. What cannot be read counts as everything.
 func (g *group) subscribed() func(string) bool {
+	if g.consumers != nil {
+		names := g.consumers.subscribed()
+		return func(name string) bool { return names[name] }
+	}
 	if g.state == empty {
 		return func(string) bool { return false }
 	}

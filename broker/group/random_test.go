@@ -103,7 +103,7 @@ func (l *life) step() {
 		l.journal([]string{"hold", "go", "go", "fail"}[l.rand.IntN(4)])
 	case n < 98:
 		l.deleteTopic("u")
-		l.topics["u"] = true
+		l.makeTopic("u", 10)
 	default:
 		l.open, l.era = 0, l.era+1
 		l.restart()
@@ -167,7 +167,7 @@ func (l *life) sync(c *client) {
 func (l *life) heartbeat(c *client) {
 	r := kmsg.NewPtrHeartbeatRequest()
 	r.Group, r.MemberID, r.InstanceID, r.Generation = l.group(), c.id, c.instance, c.generation
-	l.do(func(s *shard) { s.heartbeat(r) })
+	l.do(func(s *shard) { s.heartbeat(r, func(code) {}) })
 }
 
 func (l *life) commit(c *client) {
@@ -195,7 +195,7 @@ func (l *life) leave(c *client) {
 	r := kmsg.NewPtrLeaveGroupRequest()
 	r.Version, r.Group = 5, l.group()
 	r.Members = []kmsg.LeaveGroupRequestMember{{MemberID: c.id, InstanceID: c.instance}}
-	l.do(func(s *shard) { s.leave(r) })
+	l.do(func(s *shard) { s.leave(r, func(*kmsg.LeaveGroupResponse) {}) })
 }
 
 func (l *life) deleteSomething() {

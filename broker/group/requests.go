@@ -22,26 +22,39 @@ func (c *Coordinator) SyncGroup(_ Client, r *kmsg.SyncGroupRequest, reply func(*
 }
 
 // Heartbeat keeps a member alive.
-func (c *Coordinator) Heartbeat(r *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse {
+func (c *Coordinator) Heartbeat(r *kmsg.HeartbeatRequest, reply func(*kmsg.HeartbeatResponse)) {
 	resp := kmsg.NewPtrHeartbeatResponse()
-	if why := c.do(r.Group, func(s *shard) { resp.ErrorCode = s.heartbeat(r) }); why != none {
+	why := c.do(r.Group, func(s *shard) {
+		s.heartbeat(r, func(c code) { resp.ErrorCode = c; reply(resp) })
+	})
+	switch why {
+	case none:
+		return
+	case loadInProgress:
+		// Source: Kafka. A member that hears "loading" would join again; while its
+		// group is being read its session does not run, so it is fine as it is.
+	default:
 		resp.ErrorCode = why
-		if why == loadInProgress {
-			// Source: Kafka. A member that hears "loading" would join again; while its
-			// group is being read its session does not run, so it is fine as it is.
-			resp.ErrorCode = none
-		}
 	}
-	return resp
+	reply(resp)
+}
+
+// ConsumerGroupHeartbeat takes a member of the new protocol in, keeps it alive, takes it
+// out, and tells it what it owns; the reply comes when what that changes is committed. r
+// must stay as it is until then.
+func (c *Coordinator) ConsumerGroupHeartbeat(from Client, r *kmsg.ConsumerGroupHeartbeatRequest, reply func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+	if why := c.do(r.Group, func(s *shard) { s.consumerHeartbeat(from, r, reply) }); why != none {
+		reply((&refusal{code: why}).heartbeat(nil))
+	}
 }
 
 // LeaveGroup takes members out.
 func (c *Coordinator) LeaveGroup(r *kmsg.LeaveGroupRequest, reply func(*kmsg.LeaveGroupResponse)) {
-	resp := kmsg.NewPtrLeaveGroupResponse()
-	if why := c.do(r.Group, func(s *shard) { resp = s.leave(r) }); why != none {
+	if why := c.do(r.Group, func(s *shard) { s.leave(r, reply) }); why != none {
+		resp := kmsg.NewPtrLeaveGroupResponse()
 		resp.ErrorCode = why
+		reply(resp)
 	}
-	reply(resp)
 }
 
 // OffsetCommit writes offsets down; the reply comes after the high watermark has passed
@@ -51,7 +64,7 @@ func (c *Coordinator) OffsetCommit(r *kmsg.OffsetCommitRequest, reply func(*kmsg
 		resp := kmsg.NewPtrOffsetCommitResponse()
 		for _, t := range r.Topics {
 			rt := kmsg.NewOffsetCommitResponseTopic()
-			rt.Topic = t.Topic
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
 			for _, p := range t.Partitions {
 				rp := kmsg.NewOffsetCommitResponseTopicPartition()
 				rp.Partition, rp.ErrorCode = p.Partition, why
@@ -70,7 +83,8 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 		for _, g := range r.Groups {
 			rg := kmsg.NewOffsetFetchResponseGroup()
 			rg.Group = g.Group
-			rg.Topics, rg.ErrorCode = c.fetchGroup(g.Group, g.Topics)
+			who := fetcher{id: g.MemberID, epoch: g.MemberEpoch}
+			rg.Topics, rg.ErrorCode = c.fetchGroup(g.Group, who, g.Topics)
 			resp.Groups = append(resp.Groups, rg)
 		}
 		return resp
@@ -84,7 +98,7 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 		gt.Topic, gt.Partitions = t.Topic, t.Partitions
 		topics = append(topics, gt)
 	}
-	found, why := c.fetchGroup(r.Group, topics)
+	found, why := c.fetchGroup(r.Group, fetcher{epoch: -1}, topics)
 	resp.ErrorCode = why
 	if why != none && r.Version < 2 {
 		found = refusedFetch(topics, why)
@@ -103,9 +117,14 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 	return resp
 }
 
-func (c *Coordinator) fetchGroup(id string, topics []kmsg.OffsetFetchRequestGroupTopic) (out []kmsg.OffsetFetchResponseGroupTopic, why code) {
-	why = c.do(id, func(s *shard) { out = s.fetch(id, topics) })
-	return out, why
+func (c *Coordinator) fetchGroup(id string, who fetcher, topics []kmsg.OffsetFetchRequestGroupTopic) (out []kmsg.OffsetFetchResponseGroupTopic, why code) {
+	refused := none
+	why = c.do(id, func(s *shard) {
+		if refused = s.mayFetch(id, who); refused == none {
+			out = s.fetch(id, topics)
+		}
+	})
+	return out, max(why, refused)
 }
 
 // refusedFetch says for each partition what the versions 0 and 1 have no other place for.
@@ -168,6 +187,20 @@ func (c *Coordinator) DescribeGroups(r *kmsg.DescribeGroupsRequest) *kmsg.Descri
 		why := c.do(id, func(s *shard) { g = s.describe(id, r.Version, r.IncludeAuthorizedOperations) })
 		if why != none {
 			g = undescribed(id, why, r.Version)
+		}
+		resp.Groups = append(resp.Groups, g)
+	}
+	return resp
+}
+
+// ConsumerGroupDescribe shows groups of the new protocol and their members.
+func (c *Coordinator) ConsumerGroupDescribe(r *kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse {
+	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
+	for _, id := range r.Groups {
+		var g kmsg.ConsumerGroupDescribeResponseGroup
+		if why := c.do(id, func(s *shard) { g = s.describeConsumers(id) }); why != none {
+			g = kmsg.NewConsumerGroupDescribeResponseGroup()
+			g.Group, g.ErrorCode = id, why
 		}
 		resp.Groups = append(resp.Groups, g)
 	}

@@ -146,7 +146,7 @@ func (s *script) line(line string) {
 		"restart":      s.restart,
 		"limits":       s.limit,
 		"delete-topic": func() { s.deleteTopic(s.word(1)) },
-		"lose-topic":   func() { delete(s.topics, s.word(1)) }, // deleted while nobody looked
+		"lose-topic":   func() { s.loseTopic(s.word(1)) }, // deleted while nobody looked
 	}[s.words[0]]
 	if command == nil {
 		s.t.Fatalf("no command %q", s.words[0])
@@ -244,12 +244,13 @@ func (s *script) heartbeat() {
 	r := kmsg.NewPtrHeartbeatRequest()
 	r.Group, r.MemberID, r.InstanceID = s.group(), s.word(1), s.optional("instance")
 	r.Generation = int32(s.number(s.word(2)))
-	s.do(func(sh *shard) { s.print("%s: %s", r.MemberID, named(sh.heartbeat(r))) })
+	s.do(func(sh *shard) { sh.heartbeat(r, func(c code) { s.print("%s: %s", r.MemberID, named(c)) }) })
 }
 
 func (s *script) leave() {
 	r := kmsg.NewPtrLeaveGroupRequest()
 	r.Version, r.Group = s.version(5), s.group()
+	words := s.words[1:]
 	if r.Version < 3 {
 		r.MemberID = s.word(1)
 	} else {
@@ -264,11 +265,12 @@ func (s *script) leave() {
 		}
 	}
 	s.do(func(sh *shard) {
-		resp := sh.leave(r)
-		s.print("left: %s", named(resp.ErrorCode))
-		for i, m := range resp.Members {
-			s.print("  %s: %s", s.words[i+1], named(m.ErrorCode))
-		}
+		sh.leave(r, func(resp *kmsg.LeaveGroupResponse) {
+			s.print("left: %s", named(resp.ErrorCode))
+			for i, m := range resp.Members {
+				s.print("  %s: %s", words[i], named(m.ErrorCode))
+			}
+		})
 	})
 }
 

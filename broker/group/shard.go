@@ -22,6 +22,7 @@ type limits struct {
 	retention              time.Duration
 	expiryInterval         time.Duration
 	commitTimeout          time.Duration // how long a client waits for its offsets to be committed
+	consumer               consumerLimits
 }
 
 // Times that no setting names.
@@ -48,8 +49,9 @@ type shard struct {
 
 	limits func() limits
 	newID  func() string
-	// exists tells whether the metadata know a partition.
-	exists func(topic.Partition) bool
+	topics func() *topics // those that there are now
+	// settings gives what was set for one group.
+	settings func(group string) map[string]string
 	// append hands records to the journal; done comes after they were replayed, or with an error.
 	append func(rs []record.Record, done func(error)) error
 	logger *slog.Logger
@@ -57,14 +59,25 @@ type shard struct {
 	expiry alarm
 }
 
+// exists tells whether the metadata know a partition.
+func (s *shard) exists(p topic.Partition) bool { return s.topics().has(p) }
+
 // group is one group.
 //
-// Its offsets and stored are what a replay of the log gives; the rest runs ahead of the log
-// and is made from stored after a restart.
+// Its offsets, stored and consumers are what a replay of the log gives; the rest runs ahead
+// of the log and is made from stored after a restart. A group of the new protocol has
+// consumers, and of what follows only the first block; as a classic group it is empty.
 type group struct {
-	id      string
-	offsets map[topic.Partition]offset
-	stored  *kmsg.GroupMetadataValue // nil: never stored, or deleted
+	id        string
+	offsets   map[topic.Partition]offset
+	stored    *kmsg.GroupMetadataValue // nil: never stored, or deleted
+	consumers *consumerGroup           // nil: the group is not of the new protocol
+
+	turns   []*turn           // who waits to change a group of the new protocol
+	busy    bool              // a change of it is being written
+	working bool              // somebody has its turn
+	pulses  map[string]*pulse // by member ID
+	seen    int64             // version of the topics that it was last looked at with
 
 	state        state
 	since        int64 // ms; when it became stable or empty, as stored
@@ -108,6 +121,7 @@ func (s *shard) group(id string) *group {
 			members:    make(map[string]*member),
 			static:     make(map[string]*member),
 			promised:   make(map[string]*alarm),
+			pulses:     make(map[string]*pulse),
 			committing: make(map[topic.Partition]int),
 			since:      -1,
 		}
@@ -118,7 +132,7 @@ func (s *shard) group(id string) *group {
 
 // forget lets go of a group of which nothing is left, neither in the log nor alive.
 func (s *shard) forget(g *group) {
-	if g.stored == nil && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
+	if g.stored == nil && !g.ofConsumers() && !g.working && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
 		(g.state == empty || g.state == dead) {
 		s.alarms.off(&g.deadline)
 		delete(s.groups, g.id)
@@ -187,6 +201,7 @@ func (s *shard) resign() {
 			s.answerJoin(m, joinRefused(m.id, notCoordinator))
 			s.answerSync(m, &kmsg.SyncGroupResponse{ErrorCode: notCoordinator})
 		}
+		s.failTurns(g, notCoordinator)
 	}
 	for _, a := range s.alarms {
 		a.at = 0

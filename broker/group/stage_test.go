@@ -24,8 +24,11 @@ type stage struct {
 	shard    *shard
 	now      time.Time
 	settings limits
-	topics   map[string]bool
+	topics   map[string]topicInfo
+	view     *topics
+	own      map[string]string // settings of each group
 	ids      int
+	made     int // topics
 
 	committed []record.Record
 	waiting   []entry
@@ -43,12 +46,19 @@ var errJournal = errors.New("the journal is gone")
 func newStage(t *testing.T) *stage {
 	st := &stage{
 		t: t, now: time.UnixMilli(1_000_000_000_000),
-		topics: map[string]bool{"t": true, "u": true},
+		topics: make(map[string]topicInfo),
 		settings: limits{
 			minSession: 6 * time.Second, maxSession: 30 * time.Minute, maxSize: 1000,
 			offsetMetadata: 4096, retention: 14 * 24 * time.Hour, expiryInterval: 10 * time.Minute, commitTimeout: 5 * time.Second,
+			consumer: consumerLimits{
+				session: 45 * time.Second, minSession: 45 * time.Second, maxSession: time.Minute,
+				interval: 5 * time.Second, minInterval: 5 * time.Second, maxInterval: 15 * time.Second,
+				maxSize: 1000, assignors: []string{"uniform", "range"}, upgrade: true, downgrade: true,
+			},
 		},
 	}
+	st.makeTopic("t", 10)
+	st.makeTopic("u", 10)
 	st.restart()
 	return st
 }
@@ -59,7 +69,8 @@ func (st *stage) empty() *shard {
 	s.logger = slog.New(slog.DiscardHandler)
 	s.limits = func() limits { return st.settings }
 	s.newID = func() string { st.ids++; return strconv.Itoa(st.ids) }
-	s.exists = func(p topic.Partition) bool { return st.topics[p.Topic] && p.Partition >= 0 && p.Partition < 10 }
+	s.topics = func() *topics { return st.view }
+	s.settings = func(string) map[string]string { return st.own }
 	s.append = func(rs []record.Record, done func(error)) error {
 		if st.shard != s {
 			return errJournal
@@ -159,8 +170,31 @@ func (st *stage) restart() {
 	st.do((*shard).loaded)
 }
 
-func (st *stage) deleteTopic(name string) {
+// makeTopic makes a topic, or gives it more partitions.
+func (st *stage) makeTopic(name string, partitions int32) {
+	info, ok := st.topics[name]
+	if !ok {
+		st.made++
+		info = topicInfo{id: topic.ID{15: byte(st.made)}, name: name}
+	}
+	info.partitions = partitions
+	st.topics[name] = info
+	st.look()
+}
+
+// look has the shard see the topics of now.
+func (st *stage) look() {
+	st.view = newTopics(st.view, slices.Collect(maps.Values(st.topics)))
+}
+
+// loseTopic deletes a topic while nobody looks.
+func (st *stage) loseTopic(name string) {
 	delete(st.topics, name)
+	st.look()
+}
+
+func (st *stage) deleteTopic(name string) {
+	st.loseTopic(name)
 	st.do(func(s *shard) { s.dropOffsets(func(p topic.Partition) bool { return p.Topic == name }) })
 }
 
@@ -186,7 +220,10 @@ func (st *stage) check() {
 		if !reflect.DeepEqual(g.stored, r.stored) {
 			st.t.Fatalf("group %s has stored %s, the log gives %s", id, storedText(g.stored), storedText(r.stored))
 		}
-		settled := g.writing == 0 && st.failed == 0 && (g.state == stable || g.state == empty && g.generation > 0)
+		if !reflect.DeepEqual(g.consumers, r.consumers) {
+			st.t.Fatalf("group %s serves members that the log does not give", id)
+		}
+		settled := g.consumers == nil && g.writing == 0 && st.failed == 0 && (g.state == stable || g.state == empty && g.generation > 0)
 		if settled && !bytes.Equal(g.value().AppendTo(nil), storedBytes(r.stored)) {
 			st.t.Fatalf("group %s lives as %s, the log gives %s", id, storedText(g.value()), storedText(r.stored))
 		}

@@ -7,6 +7,14 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // sync hands a member its assignment; the leader brings everybody's. The answer comes when
 // the assignment is committed.
 func (s *shard) sync(r *kmsg.SyncGroupRequest, answer func(*kmsg.SyncGroupResponse)) {
+	if g := s.groups[r.Group]; g != nil && g.ofConsumers() {
+		s.syncConsumers(g, r, answer)
+		return
+	}
+	s.syncClassic(r, answer)
+}
+
+func (s *shard) syncClassic(r *kmsg.SyncGroupRequest, answer func(*kmsg.SyncGroupResponse)) {
 	g, m, c := s.current(r.Group, r.MemberID, r.InstanceID, r.Generation)
 	switch {
 	case c != none:

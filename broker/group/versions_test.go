@@ -103,7 +103,7 @@ func (l *versionLife) sync() {
 	}
 	h := kmsg.NewPtrHeartbeatRequest()
 	h.Group, h.MemberID, h.Generation = "g", l.member, 1
-	beat := response(l.t, l.v, l.w.Heartbeat(request(l.t, l.v, h, kmsg.NewPtrHeartbeatRequest())), kmsg.NewPtrHeartbeatResponse())
+	beat := response(l.t, l.v, l.w.heartbeat(request(l.t, l.v, h, kmsg.NewPtrHeartbeatRequest())), kmsg.NewPtrHeartbeatResponse())
 	if beat.ErrorCode != none {
 		l.t.Errorf("version %d: heartbeat gives %s", l.v, named(beat.ErrorCode))
 	}

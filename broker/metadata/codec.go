@@ -125,7 +125,10 @@ func (d *decoder) record() (Record, error) {
 // encoder writes the fields of a record.
 type encoder struct{ b []byte }
 
-func (e *encoder) int(v int64)   { e.b = binary.AppendVarint(e.b, v) }
+func (e *encoder) int(v int64) { e.b = binary.AppendVarint(e.b, v) }
+func (e *encoder) float(v float64) {
+	e.b = binary.LittleEndian.AppendUint64(e.b, math.Float64bits(v))
+}
 func (e *encoder) id(v topic.ID) { e.b = append(e.b, v[:]...) }
 func (e *encoder) length(n int)  { e.b = binary.AppendUvarint(e.b, uint64(n)) }
 func (e *encoder) text(v string) { e.length(len(v)); e.b = append(e.b, v...) }
@@ -229,6 +232,14 @@ func (d *decoder) count(size int) int {
 		return 0
 	}
 	return int(n)
+}
+
+func (d *decoder) float() float64 {
+	b := d.take(8)
+	if len(b) < 8 {
+		return 0
+	}
+	return math.Float64frombits(binary.LittleEndian.Uint64(b))
 }
 
 func (d *decoder) text() string { return string(d.take(d.uint())) }

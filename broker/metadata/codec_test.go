@@ -44,6 +44,8 @@ func everyRecord() []Record {
 		&ProducerBlock{First: 1000, Count: 1000},
 		&TopicRemoved{ID: idOf(1)},
 		&LeadershipRenewed{ID: 2},
+		&QuotaSet{Entity: QuotaEntity{User: QuotaName{QuotaNamed, "alice"}, Client: QuotaName{Of: QuotaDefault}}, Name: "producer_byte_rate", Value: 1024.5},
+		&QuotaRemoved{Entity: QuotaEntity{IP: QuotaName{QuotaNamed, "10.0.0.1"}}, Name: "connection_creation_rate"},
 	}
 }
 
@@ -103,6 +105,9 @@ func goldenImage(t testing.TB) *Image {
 		&ConfigSet{Resource{TopicResource, "b"}, "x", "1"},
 		&ConfigSet{Resource{BrokerResource, ""}, "z", ""},
 		&ProducerBlock{0, 1000},
+		&QuotaSet{QuotaEntity{User: QuotaName{QuotaNamed, "u"}}, "b", 2},
+		&QuotaSet{QuotaEntity{User: QuotaName{QuotaNamed, "u"}}, "a", 1},
+		&QuotaSet{QuotaEntity{Client: QuotaName{Of: QuotaDefault}}, "c", 3},
 	})
 	if err != nil {
 		t.Fatal(err)

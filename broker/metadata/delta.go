@@ -10,6 +10,8 @@ type Delta struct {
 	// Configs are the resources whose dynamic settings changed, removed ones included.
 	Configs []Resource
 	Brokers []BrokerChange
+	// Quotas tells that client quotas changed.
+	Quotas bool
 	// Features tells that feature levels changed.
 	Features bool
 }
@@ -26,7 +28,7 @@ type BrokerChange struct{ Old, New *Broker }
 
 // Empty tells that nothing changed.
 func (d *Delta) Empty() bool {
-	return len(d.Added)+len(d.Removed)+len(d.Changed)+len(d.Configs)+len(d.Brokers) == 0 && !d.Features
+	return len(d.Added)+len(d.Removed)+len(d.Changed)+len(d.Configs)+len(d.Brokers) == 0 && !d.Features && !d.Quotas
 }
 
 // Diff tells what changed from one image to a later one. A topic that was
@@ -51,6 +53,11 @@ func Diff(old, new *Image) *Delta {
 	differences(&old.configs, &new.configs, func(r Resource, a, b *settings, hasOld, hasNew bool) {
 		if !hasOld || !hasNew || !maps.Equal(a.values, b.values) {
 			d.Configs = append(d.Configs, r)
+		}
+	})
+	differences(&old.quotas, &new.quotas, func(_ QuotaEntity, a, b *quotas, hasOld, hasNew bool) {
+		if !hasOld || !hasNew || !maps.Equal(a.values, b.values) {
+			d.Quotas = true
 		}
 	})
 	differences(&old.brokers, &new.brokers, func(_ BrokerID, a, b *Broker, hasOld, hasNew bool) {

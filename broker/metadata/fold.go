@@ -27,6 +27,7 @@ func (i *Image) Fold(index uint64, records []Record) (*Image, error) {
 		ids:        edit[idKey, *Topic]{pages: i.ids},
 		brokers:    edit[BrokerID, *Broker]{pages: i.brokers},
 		configs:    edit[Resource, *settings]{pages: i.configs},
+		quotas:     edit[QuotaEntity, *quotas]{pages: i.quotas},
 		features:   i.features,
 		producers:  i.producers,
 		partitions: i.partitions,
@@ -59,6 +60,7 @@ type folding struct {
 	ids         edit[idKey, *Topic]
 	brokers     edit[BrokerID, *Broker]
 	configs     edit[Resource, *settings]
+	quotas      edit[QuotaEntity, *quotas]
 	features    map[string]int16
 	producers   int64
 	partitions  int
@@ -75,6 +77,7 @@ func (f *folding) image() *Image {
 		ids:        f.ids.done(),
 		brokers:    f.brokers.done(),
 		configs:    f.configs.done(),
+		quotas:     f.quotas.done(),
 		features:   f.features,
 		producers:  f.producers,
 		partitions: f.partitions,

@@ -37,6 +37,7 @@ type Image struct {
 	ids        pages[idKey, *Topic]
 	brokers    pages[BrokerID, *Broker]
 	configs    pages[Resource, *settings]
+	quotas     pages[QuotaEntity, *quotas]
 	features   map[string]int16
 	producers  int64 // first producer ID that no block holds
 	partitions int

@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -52,7 +53,7 @@ func (g *grow) step(t *testing.T, index uint64) {
 
 func (g *grow) record(index uint64) []Record {
 	topics, brokers := g.img.Topics(), g.img.Brokers()
-	pick := g.rnd.IntN(12)
+	pick := g.rnd.IntN(13)
 	switch {
 	case pick == 0 || len(brokers) == 0:
 		return []Record{&BrokerRegistered{Broker{ID: BrokerID(g.rnd.IntN(5)), Epoch: EpochFromIndex, Fenced: true,
@@ -86,6 +87,12 @@ func (g *grow) record(index uint64) []Record {
 	case 9:
 		return []Record{&ConfigRemoved{res, fmt.Sprintf("k%d", g.rnd.IntN(3))}}
 	case 10:
+		e := QuotaEntity{User: QuotaName{QuotaNamed, fmt.Sprint(g.rnd.IntN(200))}}
+		if len(g.img.Quota(e)) == 2 {
+			return []Record{&QuotaRemoved{e, "a"}, &QuotaRemoved{e, "b"}}
+		}
+		return []Record{&QuotaSet{e, "a", float64(index)}, &QuotaSet{e, "b", 1}}
+	case 11:
 		return []Record{&BrokerUnfenced{b.ID, b.Epoch}, &LeadershipRenewed{b.ID}, &FeatureSet{"f", int16(index % 3)}}
 	default:
 		return []Record{&ProducerBlock{g.img.NextProducerID(), 1000}}
@@ -223,6 +230,12 @@ func TestRefusedBatchLeavesNoTrace(t *testing.T) {
 		"no producer IDs":    &ProducerBlock{0, 0},
 		"negative feature":   &FeatureSet{"f", -1},
 		"nameless cluster":   &ClusterNamed{},
+		"quota of nobody":    &QuotaSet{QuotaEntity{}, "q", 1},
+		"quota of too much":  &QuotaSet{QuotaEntity{User: QuotaName{Of: QuotaDefault}, IP: QuotaName{Of: QuotaDefault}}, "q", 1},
+		"quota of no name":   &QuotaSet{QuotaEntity{User: QuotaName{Of: QuotaNamed}}, "q", 1},
+		"quota of zero":      &QuotaSet{QuotaEntity{User: QuotaName{Of: QuotaDefault}}, "q", 0},
+		"quota of NaN":       &QuotaSet{QuotaEntity{User: QuotaName{Of: QuotaDefault}}, "q", math.NaN()},
+		"quota not set":      &QuotaRemoved{QuotaEntity{User: QuotaName{Of: QuotaDefault}}, "q"},
 		"renewed by nobody":  &LeadershipRenewed{7},
 	} {
 		if _, err := img.Fold(2, append(slices.Clone(good), bad)); err == nil {

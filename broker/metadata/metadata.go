@@ -42,6 +42,15 @@ const (
 	GroupResource         int8 = 32
 )
 
+// Names of features that clients and rooms look for in Image.Features.
+// Source: KIP-584, KIP-778, KIP-848, KIP-853, KIP-890.
+const (
+	FeatureMetadataVersion    = "metadata.version"
+	FeatureKRaftVersion       = "kraft.version"
+	FeatureGroupVersion       = "group.version"       // 1: the consumer protocol of KIP-848 may be used
+	FeatureTransactionVersion = "transaction.version" // 2: KIP-890, part 2
+)
+
 // Resource names what a dynamic setting belongs to. Kinds are Kafka's.
 type Resource struct {
 	Kind int8

@@ -29,6 +29,8 @@ const (
 	kindProducerBlock      kind = 12
 	kindFeatureSet         kind = 13
 	kindLeadershipRenewed  kind = 14
+	kindQuotaSet           kind = 15
+	kindQuotaRemoved       kind = 16
 )
 
 // ClusterNamed gives the cluster its identity. It happens once.
@@ -164,6 +166,10 @@ func newRecord(k kind) Record {
 		return new(FeatureSet)
 	case kindLeadershipRenewed:
 		return new(LeadershipRenewed)
+	case kindQuotaSet:
+		return new(QuotaSet)
+	case kindQuotaRemoved:
+		return new(QuotaRemoved)
 	}
 	return nil
 }

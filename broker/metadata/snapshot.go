@@ -62,6 +62,7 @@ func (i *Image) eachRecord(f func(Record) error) error {
 			}
 		}
 	}
+	i.quotaRecords(emit)
 	if i.producers > 0 {
 		emit(&ProducerBlock{First: 0, Count: i.producers})
 	}

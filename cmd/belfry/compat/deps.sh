@@ -11,9 +11,11 @@ have() { command -v "$1" >/dev/null || need+=("$2"); }
 have kcat kcat
 have prometheus prometheus
 have promtool prometheus
-have java default-jre-headless
+have javac default-jdk-headless
 have mvn maven
 have python3 python3
+have node nodejs
+have npm npm
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -45,3 +47,13 @@ if ! cmp -s "$here/requirements.txt" "$cache/python/requirements.txt"; then
   "$cache/python/bin/pip" install -q -r "$here/requirements.txt"
   cp "$here/requirements.txt" "$cache/python/requirements.txt"
 fi
+
+# The client programs of the short form: each driver installs what its table names.
+mkdir -p "$cache/clients"
+for table in "$here"/clients/*/table; do
+  sed '/^#/d' "$table" | while IFS=$'\t' read -r version form _; do
+    if [ "$form" = short ]; then
+      "$(dirname "$table")/setup" "$cache" "$version" </dev/null
+    fi
+  done
+done

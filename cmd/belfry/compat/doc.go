@@ -1,3 +1,37 @@
 // Package compat holds the tests of unchanged clients and tools against a real node:
-// Apache Kafka's own command-line tools, kcat, Python, Go. It has no code of its own.
+// Apache Kafka's own command-line tools, kcat, and the client libraries of many languages and ages.
+// It has no code of its own.
+//
+// # Client programs
+//
+// A folder clients/DRIVER holds one program for one client library. Its file table lists the
+// releases to run: version, short or long form, name, and the features that the release does not
+// have, parted by tabs. Two executables belong to it:
+//
+//   - setup CACHE VERSION installs that release into CACHE/clients/DRIVER-VERSION and does nothing
+//     where it is there and its inputs are unchanged.
+//   - run CACHE VERSION BOOTSTRAP OLD_BOOTSTRAP PREFIX tries each feature once and prints a line
+//     for each: its name, ok or fail or none, and why, parted by tabs. BOOTSTRAP is a node that
+//     offers all it can, OLD_BOOTSTRAP one with `version: 1.1.0`; names of topics and groups begin
+//     with PREFIX.
+//
+// A fail, a missing line, a none that the table does not allow, and an error or a panic in the
+// nodes' output fail the test.
+//
+// # Features
+//
+//   - create-topic: by the library's admin client; the number of partitions is as asked for.
+//   - produce-none, -gzip, -snappy, -lz4, -zstd: 100 messages with that codec, read back equal.
+//   - idempotent: an idempotent producer's messages arrive once and in order.
+//   - group-eager, -cooperative, -static, -new-protocol: two members share all partitions, each
+//     message is seen once, one leaves, the other takes over.
+//   - commit-resume: who comes after goes on behind the committed offset.
+//   - seek-by-time: the offset of the first message at or after a time is found.
+//   - headers: keys and values come back equal and in order.
+//   - tombstone: a null value into a compacted topic comes back as null.
+//   - large-message: 9 MiB come back whole; 11 MiB are refused with a clear error.
+//   - wrong-topic: an illegal name gives a clear error, and nothing hangs.
+//   - unknown-version: create, produce and consume against OLD_BOOTSTRAP.
+//
+// The long form writes COMPATIBILITY.md, assembled from the parts in the folder page.
 package compat

@@ -18,18 +18,23 @@ const toolLimit = 2 * time.Minute
 // long tells whether the long form was asked for.
 func long() bool { return os.Getenv("BELFRY_LONG") != "" }
 
+// cacheRoot gives the folder that deps.sh filled.
+func cacheRoot(t *testing.T) string {
+	t.Helper()
+	if root := os.Getenv("BELFRY_CACHE"); root != "" {
+		return root
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(home, ".cache", "belfry")
+}
+
 // cached gives a path below the folder that deps.sh filled.
 func cached(t *testing.T, parts ...string) string {
 	t.Helper()
-	root := os.Getenv("BELFRY_CACHE")
-	if root == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		root = filepath.Join(home, ".cache", "belfry")
-	}
-	path := filepath.Join(append([]string{root}, parts...)...)
+	path := filepath.Join(append([]string{cacheRoot(t)}, parts...)...)
 	if _, err := os.Stat(path); err != nil {
 		t.Fatalf("%s is missing: install the clients with `make deps`", path)
 	}

@@ -3,5 +3,5 @@
 // acknowledged message was lost and nothing damaged was served. It has no code of its own.
 //
 // With BELFRY_LONG set the node is taken down a hundred times. The tests of full disks mount a
-// tmpfs and need root.
+// tmpfs in a mount namespace of their own.
 package crash

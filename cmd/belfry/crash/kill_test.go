@@ -184,6 +184,21 @@ func waitFor(t *testing.T, d time.Duration) {
 	}
 }
 
+// eventually asks until f says yes.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
 // tearTails puts what a torn write leaves behind the last batch of every segment file that
 // may be the active one: random bytes, as a power cut during an append would.
 func tearTails(t *testing.T, n *nodetest.Node, rnd *mathrand.Rand) {
@@ -253,7 +268,8 @@ func (c *commits) check(t *testing.T, adm *kadm.Client) {
 	defer cancel()
 	var rs kadm.OffsetResponses
 	var err error
-	// Why again: the client does not always try again by itself when its connection has ended.
+	// Why again: this client notices only with the next request that a connection has ended with the process before, and
+	// the coordinator look-up inside of FetchOffsets is the one request that it does not repeat by itself.
 	eventually(t, "an answer about committed offsets", func() bool {
 		if rs, err = adm.FetchOffsets(ctx, committers); err != nil {
 			t.Logf("fetching committed offsets: %v", err)

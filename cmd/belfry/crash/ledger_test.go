@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -14,7 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ledger knows what was acknowledged and compares it with what is read back.
+// ledger knows what was acknowledged and compares it with what is read back. It is made for
+// tens of millions of messages: one word an offset, one bit a message.
 type ledger struct {
 	topic string
 	// scale makes messages larger; 0 is 1.
@@ -24,29 +27,59 @@ type ledger struct {
 	// loose names producers whose messages may stand in the log twice: they are not idempotent.
 	loose map[string]bool
 
+	// verified is up to where each partition was read and compared.
+	verified []int64
+	produced map[string]*readBack
+
 	mu struct {
 		sync.Mutex
-		acked map[place]string
+		acked [][]entry // by partition and offset
 		count int
+		names []string // an entry holds the index
 	}
-	// what was read and compared already
-	verified map[int32]int64
-	seen     map[string]place
-	last     map[string]int // by producer and partition: the highest number read
 }
 
-type place struct {
-	partition int32
-	offset    int64
+// readBack is what was read of one producer that must not be doubled or reordered.
+type readBack struct {
+	numbers bitmap
+	last    []int // by partition: the highest number, -1 for none
+}
+
+// entry says which message was acknowledged at an offset: the index of its producer's name
+// plus 1 in the top byte, its number below. 0 is none.
+type entry uint64
+
+const numberBits = 56
+
+func (e entry) producer() int { return int(e>>numberBits) - 1 }
+
+func (e entry) number() int { return int(e & (1<<numberBits - 1)) }
+
+// bitmap is a set of small numbers.
+type bitmap []uint64
+
+// add tells whether n was there already.
+func (b *bitmap) add(n int) (there bool) {
+	for len(*b) <= n/64 {
+		*b = append(*b, 0)
+	}
+	word, bit := &(*b)[n/64], uint64(1)<<(n%64)
+	there = *word&bit != 0
+	*word |= bit
+	return there
 }
 
 func newLedger(topic string, partitions int32) *ledger {
-	l := &ledger{topic: topic, verified: map[int32]int64{}, seen: map[string]place{}, last: map[string]int{}, loose: map[string]bool{}}
-	l.mu.acked = map[place]string{}
-	for p := range partitions {
-		l.verified[p] = 0
-	}
+	l := &ledger{topic: topic, loose: map[string]bool{}, verified: make([]int64, partitions)}
+	l.mu.acked = make([][]entry, partitions)
+	l.forget()
 	return l
+}
+
+// forget what was read, not what was acknowledged: the next verify begins at the beginning.
+func (l *ledger) forget() {
+	clear(l.verified)
+	l.produced = map[string]*readBack{}
 }
 
 // message is number i of a producer.
@@ -71,8 +104,6 @@ func (l *ledger) read(r *kgo.Record) (name string, i int, err error) {
 	return string(fields[0]), i, nil
 }
 
-func said(name string, i int) string { return name + " " + strconv.Itoa(i) }
-
 // produce sends numbered messages until ctx ends; each producer numbers its own. They are sent
 // once: what fails is not sent again by us, only by the client, which must never give up.
 func (l *ledger) produce(ctx context.Context, t *testing.T, seed, name string, opts ...kgo.Opt) {
@@ -88,19 +119,33 @@ func (l *ledger) produce(ctx context.Context, t *testing.T, seed, name string, o
 		c.Produce(ctx, l.message(name, i), func(r *kgo.Record, err error) {
 			switch {
 			case err == nil:
-				l.note(r, said(name, i))
+				l.note(t, r, name, i)
 			case !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed):
-				t.Errorf("the client gave up on %q: %v", said(name, i), err)
+				t.Errorf("the client gave up on number %d of %s: %v", i, name, err)
 			}
 		})
 	}
 }
 
-// note takes down what was acknowledged.
-func (l *ledger) note(r *kgo.Record, value string) {
+// note takes down that number i of a producer was acknowledged. Nobody may be given an offset that somebody else was
+// given before: what stood there would be lost.
+func (l *ledger) note(t *testing.T, r *kgo.Record, name string, i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.acked[place{r.Partition, r.Offset}] = value
+	producer := slices.Index(l.mu.names, name)
+	if producer < 0 {
+		producer = len(l.mu.names)
+		l.mu.names = append(l.mu.names, name)
+	}
+	acked := &l.mu.acked[r.Partition]
+	for int64(len(*acked)) <= r.Offset {
+		*acked = append(*acked, 0)
+	}
+	e := entry(producer+1)<<numberBits | entry(i)
+	if before := (*acked)[r.Offset]; before != 0 && before != e {
+		t.Errorf("partition %d offset %d is acknowledged to number %d of %s and was to number %d of producer %s", r.Partition, r.Offset, i, name, before.number(), l.mu.names[before.producer()])
+	}
+	(*acked)[r.Offset] = e
 	l.mu.count++
 }
 
@@ -108,6 +153,35 @@ func (l *ledger) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.count
+}
+
+// tops gives, by partition, the offset behind the last acknowledged one.
+func (l *ledger) tops() []int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tops := make([]int64, len(l.mu.acked))
+	for p, acked := range l.mu.acked {
+		tops[p] = int64(len(acked))
+	}
+	return tops
+}
+
+// compare says what is wrong with a message that was read: damaged, or not what was acknowledged at its offset.
+func (l *ledger) compare(r *kgo.Record) (name string, i int, err error) {
+	if name, i, err = l.read(r); err != nil {
+		return "", 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	acked := l.mu.acked[r.Partition]
+	if r.Offset >= int64(len(acked)) || acked[r.Offset] == 0 {
+		return name, i, nil // not acknowledged, but it may be there
+	}
+	e := acked[r.Offset]
+	if want, n := l.mu.names[e.producer()], e.number(); want != name || n != i {
+		return "", 0, fmt.Errorf("partition %d holds number %d of %s at offset %d, acknowledged there was number %d of %s", r.Partition, i, name, r.Offset, n, want)
+	}
+	return name, i, nil
 }
 
 // follow reads as a member of a group until ctx ends. Nothing damaged and nothing but
@@ -130,75 +204,56 @@ func (l *ledger) follow(ctx context.Context, t *testing.T, seed, group string) (
 				t.Errorf("a member of group %s cannot read partition %d: %v", group, e.Partition, e.Err)
 			}
 		}
-		for _, r := range fetches.Records() {
+		fetches.EachRecord(func(r *kgo.Record) {
 			read++
-			name, i, err := l.read(r)
-			if err != nil {
+			if _, _, err := l.compare(r); err != nil {
 				t.Errorf("a member of group %s: %v", group, err)
-				continue
 			}
-			l.mu.Lock()
-			want, ok := l.mu.acked[place{r.Partition, r.Offset}]
-			l.mu.Unlock()
-			if ok && want != said(name, i) {
-				t.Errorf("a member of group %s read %q at partition %d offset %d, acknowledged was %q", group, said(name, i), r.Partition, r.Offset, want)
-			}
-		}
+		})
 	}
 }
 
-// verify reads what was not read yet, up to the ends of now, and compares: what was acknowledged
+// verify reads what was not read yet, as far as acknowledgements go now, and compares: what was acknowledged
 // is at its offset, whole; no message of an idempotent producer stands in the log twice or out of order.
 func (l *ledger) verify(ctx context.Context, t *testing.T, seed string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	// Why: acknowledgements of before the crash may still be on their way to the ledger; what it holds
-	// now must be readable now.
-	l.mu.Lock()
-	due := map[place]string{}
-	for at, v := range l.mu.acked {
-		if at.offset >= l.verified[at.partition] {
-			due[at] = v
-		}
-	}
-	l.mu.Unlock()
+	tops := l.tops()
 	if l.trimmed {
 		for p, start := range l.starts(ctx, t, seed) {
-			l.skip(due, p, start)
+			l.verified[p] = max(l.verified[p], start)
 		}
 	}
 	from := map[int32]kgo.Offset{}
 	for p, o := range l.verified {
-		from[p] = kgo.NewOffset().At(o)
+		if o < tops[p] {
+			from[int32(p)] = kgo.NewOffset().At(o)
+		}
+	}
+	if len(from) == 0 {
+		return
 	}
 	c, err := kgo.NewClient(kgo.SeedBrokers(seed), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: from}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for len(due) > 0 {
+	behind := func() bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(from)), func(p int32) bool { return l.verified[p] < tops[p] })
+	}
+	for behind() {
 		fetches := c.PollFetches(ctx)
 		for _, e := range fetches.Errors() {
-			t.Fatalf("cannot read back, %d acknowledged messages not seen: %v", len(due), e.Err)
+			t.Fatalf("cannot read back: read up to %v, acknowledged up to %v: %v", l.verified, tops, e.Err)
 		}
 		for _, r := range fetches.Records() {
 			if gap := r.Offset > l.verified[r.Partition]; gap && l.trimmed && l.starts(ctx, t, seed)[r.Partition] >= r.Offset {
-				l.skip(due, r.Partition, r.Offset)
+				l.verified[r.Partition] = r.Offset
 			}
-			l.check(t, due, r)
+			l.check(t, r)
 		}
 	}
-}
-
-// skip passes over what was deleted because it was old.
-func (l *ledger) skip(due map[place]string, partition int32, start int64) {
-	for at := range due {
-		if at.partition == partition && at.offset < start {
-			delete(due, at)
-		}
-	}
-	l.verified[partition] = max(l.verified[partition], start)
 }
 
 // starts gives the partitions' log starts.
@@ -221,31 +276,29 @@ func (l *ledger) starts(ctx context.Context, t *testing.T, seed string) map[int3
 	return starts
 }
 
-func (l *ledger) check(t *testing.T, due map[place]string, r *kgo.Record) {
+func (l *ledger) check(t *testing.T, r *kgo.Record) {
 	t.Helper()
-	at := place{r.Partition, r.Offset}
-	name, i, err := l.read(r)
+	name, i, err := l.compare(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	value := said(name, i)
-	if want, ok := due[at]; ok && want != value {
-		t.Errorf("%v holds %q, acknowledged was %q", at, value, want)
+	if want := l.verified[r.Partition]; r.Offset != want {
+		t.Errorf("partition %d goes from offset %d to %d", r.Partition, want, r.Offset)
 	}
-	if r.Offset != l.verified[r.Partition] {
-		t.Errorf("partition %d goes from offset %d to %d", r.Partition, l.verified[r.Partition], r.Offset)
-	}
-	if !l.loose[name] {
-		if first, ok := l.seen[value]; ok {
-			t.Errorf("%q stands at %v and at %v", value, first, at)
-		}
-		l.seen[value] = at
-		key := fmt.Sprint(name, r.Partition)
-		if last, ok := l.last[key]; ok && i <= last {
-			t.Errorf("%v: %q stands behind number %d of the same producer", at, value, last)
-		}
-		l.last[key] = i
-	}
-	delete(due, at)
 	l.verified[r.Partition] = r.Offset + 1
+	if l.loose[name] {
+		return
+	}
+	back := l.produced[name]
+	if back == nil {
+		back = &readBack{last: slices.Repeat([]int{-1}, len(l.verified))}
+		l.produced[name] = back
+	}
+	if back.numbers.add(i) {
+		t.Errorf("number %d of %s stands in the log twice, once in partition %d at offset %d", i, name, r.Partition, r.Offset)
+	}
+	if last := back.last[r.Partition]; i <= last {
+		t.Errorf("partition %d offset %d: number %d of %s stands behind number %d", r.Partition, r.Offset, i, name, last)
+	}
+	back.last[r.Partition] = i
 }

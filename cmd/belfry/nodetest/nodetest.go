@@ -64,6 +64,7 @@ type Options struct {
 	Settings map[string]string // configuration over the harness's own (listeners, log.dirs, agent.listen; of an agent agent.state.dir, agent.listen)
 	Env      []string          // added to the environment
 	Args     []string          // added to `belfry server --config FILE`
+	Output   io.Writer         // gets all that the node prints, too; nil = nobody
 }
 
 // Node is one running process. Its addresses stay the same over restarts.
@@ -142,7 +143,11 @@ func (n *Node) Launch() {
 	}
 	cmd := exec.Command(Binary(n.t), append([]string{name, "--config", n.Config}, n.opts.Args...)...)
 	cmd.Env = append(os.Environ(), n.opts.Env...)
-	cmd.Stdout, cmd.Stderr = n.log, n.log
+	var output io.Writer = n.log
+	if n.opts.Output != nil {
+		output = io.MultiWriter(n.log, n.opts.Output)
+	}
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = dieWithParent()
 	runtime.LockOSThread() // Why: the parent-death signal is bound to the thread that starts the child
 	err := cmd.Start()

@@ -24,12 +24,43 @@ import (
 // volumeBytes is the size of the file system that the tests fill.
 const volumeBytes = 256 << 20
 
+// inNamespace marks the copy of the test program that runs where it may mount.
+const inNamespace = "BELFRY_CRASH_NAMESPACE"
+
+// TestMain runs the tests in a mount namespace of their own, so that no file system stays behind, whoever runs them.
+func TestMain(m *testing.M) {
+	if os.Getenv(inNamespace) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "cannot run the tests in a mount namespace of their own:", err)
+		os.Exit(1)
+	}
+}
+
 // volume mounts a file system of its own that ends with the test.
 func volume(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", volumeBytes), "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("cannot mount a tmpfs of 256 MB: %v: %s\nThis test needs root.", err, out)
+	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		t.Fatalf("cannot make mounts private: %v", err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", volumeBytes)); err != nil {
+		t.Fatalf("cannot mount a tmpfs of 256 MB: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -69,10 +100,10 @@ func fill(t *testing.T, dir string) (path string) {
 	return path
 }
 
-func fullNode(t *testing.T, dir, policy string) (*nodetest.Node, *kadm.Client) {
+func fullNode(t *testing.T, dir, policy, threshold string) (*nodetest.Node, *kadm.Client) {
 	t.Helper()
 	n := nodetest.Start(t, nodetest.Options{Dir: dir, Settings: map[string]string{
-		"capacity.policy": policy, "agent.period": "1s", "log.segment.bytes": "4194304", "storage.reserve.bytes": "8MB",
+		"capacity.policy": policy, "capacity.threshold": threshold, "agent.period": "1s", "log.segment.bytes": "4194304", "storage.reserve.bytes": "8MB",
 		"log.segment.delete.delay.ms": "0", "group.initial.rebalance.delay.ms": "0",
 	}})
 	adm := admin(t, n)
@@ -94,46 +125,20 @@ func once(t *testing.T, n *nodetest.Node) *kgo.Client {
 	return c
 }
 
-// eventually asks until f says yes.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	limit := time.After(time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}
-
-// says tells whether the node's metrics page has a series of that name, with that label if
-// it is not empty, that is not 0.
-func says(n *nodetest.Node, name, label string) bool {
-	_, page := n.HTTP("/metrics")
-	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) && !strings.HasSuffix(strings.TrimSpace(line), "} 0") {
-			return true
-		}
-	}
-	return false
-}
-
 // filler produces the numbered messages of one ledger, one at a time.
 type filler struct {
 	l    *ledger
 	next int
 }
 
-func (f *filler) send(ctx context.Context, c *kgo.Client) error {
+func (f *filler) send(ctx context.Context, t *testing.T, c *kgo.Client) error {
+	t.Helper()
 	i := f.next
 	f.next++
 	r := f.l.message("full", i)
 	err := c.ProduceSync(ctx, r).FirstErr()
 	if err == nil {
-		f.l.note(r, said("full", i))
+		f.l.note(t, r, "full", i)
 	}
 	return err
 }
@@ -142,7 +147,7 @@ func (f *filler) send(ctx context.Context, c *kgo.Client) error {
 func (f *filler) refusal(ctx context.Context, t *testing.T, c *kgo.Client) {
 	t.Helper()
 	for {
-		err := f.send(ctx, c)
+		err := f.send(ctx, t, c)
 		var answer *kerr.Error
 		switch {
 		case errors.Is(err, kerr.KafkaStorageError):
@@ -155,9 +160,23 @@ func (f *filler) refusal(ctx context.Context, t *testing.T, c *kgo.Client) {
 	}
 }
 
+// untilRefused fills the disk with messages of a topic in bulk, some of the ledger's between them.
+func (f *filler) untilRefused(ctx context.Context, t *testing.T, c *kgo.Client) {
+	t.Helper()
+	var refusal error
+	for refusal == nil {
+		if refusal = c.ProduceSync(ctx, &kgo.Record{Topic: "bulk", Value: make([]byte, 256<<10)}).FirstErr(); refusal == nil {
+			refusal = f.send(ctx, t, c)
+		}
+	}
+	if !errors.Is(refusal, kerr.KafkaStorageError) {
+		t.Fatalf("on a full disk produce fails with %v, want KAFKA_STORAGE_ERROR", refusal)
+	}
+}
+
 func TestFullDiskRefusesProduce(t *testing.T) {
 	dir := volume(t)
-	n, adm := fullNode(t, dir, "reject")
+	n, adm := fullNode(t, dir, "reject", "95")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if _, err := adm.CreateTopic(ctx, 1, 1, nil, "bulk"); err != nil {
@@ -165,15 +184,7 @@ func TestFullDiskRefusesProduce(t *testing.T) {
 	}
 	c := once(t, n)
 	f := &filler{l: newLedger("ledger", 3)}
-	var refusal error
-	for refusal == nil {
-		if refusal = c.ProduceSync(ctx, &kgo.Record{Topic: "bulk", Value: make([]byte, 256<<10)}).FirstErr(); refusal == nil {
-			refusal = f.send(ctx, c)
-		}
-	}
-	if !errors.Is(refusal, kerr.KafkaStorageError) {
-		t.Fatalf("past the threshold produce fails with %v, want KAFKA_STORAGE_ERROR", refusal)
-	}
+	f.untilRefused(ctx, t, c)
 	if _, percent := usage(t, dir); percent < 94 {
 		t.Errorf("produce was refused at %.1f %%", percent)
 	}
@@ -204,7 +215,7 @@ func TestFullDiskRefusesProduce(t *testing.T) {
 	if _, err := adm.DeleteTopics(ctx, "bulk"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "produce after space was freed", func() bool { return f.send(ctx, c) == nil })
+	eventually(t, "produce after space was freed", func() bool { return f.send(ctx, t, c) == nil })
 	f.l.verify(ctx, t, n.Kafka)
 	eventually(t, "the audit log has both", func() bool {
 		audit := auditOf(n)
@@ -290,7 +301,7 @@ func auditOf(n *nodetest.Node) string {
 // acknowledged and not deleted since is there and right.
 func TestFullDiskDeletesTheOldest(t *testing.T) {
 	dir := volume(t)
-	n, adm := fullNode(t, dir, "delete")
+	n, adm := fullNode(t, dir, "delete", "95")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	l := newLedger("ledger", 3)
@@ -301,6 +312,11 @@ func TestFullDiskDeletesTheOldest(t *testing.T) {
 		workers.Go(func() { l.produce(load, t, n.Kafka, name, kgo.ProducerBatchCompression(kgo.NoCompression())) })
 	}
 	const average = 64 * 600
+	workers.Go(func() {
+		if l.follow(load, t, n.Kafka, "readers") == 0 {
+			t.Error("a member of a group read nothing")
+		}
+	})
 	until := func(bytes int) {
 		t.Helper()
 		began := time.Now()
@@ -334,6 +350,28 @@ func TestFullDiskDeletesTheOldest(t *testing.T) {
 	if audit := auditOf(n); !strings.Contains(audit, "capacity_deleted") {
 		t.Errorf("no deletion stands in the audit log:\n%s", audit)
 	}
+}
+
+// TestFullDiskWithoutTheGuard lets producers run into the end of the disk: the guard's threshold is never reached first.
+func TestFullDiskWithoutTheGuard(t *testing.T) {
+	n, adm := fullNode(t, volume(t), "reject", "100")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if _, err := adm.CreateTopic(ctx, 1, 1, nil, "bulk"); err != nil {
+		t.Fatal(err)
+	}
+	f := &filler{l: newLedger("ledger", 3)}
+	f.untilRefused(ctx, t, once(t, n))
+	works(ctx, t, n, adm, f.l, 1)
+	n.Kill()
+	n.Restart()
+	works(ctx, t, n, adm, f.l, 2)
+	if rs, err := adm.DeleteRecords(ctx, kadm.Offsets{"bulk": {0: {Topic: "bulk", At: -1}}}); err != nil || rs.Error() != nil {
+		t.Fatalf("cannot delete records on a full disk: %v, %v", err, rs.Error())
+	}
+	c := once(t, n)
+	eventually(t, "produce after space was freed", func() bool { return f.send(ctx, t, c) == nil })
+	f.l.verify(ctx, t, n.Kafka)
 }
 
 // outOfRange asks for what was deleted: a consumer without a reset policy is told.

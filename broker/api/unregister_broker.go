@@ -1,0 +1,20 @@
+package api
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/wire"
+)
+
+// unregisterBroker answers UnregisterBroker 0 (KIP-631): a broker that is gone for
+// good is forgotten; one in service, as the asked one, is not.
+func (a *API) unregisterBroker(r *wire.Request) {
+	req := r.Body.(*kmsg.UnregisterBrokerRequest)
+	resp := kmsg.NewPtrUnregisterBrokerResponse()
+	ctx, cancel := within(r, int32(patience.Milliseconds()))
+	defer cancel()
+	err := a.controller.UnregisterBroker(ctx, metadata.BrokerID(req.BrokerID))
+	resp.ErrorCode, resp.ErrorMessage = a.answer("UnregisterBroker", err)
+	r.Answer(wire.Message(resp, resp.ErrorCode))
+}

@@ -1,0 +1,3 @@
+module belfry/features
+
+go 1.26.0
