@@ -50,7 +50,7 @@ func pause(n int) time.Duration { return min(5*time.Millisecond<<min(n, 10), 250
 
 func (k Kafka) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(k.Addr), kgo.MaxBufferedRecords(50_000), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.SeedBrokers(k.Addr), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.RetryBackoffFn(pause),
 	}, opts...)...)
 }
