@@ -18,8 +18,8 @@ type Request struct {
 	Key, Version int16
 	Correlation  int32
 	ClientID     *string
-	// Body is the request as kmsg decodes it. Its strings are its own; its byte slices alias the frame, which for
-	// Produce is used again after the answer: what is to stay must be copied.
+	// Body is the request as kmsg decodes it. Its strings are its own; its byte slices alias the frame. That of a
+	// Produce request, and the request itself, are used again after the answer: what is to stay must be copied.
 	Body kmsg.Request
 	Size int // bytes of the frame
 	// Unsupported says that the client asked for ApiVersions in a version that is not served. Version is 0 then and
