@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -16,6 +17,9 @@ func allocations(t *testing.T, c *rawClient, req kmsg.Request) (n, size float64)
 	t.Helper()
 	frame := c.format.AppendRequest(nil, req, 1)
 	answer := make([]byte, 8<<20)
+	if err := c.conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	ask := func() {
 		if _, err := c.conn.Write(frame); err != nil {
 			t.Fatal(err)
@@ -30,7 +34,7 @@ func allocations(t *testing.T, c *rawClient, req kmsg.Request) (n, size float64)
 	for range 50 {
 		ask()
 	}
-	const runs = 1000
+	const runs = 300
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range runs {
@@ -72,6 +76,9 @@ func TestRoadsAllocateLittle(t *testing.T) {
 	for _, tt := range tests {
 		n, size := allocations(t, c, tt.req)
 		t.Logf("%s: %.1f allocations, %.0f bytes", tt.name, n, size)
+		if raced {
+			tt.most = 10*tt.most + 20
+		}
 		if n > tt.most {
 			t.Errorf("%s: %.1f allocations a request, want at most %.0f", tt.name, n, tt.most)
 		}
