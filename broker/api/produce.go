@@ -106,10 +106,9 @@ func (s *produceSlot) Acked(err error) {
 // fail puts the error into a partition's answer and counts the partition as done.
 func (c *produceCall) fail(s *produceSlot, err error) {
 	s.answer.ErrorCode, s.answer.ErrorMessage = c.api.answer("Produce", err)
-	if rec, ok := failedRecord(err); ok {
-		e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-		e.RelativeOffset, e.ErrorMessage = rec, s.answer.ErrorMessage
-		s.answer.ErrorRecords = append(s.answer.ErrorRecords, e)
+	var some *record.RecordError
+	if errors.As(err, &some) {
+		s.answer.ErrorRecords = failedRecords(some)
 	}
 	if s.part != nil {
 		s.part.Stats().FailedProduce.Add(1)
@@ -254,11 +253,11 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	return b, info, nil
 }
 
-// failedRecord gives the number of the record that a whole batch was refused for (KIP-467).
-func failedRecord(err error) (int32, bool) {
-	var one *record.RecordError
-	if errors.As(err, &one) {
-		return one.Index, true
+// failedRecords names the records that a whole batch was refused for (KIP-467).
+func failedRecords(some *record.RecordError) []kmsg.ProduceResponseTopicPartitionErrorRecord {
+	out := make([]kmsg.ProduceResponseTopicPartitionErrorRecord, len(some.Records))
+	for i, r := range some.Records {
+		out[i].RelativeOffset, out[i].ErrorMessage = r.Index, text(r.Err.Error())
 	}
-	return 0, false
+	return out
 }
