@@ -190,6 +190,8 @@ func TestReleasesShareAGroup(t *testing.T) {
 
 // wait polls until something holds of the members, whose state it may look at, and fails the test after a while.
 func wait(t *testing.T, what string, members []*loneMember, holds func() bool) {
+	began := time.Now()
+	defer func() { t.Logf("%s: %v", what, time.Since(began).Round(time.Millisecond)) }()
 	t.Helper()
 	look := func() (bool, string) {
 		var state strings.Builder
