@@ -216,7 +216,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 			res.got = got
 		}
 		res.held = err == nil
-		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
+		if err == nil && zstdRefused(part, req.Version, got.Slice) {
 			err = record.ErrCodec
 		}
 		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
@@ -258,8 +258,15 @@ func diverging(part *replica.Partition, w wanted) (record.Epoch, record.Offset, 
 	return epoch, end, epoch < w.lastFetched || end < w.offset, nil
 }
 
-// hasZstd tells whether a batch is compressed with zstd, which clients before
-// Fetch 10 cannot read (KIP-110).
+// zstdRefused tells whether a client may not have what it read because of zstd (KIP-110): before Fetch 10 nothing of a
+// topic that stores everything with zstd, and before Fetch 4 no such batch, as message format 1 has no number for it.
+// Why not every zstd batch before Fetch 10: a client that stayed at an older version may know zstd all the same –
+// rskafka does – and Kafka hands them out.
+func zstdRefused(part *replica.Partition, version int16, read storage.Slice) bool {
+	return version < 10 && part.Settings().String("compression.type") == "zstd" || version < 4 && hasZstd(read)
+}
+
+// hasZstd tells whether a batch is compressed with zstd.
 func hasZstd(s storage.Slice) bool {
 	var head [record.HeaderSize]byte
 	for at := 0; at+record.HeaderSize <= s.Len(); {
