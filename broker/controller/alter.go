@@ -164,6 +164,11 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 			delete(next, c.Name)
 			return nil
 		}
+		// Why not refused: tools take back settings that they may never have made, and that
+		// some servers have and others have not, as the throttles of a reassignment.
+		if _, known := config.Lookup(scope, c.Name); !known {
+			return nil
+		}
 		_, err := lookup(scope, a.Resource, c.Name)
 		return err
 	}
