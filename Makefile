@@ -5,6 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 CACHE ?= $(HOME)/.cache/belfry
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+BENCHFLAGS ?=
 
 .DEFAULT_GOAL := help
 
@@ -61,8 +62,9 @@ fuzz: ## every fuzzer for FUZZTIME
 	  done; done
 
 .PHONY: bench
-bench: build ## throughput, latency, memory and start time against a null broker
-	./bin/belfry bench
+bench: build ## a node side by side with Apache Kafka, klite, NATS JetStream and the machine's limits; BENCHFLAGS='--only produce --rounds 3'
+	./cmd/belfry/bench/peers.sh '$(CACHE)'
+	./bin/belfry bench --cache '$(CACHE)' $(BENCHFLAGS)
 
 .PHONY: generate
 generate: ## write dashboards and rule files again

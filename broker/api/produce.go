@@ -133,10 +133,9 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 // fail puts the error into a partition's slot and counts the partition as done.
 func (c *produceCall) fail(slot *kmsg.ProduceResponseTopicPartition, part *replica.Partition, err error) {
 	slot.ErrorCode, slot.ErrorMessage = c.api.answer("Produce", err)
-	if rec, ok := failedRecord(err); ok {
-		e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-		e.RelativeOffset, e.ErrorMessage = rec, slot.ErrorMessage
-		slot.ErrorRecords = append(slot.ErrorRecords, e)
+	var some *record.RecordError
+	if errors.As(err, &some) {
+		slot.ErrorRecords = failedRecords(some)
 	}
 	if part != nil {
 		part.Stats().FailedProduce.Add(1)
@@ -278,11 +277,11 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	return b, info, nil
 }
 
-// failedRecord gives the number of the record that a whole batch was refused for (KIP-467).
-func failedRecord(err error) (int32, bool) {
-	var one *record.RecordError
-	if errors.As(err, &one) {
-		return one.Index, true
+// failedRecords names the records that a whole batch was refused for (KIP-467).
+func failedRecords(some *record.RecordError) []kmsg.ProduceResponseTopicPartitionErrorRecord {
+	out := make([]kmsg.ProduceResponseTopicPartitionErrorRecord, len(some.Records))
+	for i, r := range some.Records {
+		out[i].RelativeOffset, out[i].ErrorMessage = r.Index, text(r.Err.Error())
 	}
-	return 0, false
+	return out
 }

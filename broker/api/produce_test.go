@@ -127,14 +127,16 @@ func TestProduceRefusalsByRequest(t *testing.T) {
 		b := record.NewBuilder(record.None)
 		b.Add(record.Record{Key: []byte("k")})
 		b.Add(record.Record{Value: []byte("no key")})
+		b.Add(record.Record{Key: []byte("k")})
+		b.Add(record.Record{Value: []byte("no key again")})
 		out, err := b.Build()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out
 	}())
-	if len(p.ErrorRecords) != 1 || p.ErrorRecords[0].RelativeOffset != 1 {
-		t.Errorf("failed records %+v, want the second", p.ErrorRecords)
+	if len(p.ErrorRecords) != 2 || p.ErrorRecords[0].RelativeOffset != 1 || p.ErrorRecords[1].RelativeOffset != 3 || p.ErrorRecords[1].ErrorMessage == nil {
+		t.Errorf("failed records %+v, want the second and the fourth", p.ErrorRecords)
 	}
 	old := produceRequest(6, "plain", batch(t, record.Zstd, nil, nil, "x"))
 	code(t, c.ask(old).(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode, kerr.UnsupportedCompressionType)

@@ -2,34 +2,51 @@ package main
 
 import (
 	"log/slog"
+	"strings"
+
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/belfry-mq/belfry/broker"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/null"
 )
 
 func benchCommand() *cobra.Command {
 	var o bench.Options
 	cmd := &cobra.Command{
-		Use: "bench", Short: "Measure a node beside a broker that stores nothing", Args: noArgs,
-		Long:    "Start a node and a null broker in turns, measure both and print medians and ratios.\nThe null broker decodes, checks and answers, but stores nothing: it is the limit of this machine.\nIt takes about five minutes and a few gigabytes in the temporary directory, which it gives back.",
-		Example: "  belfry bench\n  belfry bench --rounds 3 --duration 2s --json",
+		Use: "bench", Short: "Measure a node side by side with other brokers", Args: noArgs,
+		Long: "Run a node, Apache Kafka, klite, NATS JetStream and a broker that stores nothing in turns,\n" +
+			"measure all of them and print medians, ratios and goals. `make bench` installs the others;\n" +
+			"those that are missing are told and left out. All of it takes about 35 minutes and up to\n" +
+			"40 GB below --dir, which are given back.\n\nSections: " + strings.Join(bench.Sections(), ", ") + ".",
+		Example: "  belfry bench\n  belfry bench --only produce,latency --rounds 3 --time 4s --peers kafka,null",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
 				return err
 			}
-			o.Program, o.Out, o.Progress = self, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			o.Program, o.Version, o.Out, o.Progress = self, version, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return bench.Run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "alternating rounds")
-	cmd.Flags().DurationVar(&o.Duration, "duration", bench.DefaultDuration, "length of one measurement")
-	cmd.Flags().IntVar(&o.Rate, "rate", bench.DefaultRate, "messages a second when answer times are measured")
-	cmd.Flags().IntVar(&o.Partitions, "partitions", bench.DefaultPartitions, "partitions of each topic")
-	cmd.Flags().BoolVar(&o.JSON, "json", false, "write every round's values as JSON")
-	cmd.AddCommand(benchNull())
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Only, "only", nil, "sections to measure; all if not given")
+	f.StringSliceVar(&o.Peers, "peers", nil, "who is measured beside Belfry: "+strings.Join(bench.PeerNames(), ", ")+"; all if not given")
+	f.IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "alternating rounds")
+	f.DurationVar(&o.Time, "time", bench.DefaultTime, "length of one measurement")
+	f.DurationVar(&o.WarmUp, "warm-up", bench.DefaultWarmUp, "load on each broker before the first round")
+	f.IntVar(&o.Rate, "rate", bench.DefaultRate, "messages a second when answer times are measured")
+	f.IntVar(&o.Partitions, "partitions", bench.DefaultPartitions, "partitions of each topic")
+	f.Float64Var(&o.LogGB, "log-gb", bench.DefaultLogGB, "GB of logs that a restart after kill -9 finds")
+	f.Float64Var(&o.ReadGB, "read-gb", bench.DefaultReadGB, "GB that are read from disk, cold and warm")
+	f.StringVar(&o.Dir, "dir", "", "folder for all data; the system's temporary one if not given")
+	f.StringVar(&o.Cache, "cache", os.Getenv("BELFRY_CACHE"), "folder of the other brokers; BELFRY_CACHE or ~/.cache/belfry if not given")
+	f.StringVar(&o.Markdown, "markdown", "", "file that gets the table for a page")
+	f.StringVar(&o.JSON, "json", "", "file that gets every round's values")
+	f.StringVar(&o.Curves, "curves", "", "file that gets the growth curves as SVG")
+	cmd.AddCommand(benchNull(), benchBroker())
 	return cmd
 }
 
@@ -40,10 +57,31 @@ func benchNull() *cobra.Command {
 		Use: "null", Short: "Run the null broker alone, for other clients", Args: noArgs,
 		Example: "  belfry bench null --listen 127.0.0.1:9192",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return bench.RunNull(cmd.Context(), listen, partitions, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			return null.Run(cmd.Context(), listen, partitions, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9192", "address to serve on")
 	cmd.Flags().IntVar(&partitions, "partitions", bench.DefaultPartitions, "partitions of each topic")
+	return cmd
+}
+
+func benchBroker() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "broker", Short: "Run a broker without its agent, to see what the agent costs", Args: noArgs,
+		Example: "  belfry bench broker --config node.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			b, err := broker.New(broker.Options{Values: v, Logger: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			if err != nil {
+				return err
+			}
+			return b.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file")
 	return cmd
 }

@@ -1,166 +1,280 @@
-// Package bench measures a node beside a null broker, which decodes, checks and answers but
-// stores nothing: what the null broker reaches is the limit of this machine, this protocol and
-// this client.
+// Package bench measures a node side by side with other brokers on the same machine: Apache
+// Kafka, klite and NATS JetStream as real processes, the null broker, which stores nothing, and
+// the machine itself (fdatasync, sendfile) as the limits.
 //
 // Every figure is the median of several rounds in which the peers take turns; ratios matter,
 // absolute numbers are this machine's. Client and broker share the processors, so throughput
 // is what both reach together; the broker's own share is told as processor time for a
-// gigabyte. It is not a test: nothing fails by being slow.
+// gigabyte. Like is compared with like: page cache with page cache, fsync with fsync. It is not
+// a test: nothing fails by being slow, a goal that is missed is shown.
+//
+// The rooms below: peer runs processes, load is the client, limit asks the machine, null is the
+// null broker, chart draws, nats is the client of NATS, a program of its own.
 //
 // Invariant: when Run returns, however it ended, its processes and folders are gone.
 package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"runtime"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
 )
 
-// Options of a run.
+// Options of a run. Zero values are the defaults.
 type Options struct {
-	Program    string        // the belfry executable that is measured
-	Rounds     int           // alternating rounds; default DefaultRounds
-	Duration   time.Duration // of one measurement; default DefaultDuration
-	Rate       int           // messages a second when answer times are measured; default DefaultRate
-	Partitions int           // of each topic; default DefaultPartitions
-	JSON       bool          // Out gets a JSON document instead of a table
-	Out        io.Writer     // the result
-	Progress   io.Writer     // a line for each peer and round; nil: none
+	Program string        // the belfry executable that is measured
+	Version string        // of it
+	Cache   string        // folder of what peers.sh installs; default ~/.cache/belfry
+	Dir     string        // folder below which all data are; default the system's temporary folder
+	Only    []string      // names of Sections; default all
+	Peers   []string      // kafka, klite, nats, null; default all
+	Rounds  int           // alternating rounds; default DefaultRounds
+	Time    time.Duration // of one measurement; default DefaultTime
+	WarmUp  time.Duration // of each peer before the rounds; default DefaultWarmUp
+
+	Rate         int     // messages a second when answer times are measured; default DefaultRate
+	EndToEndRate int     // the same for end-to-end times; default DefaultEndToEndRate
+	Partitions   int     // of each topic; default DefaultPartitions
+	LogGB        float64 // GB of logs that a restart after kill -9 finds; default DefaultLogGB
+	ReadGB       float64 // GB that are read cold and warm; default DefaultReadGB
+
+	ManyPartitions    int   // partitions of the memory line; default 1 000
+	IdleConnections   int   // connections of the memory line; default 2 000
+	GrowthPartitions  []int // points of the curve; default 10, 100, 1 000, 5 000
+	GrowthConnections []int // points of the curve; default 10, 100, 1 000
+	AgentTopics       int   // topics of 5 partitions, and groups of 5 topics; default 200
+
+	Out      io.Writer // the table
+	Progress io.Writer // a line for each step; nil: none
+	Markdown string    // file that gets the table for a page; "": none
+	JSON     string    // file that gets every round's values; "": none
+	Curves   string    // file that gets the curves as SVG; "": none
 }
 
 // Defaults of Options.
 const (
-	DefaultRounds     = 5
-	DefaultDuration   = 3 * time.Second
-	DefaultRate       = 20_000
-	DefaultPartitions = 6
+	DefaultRounds       = 5
+	DefaultTime         = 3 * time.Second
+	DefaultWarmUp       = 10 * time.Second
+	DefaultRate         = 20_000
+	DefaultEndToEndRate = 5_000
+	DefaultPartitions   = 6
+	DefaultLogGB        = 10
+	DefaultReadGB       = 1
 )
 
-func (o Options) filled() Options {
-	if o.Rounds <= 0 {
-		o.Rounds = DefaultRounds
+func orDefault[T int | float64 | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
 	}
-	if o.Duration <= 0 {
-		o.Duration = DefaultDuration
+}
+
+func (o Options) filled() (Options, error) {
+	orDefault(&o.Rounds, DefaultRounds)
+	orDefault(&o.Time, DefaultTime)
+	orDefault(&o.WarmUp, DefaultWarmUp)
+	orDefault(&o.Rate, DefaultRate)
+	orDefault(&o.EndToEndRate, DefaultEndToEndRate)
+	orDefault(&o.Partitions, DefaultPartitions)
+	orDefault(&o.LogGB, DefaultLogGB)
+	orDefault(&o.ReadGB, DefaultReadGB)
+	orDefault(&o.ManyPartitions, 1000)
+	orDefault(&o.IdleConnections, 2000)
+	orDefault(&o.AgentTopics, 200)
+	if o.GrowthPartitions == nil {
+		o.GrowthPartitions = []int{10, 100, 1000, 5000}
 	}
-	if o.Rate <= 0 {
-		o.Rate = DefaultRate
-	}
-	if o.Partitions <= 0 {
-		o.Partitions = DefaultPartitions
+	if o.GrowthConnections == nil {
+		o.GrowthConnections = []int{10, 100, 1000}
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	return o
+	if len(o.Only) == 0 {
+		o.Only = Sections()
+	}
+	if len(o.Peers) == 0 {
+		o.Peers = PeerNames()
+	}
+	for _, s := range o.Only {
+		if !slices.Contains(Sections(), s) {
+			return o, fmt.Errorf("section %q is unknown: want %s", s, strings.Join(Sections(), ", "))
+		}
+	}
+	for _, p := range o.Peers {
+		if !slices.Contains(PeerNames(), p) {
+			return o, fmt.Errorf("peer %q is unknown: want %s", p, strings.Join(PeerNames(), ", "))
+		}
+	}
+	if o.Cache == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return o, fmt.Errorf("cannot tell the cache folder: %w", err)
+		}
+		o.Cache = filepath.Join(cache, "belfry")
+	}
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	return o, nil
 }
 
-// settle is how long a peer is left alone before its idle memory is read.
-const settle = 2 * time.Second
+// PeerNames gives the names that Options.Peers takes. Belfry always takes part.
+func PeerNames() []string { return []string{"kafka", "klite", "nats", "null"} }
 
 // Run measures and writes the result.
 //
-// Errors: a peer that does not start or answer; ctx. Blocks until all rounds are over.
-func Run(ctx context.Context, o Options) error {
-	o = o.filled()
-	// Why so large a number: it turns the safe default (a disk flush before each answer) off.
-	const never = "9223372036854775807"
-	peers := []peer{
-		nodePeer("node, fsync", nil),
-		nodePeer("node, page cache", map[string]string{"log.flush.interval.messages": never}),
-		nullPeer(o.Partitions),
+// Errors: an unknown section or peer, a peer that does not start or answer; ctx. A peer that is
+// not installed is told in the result and left out. Blocks until all rounds are over.
+func Run(ctx context.Context, o Options) (err error) {
+	if o, err = o.filled(); err != nil {
+		return err
 	}
-	res := newResult(o, peers)
-	for round := range o.Rounds {
-		for i := range peers {
-			p := peers[(i+round)%len(peers)] // Why: who goes first finds a colder machine
-			fmt.Fprintf(o.Progress, "round %d of %d: %s\n", round+1, o.Rounds, p.name)
-			err := measurePeer(ctx, o, p, res)
-			if ctx.Err() != nil {
-				return fmt.Errorf("cannot finish the measurement: %w", context.Cause(ctx))
-			}
-			if err != nil {
-				return fmt.Errorf("cannot measure %s: %w", p.name, err)
-			}
-		}
+	root, err := os.MkdirTemp(o.Dir, "belfry-bench-")
+	if err != nil {
+		return fmt.Errorf("cannot make a folder for the measurement: %w", err)
 	}
-	res.Load = loadAverage()
-	if o.JSON {
-		return res.writeJSON(o.Out)
+	defer os.RemoveAll(root) // a temporary folder
+	o.Dir = root
+	manyFiles()
+	r := &run{o: o, res: newResult(o)}
+	if err := r.findPeers(ctx); err != nil {
+		return err
 	}
-	return res.writeTable(o.Out)
+	err = r.all(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("cannot finish the measurement: %w", context.Cause(ctx))
+	}
+	if err != nil {
+		r.res.remark("not everything was measured: %v", strings.SplitN(err.Error(), "\n", 2)[0])
+	}
+	r.res.Machine.Load += " at the start, " + loadAverage() + " at the end"
+	// Why after an error, too: what was measured took long.
+	return errors.Join(err, r.write())
 }
 
-func measurePeer(ctx context.Context, o Options, p peer, res *result) (err error) {
-	proc, err := launch(ctx, o.Program, p)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, proc.output.String())
+// run is one run of the bench.
+type run struct {
+	o     Options
+	res   *Result
+	specs []peer.Spec // who takes part in what all can do, Belfry first
+	seq   int         // of topics, whose names must not come twice
+}
+
+func (r *run) wants(section string) bool { return slices.Contains(r.o.Only, section) }
+
+func (r *run) say(format string, args ...any) {
+	fmt.Fprintf(r.o.Progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+// findPeers looks who is installed.
+func (r *run) findPeers(ctx context.Context) error {
+	r.take(peer.BelfryNode(r.o.Program, r.o.Version))
+	for _, name := range r.o.Peers {
+		var s peer.Spec
+		var err error
+		switch name {
+		case "kafka":
+			s, err = peer.KafkaNode(ctx, r.o.Cache)
+		case "klite":
+			s, err = peer.KliteBroker(r.o.Cache)
+		case "nats":
+			s, err = peer.NATSServer(r.o.Cache, false)
+		case "null":
+			s = peer.NullBroker(r.o.Program, r.o.Version, r.o.Partitions)
 		}
-	}()
-	defer proc.stop()
-	note := func(name string, v float64) { res.note(name, p.name, v) }
-	note(startTime, float64(proc.started.Microseconds())/1000)
-	l := load{addr: proc.addr, partitions: o.Partitions}
-	if err := l.prepare(ctx); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			r.res.remark("%s was not measured: %v", name, err)
+			r.say("without %s: %v", name, err)
+			continue
+		}
+		r.take(s)
 	}
-	select {
-	case <-time.After(settle):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	note(idleMemory, proc.memory("VmRSS"))
-	if err := throughput(ctx, o, l, proc, note); err != nil {
-		return err
-	}
-	ts, err := l.latency(ctx, o.Rate, o.Duration)
-	if err != nil {
-		return err
-	}
-	note(latency50, quantile(ts, 0.5))
-	note(latency99, quantile(ts, 0.99))
-	note(latency999, quantile(ts, 0.999))
-	note(loadMemory, proc.memory("VmRSS"))
-	note(peakMemory, proc.memory("VmHWM"))
 	return nil
 }
 
-// throughput measures the two data roads, each with the processor time that the peer spent.
-func throughput(ctx context.Context, o Options, l load, proc *process, note func(string, float64)) error {
-	for _, run := range []struct {
-		name, cpu, topic, codec string
-		size                    int
+func (r *run) take(s peer.Spec) {
+	r.specs = append(r.specs, s)
+	r.res.Peers = append(r.res.Peers, Peer{Name: s.Name, Version: s.Version, Settings: s.Settings})
+}
+
+// spec gives a peer that takes part.
+func (r *run) spec(name string) (peer.Spec, bool) {
+	i := slices.IndexFunc(r.specs, func(s peer.Spec) bool { return s.Name == name })
+	if i < 0 {
+		return peer.Spec{}, false
+	}
+	return r.specs[i], true
+}
+
+// only gives those of the named peers that take part.
+func (r *run) only(names ...string) (specs []peer.Spec) {
+	for _, n := range names {
+		if s, ok := r.spec(n); ok {
+			specs = append(specs, s)
+		}
+	}
+	return specs
+}
+
+func (r *run) all(ctx context.Context) error {
+	var failed []error // Why it goes on: the others do not depend on it
+	data := []string{sectionProduce, sectionFsync, sectionConsume, sectionBoth, sectionLatency, sectionE2E, sectionTools}
+	for _, step := range []struct {
+		wanted bool
+		name   string
+		run    func(context.Context) error
 	}{
-		{produce1K, produceCPU, topic1K, "none", 1000},
-		{produce100B, "", topic100B, "none", 100},
-		{produceLZ4, "", topicLZ4, "lz4", 1000},
+		{r.wants(sectionStart), "start and memory", r.fresh},
+		{slices.ContainsFunc(data, r.wants), "throughput and times", r.data},
+		{r.wants(sectionRestart), "restart", r.restart},
+		{r.wants(sectionGrowth), "growth", r.growth},
+		{r.wants(sectionAgent), "agent", r.agent},
 	} {
-		before := proc.cpu()
-		v, err := l.produce(ctx, run.topic, run.size, run.codec, o.Duration)
-		if err != nil {
+		if !step.wanted {
+			continue
+		}
+		begin := time.Now()
+		r.say("%s …", step.name)
+		if err := step.run(ctx); err != nil {
+			err = fmt.Errorf("cannot measure %s: %w", step.name, err)
+			if ctx.Err() != nil {
+				return err
+			}
+			r.say("%v", err)
+			failed = append(failed, err)
+		}
+		r.say("%s took %v", step.name, time.Since(begin).Round(time.Second))
+	}
+	return errors.Join(failed...)
+}
+
+func (r *run) write() error {
+	for _, w := range []struct {
+		path  string
+		write func(io.Writer) error
+	}{{r.o.Markdown, r.res.writeMarkdown}, {r.o.JSON, r.res.writeJSON}, {r.o.Curves, r.writeCurves}} {
+		if w.path == "" {
+			continue
+		}
+		var b strings.Builder
+		if err := w.write(&b); err != nil {
 			return err
 		}
-		note(run.name, v.rate())
-		if run.cpu != "" {
-			note(run.cpu, (proc.cpu()-before).Seconds()/v.gigabytes())
+		if err := os.WriteFile(w.path, []byte(b.String()), 0o644); err != nil {
+			return err
 		}
 	}
-	before := proc.cpu()
-	v, err := l.consume(ctx, topic1K, o.Duration)
-	if err != nil {
-		return err
-	}
-	note(consume1K, v.rate())
-	note(consumeCPU, (proc.cpu()-before).Seconds()/v.gigabytes())
-	return nil
-}
-
-func machine() string {
-	return fmt.Sprintf("%s %s/%s, %d cores", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	return r.res.writeTable(r.o.Out)
 }

@@ -6,62 +6,88 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
-// TestRun goes through a whole round with the real program: every peer has every figure, and
-// nothing is left behind.
+// small is a run of a few seconds of everything that needs nothing but Belfry.
+func small(t *testing.T) Options {
+	t.Helper()
+	return Options{
+		Program: nodetest.Binary(t), Version: "test", Cache: t.TempDir(), Dir: t.TempDir(), Peers: []string{"null"},
+		Rounds: 1, Time: 100 * time.Millisecond, WarmUp: 100 * time.Millisecond,
+		Rate: 1000, EndToEndRate: 500, Partitions: 2, LogGB: 0.02, ReadGB: 0.04,
+		ManyPartitions: 20, IdleConnections: 20, GrowthPartitions: []int{2, 10}, GrowthConnections: []int{2, 5},
+		Out: &bytes.Buffer{},
+	}
+}
+
+// TestRun goes through a whole round with the real program: every line has a figure where its
+// peer took part, goals are judged, and nothing is left behind.
 func TestRun(t *testing.T) {
-	dir := t.TempDir()
-	program := nodetest.Binary(t)
-	t.Setenv("TMPDIR", dir)
+	o := small(t)
+	files := t.TempDir()
+	o.Only = slices.DeleteFunc(Sections(), func(s string) bool { return s == sectionAgent }) // it takes a period of the agent
+	o.Markdown, o.JSON, o.Curves = filepath.Join(files, "md"), filepath.Join(files, "json"), filepath.Join(files, "svg")
 	var out bytes.Buffer
-	err := Run(t.Context(), Options{Program: program, Rounds: 1, Duration: 100 * time.Millisecond, Rate: 1000, Partitions: 2, JSON: true, Out: &out})
+	o.Out = &out
+	if err := Run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(o.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var res result
-	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
+	var res Result
+	if err := json.Unmarshal(b, &res); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range res.Measures {
-		for _, p := range res.Peers {
-			// Why not more: processor time of so short a run may be less than a tick.
-			if vs := m.Values[p]; len(vs) != 1 || vs[0] < 0 || vs[0] == 0 && m.Unit != "s/GB" {
-				t.Errorf("%s of %s: %v", m.Name, p, vs)
-			}
+	want := len(lines(o)) - 3 // without the agent's
+	if len(res.Lines) != want {
+		t.Errorf("%d lines, want %d", len(res.Lines), want)
+	}
+	for _, m := range res.Lines {
+		rounds := map[string]int{idStart: 2, idMemoryIdle: 2} // two processes a round
+		n := max(rounds[m.ID], 1)
+		if m.Section == sectionTools {
+			n = 0 // they are Kafka's
+		}
+		// Why not above 0: processor time of so short a run may be less than a tick.
+		if vs := m.Values[peer.Belfry]; len(vs) != n || slices.ContainsFunc(vs, func(v float64) bool { return v < 0 || v == 0 && m.Unit != "s/GB" }) {
+			t.Errorf("%s: %v, want %d values", m.ID, vs, n)
+		}
+		if m.Limit != "" && m.Section != sectionTools && len(m.Values[limitColumn]) == 0 {
+			t.Errorf("%s has no limit", m.ID)
 		}
 	}
-	empty(t, dir)
-
-	out.Reset()
-	if err := res.writeTable(&out); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{consume1K, latency999, "null broker", " ×)"} {
+	for _, want := range []string{"produce, acks=all", "p99.9", "null broker", "≥ 0.7 ×", "goals reached"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, out.String())
 		}
 	}
+	for file, want := range map[string]string{o.Markdown: "| --- |", o.Curves: "<polyline"} {
+		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s has no %q: %v", file, want, err)
+		}
+	}
+	empty(t, o.Dir)
 }
 
 // TestInterrupted ends a run in the middle, as Ctrl-C does.
 func TestInterrupted(t *testing.T) {
-	dir := t.TempDir()
-	program := nodetest.Binary(t)
-	t.Setenv("TMPDIR", dir)
+	o := small(t)
+	o.Time, o.WarmUp, o.Only = time.Minute, time.Minute, []string{sectionProduce}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	failed := make(chan error, 1)
-	go func() {
-		failed <- Run(ctx, Options{Program: program, Duration: time.Minute, Out: &bytes.Buffer{}})
-	}()
+	go func() { failed <- Run(ctx, o) }()
 	deadline := time.Now().Add(time.Minute)
-	for !works(dir) {
+	for !works(o.Dir) {
 		if time.Now().After(deadline) {
 			t.Fatal("the node made no log")
 		}
@@ -71,12 +97,35 @@ func TestInterrupted(t *testing.T) {
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("got %v", err)
 	}
-	empty(t, dir)
+	empty(t, o.Dir)
+}
+
+// TestPeerMissing goes on without a peer that is not installed, and says so.
+func TestPeerMissing(t *testing.T) {
+	o := small(t)
+	t.Setenv("PATH", "")
+	o.Peers, o.Only = []string{"klite", "null"}, []string{sectionFsync}
+	var out bytes.Buffer
+	o.Out = &out
+	if err := Run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "note: klite was not measured: cannot find") {
+		t.Errorf("the table does not say it:\n%s", out.String())
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for want, o := range map[string]Options{`section "x"`: {Only: []string{"x"}}, `peer "y"`: {Peers: []string{"y"}}} {
+		if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
 }
 
 // works tells whether a node below the folder has written messages.
 func works(dir string) bool {
-	logs, err := filepath.Glob(filepath.Join(dir, "*", "data", "*", "*.log"))
+	logs, err := filepath.Glob(filepath.Join(dir, "*", "*", "data", "*", "*.log"))
 	if err != nil {
 		return false
 	}
@@ -96,28 +145,5 @@ func empty(t *testing.T, dir string) {
 	}
 	for _, e := range es {
 		t.Errorf("left behind: %s", e.Name())
-	}
-}
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		in   []float64
-		want float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 5}, 5}} {
-		if got := median(c.in); got != c.want {
-			t.Errorf("median(%v) = %v, want %v", c.in, got, c.want)
-		}
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	ts := make([]time.Duration, 1000)
-	for i := range ts {
-		ts[i] = time.Duration(i+1) * time.Millisecond
-	}
-	for q, want := range map[float64]float64{0: 1, 0.5: 501, 0.99: 991, 0.999: 1000} {
-		if got := quantile(ts, q); got != want {
-			t.Errorf("quantile %v = %v, want %v", q, got, want)
-		}
 	}
 }

@@ -4,116 +4,94 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 )
 
-const (
-	startTime   = "start to first answer"
-	idleMemory  = "memory, idle (VmRSS)"
-	loadMemory  = "memory, after load (VmRSS)"
-	peakMemory  = "memory, peak (VmHWM)"
-	produce1K   = "produce, 1 KB"
-	produce100B = "produce, 100 B"
-	produceLZ4  = "produce, 1 KB, lz4"
-	consume1K   = "consume, 1 KB, from the page cache"
-	produceCPU  = "broker's CPU, produce, 1 KB"
-	consumeCPU  = "broker's CPU, consume, 1 KB"
-	latency50   = "answer time, p50"
-	latency99   = "answer time, p99"
-	latency999  = "answer time, p99.9"
-)
-
-// measure is one line of the result.
-type measure struct {
-	Name   string               `json:"name"`
-	Unit   string               `json:"unit"`
-	Lower  bool                 `json:"lower_is_better"`
-	Values map[string][]float64 `json:"values"`  // of each peer, a value a round
-	Median map[string]float64   `json:"medians"` // of each peer
+// Result is everything that a run found out.
+type Result struct {
+	Date     string     `json:"date"`
+	Machine  Machine    `json:"machine"`
+	Settings []string   `json:"settings"`
+	Peers    []Peer     `json:"peers"`
+	Notes    []string   `json:"notes,omitempty"` // what could not be measured, and why
+	Lines    []*Measure `json:"lines"`
 }
 
-// result is everything that a run found out.
-type result struct {
-	Machine    string     `json:"machine"`
-	Load       string     `json:"load_average_at_the_end,omitempty"`
-	Rounds     int        `json:"rounds"`
-	Seconds    float64    `json:"seconds_of_a_measurement"`
-	Rate       int        `json:"answer_time_messages_per_second"`
-	Partitions int        `json:"partitions"`
-	Peers      []string   `json:"peers"` // the last one is the limit that the others are compared with
-	Measures   []*measure `json:"measures"`
+// Peer is who took part.
+type Peer struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Settings string `json:"settings"`
 }
 
-func newResult(o Options, peers []peer) *result {
-	r := &result{Machine: machine(), Rounds: o.Rounds, Seconds: o.Duration.Seconds(), Rate: o.Rate, Partitions: o.Partitions}
-	for _, p := range peers {
-		r.Peers = append(r.Peers, p.name)
+// Measure is a line with what was measured.
+type Measure struct {
+	Line
+	Values  map[string][]float64 `json:"values"`  // of each peer, a value a round
+	Medians map[string]float64   `json:"medians"` // of each peer
+}
+
+func newResult(o Options) *Result {
+	r := &Result{Date: time.Now().Format(time.RFC3339), Machine: readMachine(o.Dir)}
+	for _, l := range lines(o) {
+		if slices.Contains(o.Only, l.Section) {
+			r.Lines = append(r.Lines, &Measure{Line: l, Values: map[string][]float64{}, Medians: map[string]float64{}})
+		}
 	}
-	higher := func(unit string, names ...string) { r.add(unit, false, names) }
-	lower := func(unit string, names ...string) { r.add(unit, true, names) }
-	lower("ms", startTime)
-	higher("MB/s", produce1K, produce100B, produceLZ4, consume1K)
-	lower("s/GB", produceCPU, consumeCPU)
-	lower("ms", latency50, latency99, latency999)
-	lower("MiB", idleMemory, loadMemory, peakMemory)
+	r.Settings = []string{
+		fmt.Sprintf("medians of %d alternating rounds of %v; %d partitions; messages of 1 KB unless said", o.Rounds, o.Time, o.Partitions),
+		"client franz-go in this process: acks=all, idempotent, its defaults; client and broker share the machine's cores",
+		"answers from the page cache compared with the same (flush.messages is set where it is not the default), fsync with fsync",
+	}
 	return r
 }
 
-func (r *result) add(unit string, lower bool, names []string) {
-	for _, name := range names {
-		r.Measures = append(r.Measures, &measure{Name: name, Unit: unit, Lower: lower, Values: map[string][]float64{}, Median: map[string]float64{}})
+// note keeps what one round found out about a peer. A line that was not asked for is left out.
+func (r *Result) note(id, peer string, v float64) {
+	if m := r.line(id); m != nil {
+		m.Values[peer] = append(m.Values[peer], v)
+		m.Medians[peer] = median(m.Values[peer])
 	}
 }
 
-// note keeps what one round found out about a peer.
-func (r *result) note(name, peer string, v float64) {
-	i := slices.IndexFunc(r.Measures, func(m *measure) bool { return m.Name == name })
+func (r *Result) line(id string) *Measure {
+	i := slices.IndexFunc(r.Lines, func(m *Measure) bool { return m.ID == id })
 	if i < 0 {
-		panic("BUG: unknown measure " + name)
+		return nil
 	}
-	m := r.Measures[i]
-	m.Values[peer] = append(m.Values[peer], v)
-	m.Median[peer] = median(m.Values[peer])
+	return r.Lines[i]
 }
 
-func (r *result) writeJSON(out io.Writer) error {
+// remark adds what a reader has to know, once.
+func (r *Result) remark(format string, args ...any) {
+	if s := fmt.Sprintf(format, args...); !slices.Contains(r.Notes, s) {
+		r.Notes = append(r.Notes, s)
+	}
+}
+
+// ratio compares Belfry with another column; false if one of them was not measured.
+func (m *Measure) ratio(of, to string) (float64, bool) {
+	a, okA := m.Medians[of]
+	b, okB := m.Medians[to]
+	if !okA || !okB || b == 0 {
+		return 0, false
+	}
+	return a / b, true
+}
+
+// met tells whether a ratio reaches a goal.
+func (m *Measure) met(ratio, goal float64) bool {
+	if m.Lower {
+		return ratio <= goal
+	}
+	return ratio >= goal
+}
+
+func (r *Result) writeJSON(out io.Writer) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
-}
-
-// writeTable writes medians, each with its ratio to the null broker's.
-func (r *result) writeTable(out io.Writer) error {
-	fmt.Fprintf(out, "%s; medians of %d alternating rounds of %g s; load average at the end %s\n", r.Machine, r.Rounds, r.Seconds, r.Load)
-	fmt.Fprintf(out, "client franz-go, %d partitions, acks=all, idempotent; answer times at %d messages of 1 KB a second\n", r.Partitions, r.Rate)
-	fmt.Fprintln(out, "client and broker share the cores; VmRSS is what ps and top show; (ratio to the null broker)")
-	fmt.Fprintln(out)
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(tw, "measure\tunit\tbetter")
-	for _, p := range r.Peers {
-		fmt.Fprintf(tw, "\t%s", p)
-	}
-	fmt.Fprintln(tw)
-	limit := r.Peers[len(r.Peers)-1]
-	for _, m := range r.Measures {
-		better := "higher"
-		if m.Lower {
-			better = "lower"
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s", m.Name, m.Unit, better)
-		for _, p := range r.Peers {
-			fmt.Fprintf(tw, "\t%.4g", m.Median[p])
-			if base := m.Median[limit]; p != limit && base > 0 {
-				fmt.Fprintf(tw, " (%.2f ×)", m.Median[p]/base)
-			}
-		}
-		fmt.Fprintln(tw)
-	}
-	return tw.Flush()
 }
 
 func median(vs []float64) float64 {
@@ -125,22 +103,4 @@ func median(vs []float64) float64 {
 		return (s[n/2-1] + s[n/2]) / 2
 	}
 	return s[len(s)/2]
-}
-
-// quantile gives the q-quantile in milliseconds. Requires: ts is sorted.
-func quantile(ts []time.Duration, q float64) float64 {
-	if len(ts) == 0 {
-		return 0
-	}
-	return float64(ts[min(int(q*float64(len(ts))), len(ts)-1)].Microseconds()) / 1000
-}
-
-// loadAverage gives the machine's load of the last minutes, "" where the system does not tell.
-func loadAverage() string {
-	f, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return ""
-	}
-	fields := strings.Fields(string(f))
-	return strings.Join(fields[:min(3, len(fields))], " ")
 }

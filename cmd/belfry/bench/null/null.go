@@ -1,4 +1,6 @@
-package bench
+// Package null is a broker that stores nothing: it decodes requests, checks every batch as a node
+// does, and answers. What it reaches is the limit of a machine, the protocol and a client.
+package null
 
 import (
 	"context"
@@ -14,11 +16,11 @@ import (
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/wire"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
 )
 
-// null is a broker that stores nothing: it decodes requests and checks every batch as a node
-// does, and answers. Fetches get the same batch again and again, with fitting offsets.
-type null struct {
+// broker takes every topic that it is asked for as existing. Fetches get the same batch again and again, with fitting offsets.
+type broker struct {
 	addr       *net.TCPAddr
 	partitions int
 	batch      []byte // of batchRecords records
@@ -26,21 +28,21 @@ type null struct {
 
 const batchRecords = 1000
 
-// RunNull serves the null broker on addr until ctx ends.
-func RunNull(ctx context.Context, addr string, partitions int, log *slog.Logger) error {
+// Run serves the null broker on addr until ctx ends.
+func Run(ctx context.Context, addr string, partitions int, log *slog.Logger) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %q: %w", addr, err)
 	}
 	b := record.NewBuilder(record.None)
-	for _, v := range values(1000)[:batchRecords] {
+	for _, v := range load.Values(1000)[:batchRecords] {
 		b.Add(record.Record{Timestamp: time.Now().UnixMilli(), Value: v})
 	}
 	batch, err := b.Build()
 	if err != nil {
 		return err
 	}
-	n := &null{addr: l.Addr().(*net.TCPAddr), partitions: partitions, batch: batch}
+	n := &broker{addr: l.Addr().(*net.TCPAddr), partitions: partitions, batch: batch}
 	s, err := wire.New(wire.Options{
 		Listeners: []wire.Listener{{Name: "PLAINTEXT", Net: l}}, Handler: n, Versions: nullVersions, Stats: stats.New(), Logger: log,
 	})
@@ -52,7 +54,7 @@ func RunNull(ctx context.Context, addr string, partitions int, log *slog.Logger)
 
 // nullVersions are the newest versions that need no topic IDs.
 func nullVersions(key int16) (low, high int16, ok bool) {
-	high, ok = map[int16]int16{0: 12, 1: fetchVersion, 2: 4, 3: 9, 18: 4, 19: 5, 22: 2}[key]
+	high, ok = map[int16]int16{0: 12, 1: fetchVersion, 2: 4, 3: 9, 18: 4, 19: 5, 20: 5, 22: 2}[key]
 	if key == 1 {
 		low = fetchVersion
 	}
@@ -60,7 +62,7 @@ func nullVersions(key int16) (low, high int16, ok bool) {
 }
 
 // Serve answers one request.
-func (n *null) Serve(r *wire.Request) {
+func (n *broker) Serve(r *wire.Request) {
 	switch q := r.Body.(type) {
 	case *kmsg.ApiVersionsRequest:
 		resp := n.versions()
@@ -69,12 +71,20 @@ func (n *null) Serve(r *wire.Request) {
 		}
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 	case *kmsg.MetadataRequest:
-		r.Answer(wire.Message(n.metadata(), 0))
+		r.Answer(wire.Message(n.metadata(q), 0))
 	case *kmsg.CreateTopicsRequest:
 		resp := kmsg.NewPtrCreateTopicsResponse()
 		for _, t := range q.Topics {
 			rt := kmsg.NewCreateTopicsResponseTopic()
 			rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Topic, int32(n.partitions), 1
+			resp.Topics = append(resp.Topics, rt)
+		}
+		r.Answer(wire.Message(resp, 0))
+	case *kmsg.DeleteTopicsRequest:
+		resp := kmsg.NewPtrDeleteTopicsResponse()
+		for _, name := range q.TopicNames {
+			rt := kmsg.NewDeleteTopicsResponseTopic()
+			rt.Topic = kmsg.StringPtr(name)
 			resp.Topics = append(resp.Topics, rt)
 		}
 		r.Answer(wire.Message(resp, 0))
@@ -93,7 +103,7 @@ func (n *null) Serve(r *wire.Request) {
 	}
 }
 
-func (n *null) versions() *kmsg.ApiVersionsResponse {
+func (n *broker) versions() *kmsg.ApiVersionsResponse {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	for key := range int16(32) {
 		if low, high, ok := nullVersions(key); ok {
@@ -103,15 +113,15 @@ func (n *null) versions() *kmsg.ApiVersionsResponse {
 	return resp
 }
 
-func (n *null) metadata() *kmsg.MetadataResponse {
+func (n *broker) metadata(q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.ControllerID = 0
 	b := kmsg.NewMetadataResponseBroker()
 	b.Host, b.Port = n.addr.IP.String(), int32(n.addr.Port)
 	resp.Brokers = append(resp.Brokers, b)
-	for _, name := range topics() {
+	for _, asked := range q.Topics {
 		t := kmsg.NewMetadataResponseTopic()
-		t.Topic = kmsg.StringPtr(name)
+		t.Topic = asked.Topic
 		for p := range n.partitions {
 			rp := kmsg.NewMetadataResponseTopicPartition()
 			rp.Partition, rp.Replicas, rp.ISR = int32(p), []int32{0}, []int32{0}
@@ -137,7 +147,7 @@ func listOffsets(q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	return resp
 }
 
-func (n *null) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
+func (n *broker) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 	resp := kmsg.NewPtrProduceResponse()
 	for _, t := range q.Topics {
 		rt := kmsg.NewProduceResponseTopic()
@@ -161,7 +171,7 @@ const fetchVersion = 11
 
 // fetch answers straight from the one batch in memory, without a copy: only the offsets are
 // new, and they stand in front of what the batch's checksum covers.
-func (n *null) fetch(q *kmsg.FetchRequest) []wire.Piece {
+func (n *broker) fetch(q *kmsg.FetchRequest) []wire.Piece {
 	var pieces []wire.Piece
 	be := binary.BigEndian
 	head := make([]byte, 4+2+4) // throttle time, error, session: all zero

@@ -1,0 +1,153 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
+)
+
+const (
+	kafkaExporter = peer.KafkaExporter
+	kminion       = peer.KMinion
+)
+
+const (
+	agentPartitions = 5 // of each topic
+	agentReads      = 5 // topics that each group has offsets of
+	// agentPeriod is a twelfth of the default, so that a measurement holds a sample at least.
+	agentPeriod = 5 * time.Second
+	agentName   = "agent on"
+	brokerName  = "agent off"
+)
+
+// agent compares a node with its agent with a broker alone, both with the same topics and
+// groups, and what a sample and a scrape cost with what the exporters beside a broker cost.
+func (r *run) agent(ctx context.Context) error {
+	r.res.remark("agent: agent.period=%v, a twelfth of the default", agentPeriod)
+	more := peer.Setting{Name: "agent.period", Value: agentPeriod.String()}
+	on := peer.BelfryNode(r.o.Program, r.o.Version, more)
+	off := peer.BelfryBroker(r.o.Program, r.o.Version)
+	ls, stop, err := r.startAll(ctx, []peer.Spec{on, off})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	ls[0].name, ls[1].name = agentName, brokerName
+	for _, l := range ls {
+		if err := r.furnish(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+		}
+		if _, err := r.warmUp(ctx, l); err != nil {
+			return err
+		}
+	}
+	d := max(r.o.Time, agentPeriod)
+	err = r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+		return r.on(ctx, l, l.pageCache(), func(topic string) error {
+			a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: d})
+			column := peer.Belfry
+			if l.name == brokerName {
+				column = limitColumn
+			}
+			r.res.note(idAgentRate, column, a.Rate())
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return r.scrapes(ctx, ls[0], ls[1])
+}
+
+// furnish makes topics and groups.
+func (r *run) furnish(ctx context.Context, l *live) error {
+	names := make([]string, r.o.AgentTopics)
+	for i := range names {
+		names[i] = fmt.Sprintf("furniture-%d", i)
+	}
+	for _, name := range names {
+		if err := l.Create(ctx, name, agentPartitions, nil); err != nil {
+			return err
+		}
+	}
+	for g := range names {
+		var reads []string
+		for i := range agentReads {
+			reads = append(reads, names[(g+i)%len(names)])
+		}
+		if err := l.Commit(ctx, fmt.Sprintf("readers-%d", g), agentPartitions, reads...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scrapes measures the processor time of a sample and a scrape: what a node with its agent uses
+// in a period in which it is scraped once, above what a broker alone uses, against what an
+// exporter and the broker it asks use together.
+func (r *run) scrapes(ctx context.Context, on, off *live) error {
+	exporters := map[string]*live{}
+	for _, name := range []string{kafkaExporter, kminion} {
+		s, err := peer.Exporter(r.o.Cache, name, off.Process.Addr)
+		if err != nil {
+			r.res.remark("%s was not measured: %v", name, err)
+			continue
+		}
+		l, err := r.start(ctx, s)
+		if err != nil {
+			return err
+		}
+		defer l.Stop()
+		exporters[name] = l
+		r.res.Peers = append(r.res.Peers, Peer{Name: s.Name, Version: s.Version, Settings: s.Settings})
+	}
+	for round := range r.o.Rounds {
+		r.say("round %d of %d: scrapes", round+1, r.o.Rounds)
+		idle, err := r.period(ctx, "", off)
+		if err != nil {
+			return err
+		}
+		own, err := r.period(ctx, on.Second, on)
+		if err != nil {
+			return err
+		}
+		cost := max(float64((own-idle).Microseconds())/1000, 0.001)
+		r.res.note(idScrapeOne, peer.Belfry, cost)
+		r.res.note(idScrapeTwo, peer.Belfry, cost)
+		for name, id := range map[string]string{kafkaExporter: idScrapeOne, kminion: idScrapeTwo} {
+			if l := exporters[name]; l != nil {
+				used, err := r.period(ctx, l.Process.Addr, off, l)
+				if err != nil {
+					return fmt.Errorf("%s: %w\n%s", name, err, l.Said())
+				}
+				r.res.note(id, name, float64((used-idle).Microseconds())/1000)
+			}
+		}
+	}
+	return nil
+}
+
+// period scrapes once and gives what the processes used in a whole period of the agent, in the
+// middle of which the scrape is.
+func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Duration, error) {
+	used := func() (sum time.Duration) {
+		for _, l := range ls {
+			sum += l.FineCPU()
+		}
+		return sum
+	}
+	before := used()
+	if err := sleep(ctx, agentPeriod/2); err != nil {
+		return 0, err
+	}
+	if scrape != "" {
+		if err := peer.Scrape(ctx, scrape); err != nil {
+			return 0, fmt.Errorf("cannot scrape: %w", err)
+		}
+	}
+	err := sleep(ctx, agentPeriod/2)
+	return used() - before, err
+}

@@ -1,0 +1,282 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/limit"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
+)
+
+// data measures throughput and times. All peers run beside each other from the first round to
+// the last, so that one that compiles itself while it runs is as warm as it gets.
+func (r *run) data(ctx context.Context) error {
+	ls, stop, err := r.startAll(ctx, r.only(peer.Belfry, peer.Kafka, peer.Klite, peer.Null))
+	if err != nil {
+		return err
+	}
+	defer stop()
+	read := map[*live]string{} // topic that is read cold and warm
+	for _, l := range ls {
+		r.say("warming up %s", l.name)
+		if read[l], err = r.warmUp(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+		}
+	}
+	n, err := r.newNATS(ctx)
+	if err != nil {
+		return err
+	}
+	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+		switch l.name {
+		case peer.Null:
+			return r.nullRound(ctx, l, n)
+		default:
+			return r.dataRound(ctx, l, read[l])
+		}
+	})
+}
+
+// warmUp drives both data roads for a while and leaves a topic to read.
+func (r *run) warmUp(ctx context.Context, l *live) (topic string, err error) {
+	half := r.o.WarmUp / 2
+	err = r.on(ctx, l, l.pageCache(), func(topic string) error {
+		if _, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: half}); err != nil {
+			return err
+		}
+		_, err := l.Consume(ctx, topic, half)
+		return err
+	})
+	if err != nil || !r.wants(sectionConsume) || l.name != peer.Belfry && l.name != peer.Kafka {
+		return "", err
+	}
+	if topic, _, err = r.newTopic(ctx, l, r.o.Partitions, l.pageCache()); err != nil {
+		return "", err
+	}
+	if _, err = l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, Bytes: int64(r.o.ReadGB * 1e9)}); err != nil {
+		return "", err
+	}
+	return topic, l.settle()
+}
+
+// dataRound measures one peer once.
+func (r *run) dataRound(ctx context.Context, l *live, read string) error {
+	for _, step := range []struct {
+		section string
+		run     func(context.Context, *live) error
+	}{
+		{sectionProduce, r.produce},
+		{sectionFsync, r.fsync},
+		{sectionConsume, func(ctx context.Context, l *live) error { return r.consume(ctx, l, read) }},
+		{sectionBoth, r.both},
+		{sectionLatency, r.latency},
+		{sectionE2E, r.endToEnd},
+		{sectionTools, r.tools},
+	} {
+		if !r.wants(step.section) {
+			continue
+		}
+		if err := step.run(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w", step.section, err)
+		}
+	}
+	return nil
+}
+
+// nullRound measures the limits; NATS has its turn here, too, as it has a client of its own.
+func (r *run) nullRound(ctx context.Context, l *live, n *nats) error {
+	if r.wants(sectionProduce) {
+		a, err := l.Produce(ctx, load.Produce{Topic: "null", Size: 1000, For: r.o.Time})
+		if err != nil {
+			return err
+		}
+		r.res.note(idProduce1K, limitColumn, a.Rate())
+	}
+	if n == nil {
+		return nil
+	}
+	return n.round(ctx, r)
+}
+
+// produce measures the kinds of messages, with memory and processor time for the first.
+func (r *run) produce(ctx context.Context, l *live) error {
+	for _, kind := range []struct {
+		id, codec string
+		size      int
+	}{{idProduce1K, "", 1000}, {"produce.100b", "", 100}, {"produce.10k", "", 10_000}, {"produce.lz4", "lz4", 1000}} {
+		err := r.on(ctx, l, l.pageCache(), func(topic string) error {
+			before, peak := l.CPU(), l.peak()
+			a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: kind.size, Codec: kind.codec, For: r.o.Time})
+			most := peak()
+			if err != nil {
+				return err
+			}
+			r.res.note(kind.id, l.name, a.Rate())
+			if kind.id == idProduce1K {
+				r.res.note(idMemoryLoad, l.name, most)
+				r.res.note(idProduceCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+		a, err := l.Single(ctx, topic, 1000, r.o.Time/2)
+		r.res.note(idProduceSingle, l.name, a.Rate()*1000) // of 1 000 bytes each
+		return err
+	})
+}
+
+// flushChunk is how much the limit writes between two flushes: franz-go's largest batch.
+const flushChunk = 1 << 20
+
+func (r *run) fsync(ctx context.Context, l *live) error {
+	settings := peer.Flushed()
+	if l.name == peer.Klite {
+		settings = nil
+	}
+	err := r.on(ctx, l, settings, func(topic string) error {
+		a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time})
+		if err != nil {
+			return err
+		}
+		r.res.note(idProduceFsync, l.name, a.Rate())
+		if l.name != peer.Kafka {
+			r.res.note(idProduceSafe, l.name, a.Rate())
+		}
+		return nil
+	})
+	if err != nil || l.name != peer.Belfry {
+		return err
+	}
+	a, err := limit.Flush(ctx, r.o.Dir, r.o.Partitions, flushChunk, r.o.Time)
+	if err != nil {
+		return err
+	}
+	r.res.note(idProduceFsync, limitColumn, a.Rate())
+	return nil
+}
+
+// consume reads what was just written, and the topic that is there since the start cold and
+// warm; the limits send the same files.
+func (r *run) consume(ctx context.Context, l *live, read string) error {
+	err := r.on(ctx, l, l.pageCache(), func(topic string) error {
+		if _, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time / 2}); err != nil {
+			return err
+		}
+		before := l.CPU()
+		a, err := l.Consume(ctx, topic, r.o.Time)
+		if err != nil {
+			return err
+		}
+		r.res.note(idConsumeTail, l.name, a.Rate())
+		r.res.note(idConsumeCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
+		return nil
+	})
+	if err != nil || read == "" {
+		return err
+	}
+	files := l.Segments() // of this topic and, by a few bytes, of the broker's own
+	if err := r.cold(ctx, files, func() error {
+		a, err := l.Pass(ctx, read, 2*r.o.Time)
+		r.res.note(idConsumeCold, l.name, a.Rate())
+		return err
+	}); err != nil {
+		return err
+	}
+	if _, err := l.Pass(ctx, read, time.Minute); err != nil { // now it is in the page cache
+		return err
+	}
+	a, err := l.Consume(ctx, read, r.o.Time)
+	if err != nil {
+		return err
+	}
+	r.res.note(idConsumeWarm, l.name, a.Rate())
+	if l.name != peer.Belfry {
+		return nil
+	}
+	return r.sendLimit(ctx, files)
+}
+
+func (r *run) sendLimit(ctx context.Context, files []string) error {
+	a, err := limit.Send(ctx, files, true, r.o.Time/2)
+	if err != nil {
+		return err
+	}
+	r.res.note(idConsumeTail, limitColumn, a.Rate())
+	r.res.note(idConsumeWarm, limitColumn, a.Rate())
+	return r.cold(ctx, files, func() error {
+		a, err := limit.Send(ctx, files, false, 2*r.o.Time)
+		r.res.note(idConsumeCold, limitColumn, a.Rate())
+		return err
+	})
+}
+
+// cold calls read when files are not in the page cache; where that cannot be had, it says so.
+func (r *run) cold(ctx context.Context, files []string, read func() error) error {
+	if err := limit.Evict(files); err != nil {
+		r.res.remark("consume from disk, cold, was not measured: %v", err)
+		return nil
+	}
+	share, err := limit.Resident(files)
+	if err != nil {
+		return err
+	}
+	if share > 0.05 {
+		r.res.remark("consume from disk, cold: up to %.0f %% were in the page cache all the same", share*100)
+	}
+	return errors.Join(read(), ctx.Err())
+}
+
+func (r *run) both(ctx context.Context, l *live) error {
+	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+		a, err := l.Both(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time})
+		if err != nil {
+			return err
+		}
+		r.res.note(idBoth, l.name, a.Rate())
+		return nil
+	})
+}
+
+func (r *run) latency(ctx context.Context, l *live) error {
+	kinds := []struct {
+		id       string
+		settings map[string]string
+	}{{"answer", l.pageCache()}, {"answer.fsync", peer.Flushed()}}
+	if l.name == peer.Klite {
+		kinds = kinds[:1]
+	}
+	for _, kind := range kinds {
+		err := r.on(ctx, l, kind.settings, func(topic string) error {
+			ts, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.Rate, For: r.o.Time})
+			if err != nil {
+				return err
+			}
+			for suffix, q := range map[string]float64{".p50": 0.5, ".p99": 0.99, ".p999": 0.999} {
+				r.res.note(kind.id+suffix, l.name, ts.Quantile(q))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) endToEnd(ctx context.Context, l *live) error {
+	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+		ts, err := l.EndToEnd(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.EndToEndRate, For: r.o.Time})
+		if err != nil {
+			return err
+		}
+		r.res.note(idE2E, l.name, ts.Quantile(0.99))
+		return nil
+	})
+}

@@ -1,0 +1,85 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Machine is where a run took place.
+type Machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Memory string `json:"memory"`
+	Kernel string `json:"kernel"`
+	Disk   string `json:"disk"`
+	Go     string `json:"go"`
+	Load   string `json:"load_average"` // at the start and, once it is over, at the end
+}
+
+func readMachine(dir string) Machine {
+	return Machine{
+		CPU: field(read("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), Memory: memoryText(read("/proc/meminfo")),
+		Kernel: strings.TrimSpace(read("/proc/sys/kernel/ostype") + " " + read("/proc/sys/kernel/osrelease")),
+		Disk:   mountOf(read("/proc/mounts"), dir), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, Load: loadAverage(),
+	}
+}
+
+func (m Machine) String() string {
+	return fmt.Sprintf("%s, %d cores, %s; %s; %s; %s; load average %s", m.CPU, m.Cores, m.Memory, m.Kernel, m.Disk, m.Go, m.Load)
+}
+
+// read gives a file without the line's end, "" where the system has none.
+func read(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// field gives the first value of a name in lines of the form "name : value".
+func field(text, name string) string {
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v)
+		}
+	}
+	return "unknown"
+}
+
+func memoryText(meminfo string) string {
+	var kb float64
+	if _, err := fmt.Sscan(field(meminfo, "MemTotal"), &kb); err != nil {
+		return "unknown memory"
+	}
+	return fmt.Sprintf("%.1f GiB", kb/(1<<20))
+}
+
+// mountOf gives device and file system that hold a folder.
+func mountOf(mounts, dir string) string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "unknown disk"
+	}
+	best, longest := "unknown disk", 0
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) < 3 {
+			continue
+		}
+		within := f[1] == "/" || dir == f[1] || strings.HasPrefix(dir, f[1]+"/")
+		if within && len(f[1]) >= longest {
+			best, longest = f[2]+" on "+f[0], len(f[1])
+		}
+	}
+	return best
+}
+
+// loadAverage gives the machine's load of the last minutes.
+func loadAverage() string {
+	fields := strings.Fields(read("/proc/loadavg"))
+	return strings.Join(fields[:min(3, len(fields))], " ")
+}

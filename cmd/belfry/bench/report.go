@@ -1,0 +1,173 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
+)
+
+// columns are the heads of the table.
+var columns = []string{"measure", "unit", "Belfry", "Kafka", "ratio", "goal", "", "limit", "ratio", "goal", "", "klite", "NATS"}
+
+// row gives the cells of a line.
+func (m *Measure) row() []string {
+	against := m.cell(m.Against)
+	if m.Against != peer.Kafka && against != "" {
+		against += " (" + m.Against + ")"
+	}
+	limit := m.cell(limitColumn)
+	if limit != "" {
+		limit += " (" + m.Limit + ")"
+	}
+	ratio, goal, verdict := m.compare(m.Against, m.Goal)
+	toLimit, limitGoal, limitVerdict := m.compare(limitColumn, m.LimitGoal)
+	return []string{
+		m.Name, m.Unit, m.cell(peer.Belfry), against, ratio, goal, verdict,
+		limit, toLimit, limitGoal, limitVerdict, m.cell(peer.Klite), m.cell(peer.NATS),
+	}
+}
+
+func (m *Measure) cell(peer string) string {
+	v, ok := m.Medians[peer]
+	if !ok {
+		return ""
+	}
+	return figure(v)
+}
+
+func (m *Measure) compare(to string, goal float64) (ratio, wanted, verdict string) {
+	r, ok := m.ratio(peer.Belfry, to)
+	if goal > 0 {
+		wanted = goalText(goal, m.Lower)
+	}
+	if !ok {
+		return "", wanted, ""
+	}
+	if goal > 0 {
+		verdict = "missed"
+		if m.met(r, goal) {
+			verdict = "ok"
+		}
+	}
+	return fmt.Sprintf("%.3g ×", r), wanted, verdict
+}
+
+// figure writes a number with three digits that say something, and no exponent.
+func figure(v float64) string {
+	if v == 0 {
+		return "0"
+	}
+	digits := 2 - int(math.Floor(math.Log10(math.Abs(v))))
+	return fmt.Sprintf("%.*f", max(0, digits), v)
+}
+
+func goalText(goal float64, lower bool) string {
+	sign, text := "≥", fmt.Sprintf("%.3g", goal)
+	if lower {
+		sign = "≤"
+	}
+	if n := math.Round(1 / goal); goal < 1 && math.Abs(1/goal-n) < 1e-6 {
+		text = fmt.Sprintf("1/%.0f", n)
+	}
+	return sign + " " + text + " ×"
+}
+
+// head gives the lines that come before the table.
+func (r *Result) head() []string {
+	all := []string{r.Date + "; " + r.Machine.String()}
+	all = append(all, r.Settings...)
+	for _, p := range r.Peers {
+		all = append(all, p.Name+" "+p.Version+": "+p.Settings)
+	}
+	return all
+}
+
+// rows gives the cells of all lines that have a figure; columns without any are left out.
+func (r *Result) rows() [][]string {
+	all := [][]string{columns}
+	for _, m := range r.Lines {
+		if len(m.Medians) > 0 {
+			all = append(all, m.row())
+		}
+	}
+	used := func(i int) bool {
+		return i <= 2 || slices.ContainsFunc(all[1:], func(row []string) bool { return row[i] != "" })
+	}
+	var kept []int
+	for i := range columns {
+		if used(i) {
+			kept = append(kept, i)
+		}
+	}
+	for n, row := range all {
+		cells := make([]string, len(kept))
+		for k, i := range kept {
+			cells[k] = row[i]
+		}
+		all[n] = cells
+	}
+	return all
+}
+
+func (r *Result) summary() string {
+	var ok, missed int
+	for _, m := range r.Lines {
+		for _, g := range []struct {
+			to   string
+			goal float64
+		}{{m.Against, m.Goal}, {limitColumn, m.LimitGoal}} {
+			switch _, _, v := m.compare(g.to, g.goal); v {
+			case "ok":
+				ok++
+			case "missed":
+				missed++
+			}
+		}
+	}
+	return fmt.Sprintf("%d goals reached, %d missed", ok, missed)
+}
+
+func (r *Result) writeTable(out io.Writer) error {
+	for _, line := range r.head() {
+		fmt.Fprintln(out, line)
+	}
+	fmt.Fprintln(out)
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range r.rows() {
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	for _, n := range r.Notes {
+		fmt.Fprintln(out, "note:", n)
+	}
+	_, err := fmt.Fprintln(out, r.summary())
+	return err
+}
+
+// writeMarkdown writes the same for a page.
+func (r *Result) writeMarkdown(out io.Writer) error {
+	for _, line := range r.head() {
+		fmt.Fprintf(out, "- %s\n", line)
+	}
+	fmt.Fprintln(out)
+	for i, row := range r.rows() {
+		fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			fmt.Fprintln(out, "|"+strings.Repeat(" --- |", len(row)))
+		}
+	}
+	fmt.Fprintln(out)
+	for _, n := range r.Notes {
+		fmt.Fprintf(out, "- %s\n", n)
+	}
+	_, err := fmt.Fprintf(out, "\n%s.\n", r.summary())
+	return err
+}
