@@ -216,7 +216,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 			res.got = got
 		}
 		res.held = err == nil
-		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
+		if err == nil && req.Version < firstOfKIP110 && part.Settings().String("compression.type") == record.Zstd.String() {
 			err = record.ErrCodec
 		}
 		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
@@ -229,6 +229,10 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 	}
 	return res
 }
+
+// firstOfKIP110 is the version of Fetch whose clients surely know zstd. Why only the topic's setting counts
+// below it: Kafka does not look into the batches either, and clients that stayed at an old version can read them.
+const firstOfKIP110 = 10
 
 func (a *API) checkFetch(w wanted, part *replica.Partition, req *kmsg.FetchRequest) error {
 	if !w.id.IsZero() && w.id != part.TopicID() {
@@ -256,26 +260,6 @@ func diverging(part *replica.Partition, w wanted) (record.Epoch, record.Offset, 
 		return -1, -1, false, storage.ErrOffsetOutOfRange
 	}
 	return epoch, end, epoch < w.lastFetched || end < w.offset, nil
-}
-
-// hasZstd tells whether a batch is compressed with zstd, which clients before
-// Fetch 10 cannot read (KIP-110).
-func hasZstd(s storage.Slice) bool {
-	var head [record.HeaderSize]byte
-	for at := 0; at+record.HeaderSize <= s.Len(); {
-		if _, err := s.ReadAt(head[:], int64(at)); err != nil {
-			return false
-		}
-		h, err := record.ReadHeader(head[:])
-		if err != nil {
-			return false
-		}
-		if h.Codec() == record.Zstd {
-			return true
-		}
-		at += h.Size()
-	}
-	return false
 }
 
 // size gives the bytes of records that go out.

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/belfry-mq/belfry/broker/brokertest"
+	"github.com/belfry-mq/belfry/broker/record"
 )
 
 // fetchOf asks for one partition of each topic from an offset on.
@@ -282,5 +283,39 @@ func TestFetchMinAboveMax(t *testing.T) {
 	}
 	if got := valuesOf(t, resp.Topics[0].Partitions[0].RecordBatches); len(got) != 3 {
 		t.Errorf("%d records, want the three that fit", len(got))
+	}
+}
+
+// Clients that fetch with a version before KIP-110's may know zstd all the same (kafka-python 2.0, rskafka):
+// as in Kafka they are refused where the topic says that all is zstd, and where it cannot be put in an old format.
+func TestFetchZstdByOldVersions(t *testing.T) {
+	node := brokertest.Start(t)
+	c := dialRaw(t, node.Addr())
+	makeTopic(c, "mixed", nil)
+	makeTopic(c, "zstd", map[string]string{"compression.type": "zstd"})
+	for _, name := range []string{"mixed", "zstd"} {
+		code(t, try(c, name, batch(t, record.Zstd, nil, nil, "x")).ErrorCode, nil)
+	}
+	tests := []struct {
+		topic   string
+		version int16
+		want    *kerr.Error
+	}{
+		{"mixed", 3, kerr.UnsupportedCompressionType},
+		{"mixed", 4, nil},
+		{"mixed", 9, nil},
+		{"mixed", 10, nil},
+		{"zstd", 4, kerr.UnsupportedCompressionType},
+		{"zstd", 9, kerr.UnsupportedCompressionType},
+		{"zstd", 10, nil},
+	}
+	for _, tt := range tests {
+		p := c.ask(fetchOf(tt.version, 0, 1, 0, tt.topic)).(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if got := kerr.ErrorForCode(p.ErrorCode); tt.want == nil && got != nil || tt.want != nil && got != tt.want {
+			t.Errorf("topic %q by version %d: code %v, want %v", tt.topic, tt.version, got, tt.want)
+		}
+		if got := len(p.RecordBatches) > 0; got != (tt.want == nil) {
+			t.Errorf("topic %q by version %d: %d bytes", tt.topic, tt.version, len(p.RecordBatches))
+		}
 	}
 }
