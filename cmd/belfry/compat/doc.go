@@ -15,6 +15,9 @@
 //     offers all it can, OLD_BOOTSTRAP one with `version: 1.1.0`; names of topics and groups begin
 //     with PREFIX.
 //
+// The folder clients/features holds what the programs and setups of one language share; a Go
+// program is a module of its own, which no other part of the tree is built with.
+//
 // A fail, a missing line, a none that the table does not allow, and an error or a panic in the
 // nodes' output fail the test.
 //
