@@ -44,5 +44,14 @@
 // TestConnect run programs on top of Kafka. With BELFRY_COMPAT_PEER=HOST:PORT the checks of the
 // tools go against that server instead of a node: what Apache Kafka fails too asks too much.
 //
+// # The client projects' own tests
+//
+// A folder suites/NAME runs the tests that a client project publishes, unchanged, in the long form only. Its file suite
+// gives the title, the node's settings and, where the tests take an address for granted, that address; its file
+// expected lists the cases that do not pass, fail or skip, with the reason. Two executables belong to it: setup CACHE
+// fetches and builds below CACHE/suites/NAME, run CACHE BOOTSTRAP prints a line for each case: its name, ok or fail or
+// skip, and why. A case that fails or is skipped and is not on the list, and one that is on the list and passes, fail
+// the test. What package managers do not carry is run by hand and kept in page/suites with the reason.
+//
 // The long form writes COMPATIBILITY.md, assembled from the parts in the folder page.
 package compat
