@@ -232,8 +232,12 @@ func (r *rig) refusalText(t *testing.T) string {
 	t.Helper()
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = 9, -1, 5000
+	described, err := r.admin.ListTopics(t.Context(), topicName)
+	if err != nil {
+		t.Fatal(err)
+	}
 	part := kmsg.NewProduceRequestTopic()
-	part.Topic = topicName
+	part.Topic, part.TopicID = topicName, described[topicName].ID
 	p := kmsg.NewProduceRequestTopicPartition()
 	p.Records = []byte("not looked at: the brake comes first")
 	part.Partitions = append(part.Partitions, p)

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,8 +33,16 @@ func (a *API) resource(kind int8, name string, img *metadata.Image) (metadata.Re
 		if img.Broker(metadata.BrokerID(id)) == nil {
 			return res, refuse(kerr.InvalidRequest, fmt.Sprintf("there is no broker %d", id))
 		}
+	case metadata.BrokerLoggerResource:
+		if name != a.nodeName() {
+			return res, refuse(kerr.InvalidRequest, fmt.Sprintf("this is broker %d: broker %q is to be asked for its own loggers", a.node, name))
+		}
+	case metadata.ClientMetricsResource, metadata.GroupResource:
+		if name == "" {
+			return res, refuse(kerr.InvalidRequest, "settings of groups and of subscriptions to client metrics need a name")
+		}
 	default:
-		return res, refuse(kerr.InvalidRequest, fmt.Sprintf("settings of resource type %d are not served; use 2 (topic) or 4 (broker)", kind))
+		return res, refuse(kerr.InvalidRequest, fmt.Sprintf("settings of resource type %d are not served; use 2 (topic), 4 (broker), 8 (broker logger), 16 (client metrics) or 32 (group)", kind))
 	}
 	return res, nil
 }
@@ -47,6 +57,12 @@ func (a *API) settingsOf(res metadata.Resource, img *metadata.Image) ([]config.E
 			replicas = len(t.Partitions[0].Replicas)
 		}
 		return a.topicSettings(img.Config(res), replicas), nil
+	case res.Kind == metadata.GroupResource:
+		return config.Resolve(config.Group, a.file, all, own, img.Config(res)), nil
+	case res.Kind == metadata.ClientMetricsResource:
+		return config.Resolve(config.Metrics, config.Defaults(), nil, nil, img.Config(res)), nil
+	case res.Kind == metadata.BrokerLoggerResource:
+		return a.loggers(), nil
 	case res.Name == "":
 		// Only what was set for every broker: the rest is each broker's own business.
 		var out []config.Effective
@@ -62,4 +78,21 @@ func (a *API) settingsOf(res metadata.Resource, img *metadata.Image) ([]config.E
 		return nil, refuse(kerr.InvalidRequest, fmt.Sprintf("this is broker %d: ask broker %s for its own settings", a.node, res.Name))
 	}
 	return config.Resolve(config.Node, a.file, all, own, nil), nil
+}
+
+// loggers gives the node's one logger with its level, as Kafka's levels are called.
+// It is set on the command line and cannot be changed here.
+func (a *API) loggers() []config.Effective {
+	level := "FATAL"
+	for _, l := range []struct {
+		is   slog.Level
+		name string
+	}{{slog.LevelError, "ERROR"}, {slog.LevelWarn, "WARN"}, {slog.LevelInfo, "INFO"}, {slog.LevelDebug, "DEBUG"}} {
+		if a.log.Enabled(context.Background(), l.is) {
+			level = l.name
+		}
+	}
+	s := config.Setting{Name: "root", Kind: config.String, Help: "Least severe lines that are written to the node's log."}
+	return []config.Effective{{Setting: s, Value: level, Source: config.FromLogger,
+		Synonyms: []config.Synonym{{Name: s.Name, Value: level, Source: config.FromLogger}}}}
 }

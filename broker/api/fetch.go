@@ -76,6 +76,7 @@ type fetchCall struct {
 	results []result
 	bytes   int
 	urgent  bool // something must be told now: an error, a divergence
+	parked  bool // it waits, in a goroutine of its own
 }
 
 // wait gives how long the client would wait.
@@ -90,6 +91,7 @@ func (f *fetchCall) enough() bool {
 
 // park waits until there is enough or no reason to wait on, and answers.
 func (f *fetchCall) park() {
+	f.parked = true
 	wake := make(chan struct{}, 1)
 	stop := f.watch(func() {
 		select {
@@ -216,7 +218,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 			res.got = got
 		}
 		res.held = err == nil
-		if err == nil && req.Version < 10 && hasZstd(got.Slice) {
+		if err == nil && zstdRefused(part, req.Version, got.Slice) {
 			err = record.ErrCodec
 		}
 		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
@@ -258,8 +260,15 @@ func diverging(part *replica.Partition, w wanted) (record.Epoch, record.Offset, 
 	return epoch, end, epoch < w.lastFetched || end < w.offset, nil
 }
 
-// hasZstd tells whether a batch is compressed with zstd, which clients before
-// Fetch 10 cannot read (KIP-110).
+// zstdRefused tells whether a client may not have what it read because of zstd (KIP-110): before Fetch 10 nothing of a
+// topic that stores everything with zstd, and before Fetch 4 no such batch, as message format 1 has no number for it.
+// Why not every zstd batch before Fetch 10: a client that stayed at an older version may know zstd all the same –
+// rskafka does – and Kafka hands them out.
+func zstdRefused(part *replica.Partition, version int16, read storage.Slice) bool {
+	return version < 10 && part.Settings().String("compression.type") == "zstd" || version < 4 && hasZstd(read)
+}
+
+// hasZstd tells whether a batch is compressed with zstd.
 func hasZstd(s storage.Slice) bool {
 	var head [record.HeaderSize]byte
 	for at := 0; at+record.HeaderSize <= s.Len(); {
@@ -328,5 +337,10 @@ func (f *fetchCall) send() {
 			}
 		}
 	}
-	f.r.Answer(wire.Pieces(w.body(f.id, shown), int16(code)))
+	answer := wire.Pieces(w.body(f.id, shown), int16(code))
+	if f.parked {
+		f.r.AnswerHere(answer) // the goroutine has nothing else to do
+		return
+	}
+	f.r.Answer(answer)
 }

@@ -21,10 +21,15 @@ func try(c *rawClient, topic string, batch []byte) kmsg.ProduceResponseTopicPart
 // makeTopic creates a topic of one partition with settings.
 func makeTopic(c *rawClient, name string, settings map[string]string) {
 	c.t.Helper()
+	makeTopicOf(c, name, 1, settings)
+}
+
+func makeTopicOf(c *rawClient, name string, partitions int32, settings map[string]string) {
+	c.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Version = 5
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 1, 1
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, 1
 	for k, v := range settings {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
 		c.Name, c.Value = k, &v
@@ -127,14 +132,16 @@ func TestProduceRefusalsByRequest(t *testing.T) {
 		b := record.NewBuilder(record.None)
 		b.Add(record.Record{Key: []byte("k")})
 		b.Add(record.Record{Value: []byte("no key")})
+		b.Add(record.Record{Key: []byte("k")})
+		b.Add(record.Record{Value: []byte("no key again")})
 		out, err := b.Build()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out
 	}())
-	if len(p.ErrorRecords) != 1 || p.ErrorRecords[0].RelativeOffset != 1 {
-		t.Errorf("failed records %+v, want the second", p.ErrorRecords)
+	if len(p.ErrorRecords) != 2 || p.ErrorRecords[0].RelativeOffset != 1 || p.ErrorRecords[1].RelativeOffset != 3 || p.ErrorRecords[1].ErrorMessage == nil {
+		t.Errorf("failed records %+v, want the second and the fourth", p.ErrorRecords)
 	}
 	old := produceRequest(6, "plain", batch(t, record.Zstd, nil, nil, "x"))
 	code(t, c.ask(old).(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode, kerr.UnsupportedCompressionType)

@@ -124,7 +124,7 @@ func TestTopicValuesFollowTheNode(t *testing.T) {
 func TestSynonymsNearestFirst(t *testing.T) {
 	file, _ := Defaults().With(map[string]string{"log.retention.hours": "2"})
 	s, _ := Lookup(Topic, "retention.ms")
-	e := Layers{File: file, DynamicDefault: map[string]string{"log.retention.ms": "7"}, Topic: map[string]string{"retention.ms": "9"}}.Effective(s)
+	e := Layers{File: file, DynamicDefault: map[string]string{"log.retention.ms": "7"}, Own: map[string]string{"retention.ms": "9"}}.Effective(s)
 	if e.Value != "9" || e.Source != FromTopic {
 		t.Errorf("got %q from %d", e.Value, e.Source)
 	}

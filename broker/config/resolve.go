@@ -15,6 +15,9 @@ const (
 	FromDynamicDefault Source = 3
 	FromFile           Source = 4
 	FromDefault        Source = 5
+	FromLogger         Source = 6
+	FromMetrics        Source = 7
+	FromGroup          Source = 8
 )
 
 // Effective is one resolved setting with all layers that have a value for it, nearest first.
@@ -37,13 +40,13 @@ type Layers struct {
 	File           *Values
 	DynamicDefault map[string]string // of every broker
 	DynamicBroker  map[string]string // of this one
-	Topic          map[string]string
+	Own            map[string]string // of the topic, group or subscription itself
 }
 
-// Resolve gives every setting of a scope with its effective value. topicSet is nil for
-// the broker's own settings.
-func Resolve(scope Scope, file *Values, dynDefault, dynBroker, topicSet map[string]string) []Effective {
-	l := Layers{file, dynDefault, dynBroker, topicSet}
+// Resolve gives every setting of a scope with its effective value. Own is what is set on
+// the topic, group or subscription itself, nil for the broker's settings.
+func Resolve(scope Scope, file *Values, dynDefault, dynBroker, own map[string]string) []Effective {
+	l := Layers{file, dynDefault, dynBroker, own}
 	var out []Effective
 	for _, s := range table {
 		if s.Scope&scope != 0 {
@@ -56,20 +59,34 @@ func Resolve(scope Scope, file *Values, dynDefault, dynBroker, topicSet map[stri
 // Effective resolves one row.
 func (l Layers) Effective(s Setting) Effective {
 	e := Effective{Setting: s, Source: FromDefault}
-	if s.Scope&Topic == 0 {
+	if !s.Owned() {
 		e.Synonyms = l.node(s.Name, 1)
 	} else {
-		if text, ok := l.Topic[s.Name]; ok {
-			e.Synonyms = append(e.Synonyms, Synonym{s.Name, text, FromTopic})
+		if text, ok := l.Own[s.Name]; ok {
+			e.Synonyms = append(e.Synonyms, Synonym{s.Name, text, s.ownSource()})
 		}
 		for _, f := range s.Follows {
 			e.Synonyms = append(e.Synonyms, l.node(f.Name, f.Factor)...)
+		}
+		if len(s.Follows) == 0 && s.Default != "" {
+			e.Synonyms = append(e.Synonyms, Synonym{s.Name, s.Default, FromDefault})
 		}
 	}
 	if len(e.Synonyms) > 0 {
 		e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
 	}
 	return e
+}
+
+// ownSource is what clients are told about a value that is set on the thing itself.
+func (s Setting) ownSource() Source {
+	switch {
+	case s.Scope&Group != 0:
+		return FromGroup
+	case s.Scope&Metrics != 0:
+		return FromMetrics
+	}
+	return FromTopic
 }
 
 // node gives the layers of a node's setting; numbers are multiplied by factor.
@@ -114,6 +131,24 @@ func TopicValues(file *Values, dynDefault, dynBroker, topicSet map[string]string
 		set["flush.messages"] = "1"
 	}
 	return &Values{set: set, scope: Topic}
+}
+
+// GroupValues gives one group's effective settings under the group-level names.
+func GroupValues(file *Values, dynDefault, dynBroker, groupSet map[string]string) *Values {
+	return ownValues(Group, Resolve(Group, file, dynDefault, dynBroker, groupSet))
+}
+
+// MetricsValues gives the effective settings of one subscription to what clients measure.
+func MetricsValues(set map[string]string) *Values {
+	return ownValues(Metrics, Resolve(Metrics, Defaults(), nil, nil, set))
+}
+
+func ownValues(scope Scope, all []Effective) *Values {
+	set := map[string]string{}
+	for _, e := range all {
+		set[e.Setting.Name] = e.Value
+	}
+	return &Values{set: set, scope: scope}
 }
 
 // NodeValues gives the broker's effective settings of now: the file's with the dynamic ones over it.

@@ -19,9 +19,11 @@ type Scope uint8
 
 // The scopes.
 const (
-	Node  Scope = 1 << iota // the broker's, in the node's file; Kafka's names
-	Topic                   // a topic's own
-	Agent                   // the agent's, also where it runs without a broker
+	Node    Scope = 1 << iota // the broker's, in the node's file; Kafka's names
+	Topic                     // a topic's own
+	Agent                     // the agent's, also where it runs without a broker
+	Group                     // a consumer group's own
+	Metrics                   // a subscription's to what clients measure (KIP-714)
 )
 
 // Kind is the form of a setting's text. The numbers up to Password are Kafka's
@@ -64,7 +66,15 @@ type Setting struct {
 	Sensitive bool     // never shown
 	Follows   []Link   // topic settings: where the default comes from, first one set wins
 	Help      string   // one sentence
+
+	form func(text string) (want string) // of texts with a grammar: what a bad one should be, "" for a good one
 }
+
+// owned are the scopes of things that have settings of their own, beside the node's.
+const owned = Topic | Group | Metrics
+
+// Owned tells that the setting belongs to a topic, a group or a subscription, not to the node or its agent.
+func (s Setting) Owned() bool { return s.Scope&owned != 0 }
 
 // Link leads from a topic's setting to a node's; the node's number is multiplied by Factor.
 type Link struct {
@@ -91,6 +101,12 @@ func (s Setting) Check(text string) error {
 			if !slices.Contains(s.Values, p) {
 				return bad("one of " + strings.Join(s.Values, ", "))
 			}
+		}
+		return nil
+	}
+	if s.form != nil {
+		if want := s.form(text); want != "" {
+			return bad(want)
 		}
 		return nil
 	}

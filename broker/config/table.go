@@ -16,7 +16,7 @@ const (
 // table is every setting; the order here is by subject, Table's is by name.
 // Source of names and meanings: Apache Kafka's broker and topic configuration; of limits and
 // defaults where they differ: the product specification.
-var table = sorted(identity, network, logs, logTopics, groups, capacity, agentRows)
+var table = sorted(identity, network, logs, logTopics, groups, groupOwn, clientMetrics, capacity, agentRows)
 
 var identity = []Setting{
 	{Name: "node.id", Scope: Node, Kind: Int, Default: "0", Min: 0, Max: maxInt, Help: "This broker's ID; fixed when the data directory is first used."},
@@ -126,6 +126,13 @@ var groups = []Setting{
 	{Name: "group.consumer.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one group of the consumer protocol."},
 	{Name: "group.consumer.assignors", Scope: Node, Kind: List, Default: "uniform,range", Values: []string{"uniform", "range"}, Help: "Server-side assignors that members may ask for; the first one is the default."},
 	{Name: "group.consumer.migration.policy", Scope: Node, Kind: String, Default: "bidirectional", Values: []string{"bidirectional", "upgrade", "downgrade", "disabled"}, Help: "Whether groups with members may go over from the classic protocol to the consumer protocol (upgrade), back (downgrade), both or neither."},
+}
+
+// groupOwn are the settings of one group of the consumer protocol.
+// Source: KIP-848, KIP-1043.
+var groupOwn = []Setting{
+	{Name: "consumer.session.timeout.ms", Scope: Group, Kind: Int, Unit: "ms", Min: 1, Max: maxInt, Dynamic: true, Follows: []Link{{"group.consumer.session.timeout.ms", 1}}, Help: "How long a member of the group may be silent before it is taken out; kept between group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms."},
+	{Name: "consumer.heartbeat.interval.ms", Scope: Group, Kind: Int, Unit: "ms", Min: 1, Max: maxInt, Dynamic: true, Follows: []Link{{"group.consumer.heartbeat.interval.ms", 1}}, Help: "How often the group's members are told to send heartbeats; kept between group.consumer.min.heartbeat.interval.ms and group.consumer.max.heartbeat.interval.ms."},
 }
 
 func topicRow(name string, k Kind, unit string, low, high float64, help string, follows ...Link) Setting {

@@ -83,6 +83,11 @@ func (d *decision) alter(a Alter) ([]metadata.Record, error) {
 			return nil, err
 		}
 	}
+	if scope == config.Group {
+		if err := d.checkGroup(a.Resource, next); err != nil {
+			return nil, err
+		}
+	}
 	var records []metadata.Record
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		if _, kept := next[name]; !kept {
@@ -122,10 +127,29 @@ func (d *decision) scope(r metadata.Resource) (config.Scope, error) {
 		if r.Name == "" {
 			return 0, refuse(codeInvalidRequest, "a group's settings need the group's name")
 		}
-		return 0, nil
+		return config.Group, d.mayHave(r, maxGroupsWithSettings)
+	case metadata.ClientMetricsResource:
+		if r.Name == "" {
+			return 0, refuse(codeInvalidRequest, "a subscription to client metrics needs a name")
+		}
+		return config.Metrics, d.mayHave(r, maxSubscriptions)
 	}
-	return 0, refuse(codeInvalidRequest, "settings of %v cannot be changed; topics (%d), brokers (%d) and groups (%d) have settings",
-		r, metadata.TopicResource, metadata.BrokerResource, metadata.GroupResource)
+	return 0, refuse(codeInvalidRequest, "settings of %v cannot be changed; topics (%d), brokers (%d), client metrics (%d) and groups (%d) have settings",
+		r, metadata.TopicResource, metadata.BrokerResource, metadata.ClientMetricsResource, metadata.GroupResource)
+}
+
+// How many resources that exist only by their settings may have some.
+const (
+	maxGroupsWithSettings = 10_000
+	maxSubscriptions      = 100 // each is looked at for every client that asks
+)
+
+// mayHave tells whether there is room for the settings of one more resource.
+func (d *decision) mayHave(r metadata.Resource, limit int) error {
+	if d.img.Config(r) == nil && len(d.img.Configured(r.Kind)) >= limit {
+		return refuse(codePolicyViolation, "%d of its kind have settings already, the most there may be; %v cannot have any", limit, r)
+	}
+	return nil
 }
 
 // change applies one change to the settings that a resource will have.
@@ -138,6 +162,11 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 		// Why unchecked: what an older table let in must be removable.
 		if _, set := next[c.Name]; set {
 			delete(next, c.Name)
+			return nil
+		}
+		// Why not refused: tools take back settings that they may never have made, and that
+		// some servers have and others have not, as the throttles of a reassignment.
+		if _, known := config.Lookup(scope, c.Name); !known {
 			return nil
 		}
 		_, err := lookup(scope, a.Resource, c.Name)
@@ -164,6 +193,9 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 	if err := checkSetting(scope, a.Resource, c.Name, value); err != nil {
 		return err
 	}
+	if err := d.bounded(a.Resource, c.Name, value); err != nil {
+		return err
+	}
 	next[c.Name] = value
 	return nil
 }
@@ -180,6 +212,29 @@ func lookup(scope config.Scope, r metadata.Resource, name string) (config.Settin
 	return s, nil
 }
 
+// groupLimits are the node's settings that bound a group's.
+// Source: Kafka, GroupConfig.
+var groupLimits = map[string][2]string{
+	"consumer.session.timeout.ms":    {"group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms"},
+	"consumer.heartbeat.interval.ms": {"group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"},
+}
+
+// bounded tells whether a group's setting keeps to the node's limits.
+func (d *decision) bounded(r metadata.Resource, name, value string) error {
+	limits, ok := groupLimits[name]
+	if !ok || r.Kind != metadata.GroupResource {
+		return nil
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		panic("BUG: " + name + " passed its check: " + err.Error())
+	}
+	if v := d.settings(); n < v.Int(limits[0]) || n > v.Int(limits[1]) {
+		return refuse(codeInvalidConfig, "%v: cannot set %s to %q: want at least %d (%s) and at most %d (%s)", r, name, value, v.Int(limits[0]), limits[0], v.Int(limits[1]), limits[1])
+	}
+	return nil
+}
+
 // checkSetting tells what is wrong with a setting's value.
 func checkSetting(scope config.Scope, r metadata.Resource, name, value string) error {
 	s, err := lookup(scope, r, name)
@@ -188,6 +243,15 @@ func checkSetting(scope config.Scope, r metadata.Resource, name, value string) e
 	}
 	if err := s.Check(value); err != nil {
 		return refuse(codeInvalidConfig, "%v: %v", r, err)
+	}
+	return nil
+}
+
+// checkGroup holds a group's settings to each other.
+func (d *decision) checkGroup(r metadata.Resource, next map[string]string) error {
+	own := config.GroupValues(d.settings(), nil, nil, next)
+	if s, h := own.Int("consumer.session.timeout.ms"), own.Int("consumer.heartbeat.interval.ms"); s <= h {
+		return refuse(codeInvalidConfig, "%v: consumer.session.timeout.ms (%d) has to be above consumer.heartbeat.interval.ms (%d)", r, s, h)
 	}
 	return nil
 }
@@ -201,7 +265,9 @@ func (d *decision) effective(s config.Setting, r metadata.Resource, next map[str
 	switch {
 	case r.Kind == metadata.TopicResource:
 		layers.DynamicBroker = d.img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: strconv.Itoa(int(d.node))})
-		layers.Topic = next
+		layers.Own = next
+	case r.Kind == metadata.GroupResource || r.Kind == metadata.ClientMetricsResource:
+		layers.Own = next
 	case r.Name == "":
 		layers.DynamicDefault = next
 	default:

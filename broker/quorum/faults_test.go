@@ -115,6 +115,36 @@ func TestRestartFromSnapshotAndShortenedLog(t *testing.T) {
 	}
 }
 
+// TestSnapshotAheadOfTheLog: a node that is killed after it took a snapshot from the
+// leader and before it let go of its own log has a log that ends before the snapshot.
+func TestSnapshotAheadOfTheLog(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, options(t, dir))
+	n.churn(10)
+	n.mustStop()
+	behind := copyDir(t, dir)
+	n = start(t, options(t, dir))
+	n.churn(10)
+	if err := n.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	want := n.Image()
+	n.mustStop()
+	taken := snapshotFiles(t, dir)[0]
+	if err := os.CopyFS(filepath.Join(behind, snapshotsName), os.DirFS(filepath.Dir(taken))); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and once more, from what the first start left behind
+		n = start(t, options(t, behind))
+		if d := metadata.Diff(want, n.Image()); !d.Empty() {
+			t.Fatalf("the snapshot holds %+v more", d)
+		}
+		n.churn(3)
+		want = n.Image()
+		n.mustStop()
+	}
+}
+
 func TestDamagedSnapshotIsReplacedByTheOlderOneOrTheLog(t *testing.T) {
 	dir, want := withSnapshots(t, false)
 	for damaged := 1; damaged <= 2; damaged++ {

@@ -122,7 +122,7 @@ func TestPowerLostAtEveryWrite(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for cut := 0; cut <= len(h.ops); cut++ {
-		dir := before
+		dir := copyDir(t, before)
 		for name, b := range h.at(base, cut, rnd) {
 			if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 				t.Fatal(err)

@@ -74,10 +74,27 @@ func inspect(dir string, snaps *snapshots, log *wal.WAL, st *state) (*found, err
 	if err := f.verify(dir, snaps, log, st); err != nil {
 		return nil, err
 	}
+	if err := f.letGo(dir, snaps, log); err != nil {
+		return nil, err
+	}
 	if err := f.scanLog(dir, log); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// letGo empties a log that ends before the snapshot: the node was killed after it had taken the snapshot from
+// the leader and before the log went. What comes next follows the snapshot, and the log takes no gap.
+func (f *found) letGo(dir string, snaps *snapshots, log *wal.WAL) error {
+	if f.last == 0 || f.last >= f.snapshotIndex() {
+		return nil
+	}
+	snaps.logger.Info("let go of a metadata log that ends before the snapshot", "dir", dir, "last", f.last, "snapshot", f.snapshotIndex())
+	if err := log.DeleteRange(f.first, f.last); err != nil {
+		return fmt.Errorf("cannot let go of a metadata log in %q that ends before the snapshot: %w", dir, err)
+	}
+	f.first, f.last = 0, 0
+	return nil
 }
 
 // verify refuses a damaged log. Damage before the snapshot is cut off: this node

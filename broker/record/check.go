@@ -115,14 +115,18 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	}
 	defer w.done()
 	top = math.MinInt64
+	var bad []BadRecord
 	for i := int32(0); i < h.Count; i++ {
 		f, err := w.record()
+		if err == nil {
+			err = h.judgeShape(int64(i), f)
+		}
 		if err != nil {
-			return 0, false, &RecordError{i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err)}
+			return 0, false, badRecord(i, fmt.Errorf("cannot take record %d of %d: %w", i, h.Count, err))
 		}
 		ts := h.FirstTimestamp + f.timestamp
-		if err := h.judgeRecord(int64(i), f, ts, l); err != nil {
-			return 0, false, &RecordError{Index: i, Err: err}
+		if err := l.judgeRecord(i, f, ts); err != nil && len(bad) < mostBadRecords {
+			bad = append(bad, BadRecord{i, err})
 		}
 		nullKey = nullKey || f.nullKey
 		top = max(top, ts)
@@ -131,18 +135,27 @@ func (h *Header) walk(payload []byte, l *Limits) (top int64, nullKey bool, err e
 	if err == nil && !end {
 		err = fmt.Errorf("cannot take batch with more than the %d records it says: %w", h.Count, ErrInvalid)
 	}
+	if err == nil && len(bad) > 0 {
+		err = &RecordError{Records: bad}
+	}
 	return top, nullKey, err
 }
 
-// judgeRecord checks the record with number i and timestamp ts.
-func (h *Header) judgeRecord(i int64, f fields, ts int64, l *Limits) error {
+// judgeShape checks what the record with number i says of its own place in the batch.
+func (h *Header) judgeShape(i int64, f fields) error {
 	switch {
 	case f.delta != i:
-		return fmt.Errorf("cannot take record %d with offset delta %d: %w", i, f.delta, ErrInvalid)
-	case f.nullKey && l.NoNullKeys:
+		return fmt.Errorf("its offset delta is %d: %w", f.delta, ErrInvalid)
+	case (h.FirstTimestamp+f.timestamp < h.FirstTimestamp) != (f.timestamp < 0):
+		return fmt.Errorf("its timestamp delta is %d: %w", f.timestamp, ErrInvalid)
+	}
+	return nil
+}
+
+// judgeRecord checks the record with number i and timestamp ts against what the topic takes.
+func (l *Limits) judgeRecord(i int32, f fields, ts int64) error {
+	if f.nullKey && l.NoNullKeys {
 		return fmt.Errorf("cannot take record %d without key into a compacted topic: %w", i, ErrInvalid)
-	case (ts < h.FirstTimestamp) != (f.timestamp < 0):
-		return fmt.Errorf("cannot take record %d with timestamp delta %d: %w", i, f.timestamp, ErrInvalid)
 	}
 	return l.judgeTime(ts)
 }

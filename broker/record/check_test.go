@@ -260,11 +260,15 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-func TestCheckNamesTheRecord(t *testing.T) {
-	batch := build(t, record.Gzip, []record.Record{{Key: []byte("a")}, {Key: []byte("b")}, {Value: []byte("no key")}})
+func TestCheckNamesTheRecords(t *testing.T) {
+	batch := build(t, record.Gzip, []record.Record{{Key: []byte("a")}, {Value: []byte("no key")}, {Key: []byte("b")}, {Value: []byte("nor here")}})
 	_, err := record.Check(batch, record.Limits{NoNullKeys: true})
-	var one *record.RecordError
-	if !errors.As(err, &one) || one.RecordIndex() != 2 {
+	var some *record.RecordError
+	if !errors.As(err, &some) || !errors.Is(err, record.ErrInvalid) || len(some.Records) != 2 || some.Records[0].Index != 1 || some.Records[1].Index != 3 {
+		t.Errorf("%v", err)
+	}
+	_, err = record.Check(build(t, record.Gzip, make([]record.Record, 5000)), record.Limits{NoNullKeys: true})
+	if !errors.As(err, &some) || len(some.Records) != 1000 || some.Records[999].Index != 999 {
 		t.Errorf("%v", err)
 	}
 }

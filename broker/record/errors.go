@@ -12,16 +12,25 @@ var (
 	ErrTimestamp = errors.New("timestamp is out of bounds")        // INVALID_TIMESTAMP
 )
 
-// RecordError is a refusal of Check for the sake of one sound record; malformed ones refuse the whole batch.
+// mostBadRecords bounds what a RecordError names. Why: a batch holds millions of tiny records, and the answer names each.
+const mostBadRecords = 1000
+
+// RecordError is a refusal of Check for the sake of some of the batch's records (KIP-467).
 type RecordError struct {
+	Records []BadRecord // at least one, in the batch's order; the first ones where there are very many
+}
+
+// BadRecord is one record that Check refuses.
+type BadRecord struct {
 	Index int32 // of the record in its batch
 	Err   error // one of the above, with the reason
 }
 
-func (e *RecordError) Error() string { return e.Err.Error() }
+func (e *RecordError) Error() string { return e.Records[0].Err.Error() }
 
-// Unwrap gives the reason.
-func (e *RecordError) Unwrap() error { return e.Err }
+// Unwrap gives the reason of the first one.
+func (e *RecordError) Unwrap() error { return e.Records[0].Err }
 
-// RecordIndex gives the number of the record in its batch (KIP-467).
-func (e *RecordError) RecordIndex() int32 { return e.Index }
+func badRecord(i int32, err error) *RecordError {
+	return &RecordError{Records: []BadRecord{{Index: i, Err: err}}}
+}

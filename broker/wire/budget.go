@@ -65,4 +65,10 @@ func (p part) take(ctx context.Context, n int64) (int64, error) {
 	return n, p.sem.Acquire(ctx, n)
 }
 
+// try is take without waiting; false: there are not as many.
+func (p part) try(n int64) (int64, bool) {
+	n = min(n, p.size)
+	return n, p.sem.TryAcquire(n)
+}
+
 func (p part) put(n int64) { p.sem.Release(n) }

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -21,26 +20,34 @@ const (
 	lingerBytes = 4 << 20
 )
 
-// conn is one connection: run is its reader, write its writer.
+// conn is one connection. run is its reader, which also sends what is answered on the spot; what is answered later,
+// or does not fit the socket, is sent by a goroutine that lives as long as there is something to send.
 type conn struct {
 	server  *Server
 	nc      net.Conn
-	in      *bufio.Reader
+	in      input
 	session *Session
 	stats   *stats.Listener
-	logger  *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
-	room      chan struct{} // one token an owed answer; its capacity is the bound of mu.owed
-	wake      chan struct{} // 1: tells the writer to look again
-	written   chan struct{} // closed when the writer is over
-	lastWrite atomic.Int64  // Unix ns
-	served    atomic.Bool   // an answer was sent, or tried to
+	armed     time.Time      // the read deadline that is set; the reader's
+	deferred  int            // answers that wait for the next one; the reader's
+	room      chan struct{}  // one token an owed answer; its capacity is the bound of mu.owed
+	written   chan struct{}  // closed when nothing will be sent any more
+	writers   sync.WaitGroup // the goroutine that sends; begun by the reader, or under mu while not closed
+	lastWrite atomic.Int64   // Unix ns
+	served    atomic.Bool    // an answer was sent, or tried to
+
+	out sender // of whoever set mu.sending
 
 	mu struct {
 		sync.Mutex
 		owed     []*Request // in order of arrival
+		serving  *Request   // the handler has it; the reader looks for its answer then
+		sending  bool       // somebody sends
+		over     bool       // written is closed
+		unsent   error      // why
 		ended    bool       // no request will follow
 		closed   bool       // no answer will be sent
 		draining bool       // read no more
@@ -49,27 +56,25 @@ type conn struct {
 
 func newConn(ctx context.Context, s *Server, nc net.Conn, session *Session, count *stats.Listener) *conn {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &conn{
-		server: s, nc: nc, in: bufio.NewReaderSize(nc, readBuffer), session: session, stats: count,
-		logger: s.o.Logger.With("session", session), ctx: ctx, cancel: cancel,
-		room: make(chan struct{}, s.o.MaxInFlight), wake: make(chan struct{}, 1), written: make(chan struct{}),
+	c := &conn{
+		server: s, nc: nc, session: session, stats: count, ctx: ctx, cancel: cancel,
+		room: make(chan struct{}, s.o.MaxInFlight), written: make(chan struct{}),
 	}
+	c.in.init(nc)
+	c.out.init(c)
+	return c
 }
+
+// logger gives the connection's own. Why not kept: most connections never log.
+func (c *conn) logger() *slog.Logger { return c.server.o.Logger.With("session", c.session) }
 
 // run serves the connection until it is over.
 func (c *conn) run() {
 	stop := context.AfterFunc(c.ctx, func() { _ = c.nc.Close() }) // wakes reader and writer; they have the error
 	defer stop()
-	var unsent error
-	go func() {
-		defer close(c.written)
-		if unsent = c.guard(c.write); unsent != nil && !errors.As(unsent, new(droppedError)) {
-			c.cancel(unsent)
-		}
-		c.drain()
-	}()
 	err := c.guard(c.readAll)
 	c.end()
+	_ = c.guard(c.replyLast) // what went wrong is logged
 	if !gone(err) {
 		c.finish()
 	}
@@ -78,13 +83,21 @@ func (c *conn) run() {
 		err = cause
 	}
 	c.cancel(err)
-	<-c.written
+	_ = c.nc.Close() // again: AfterFunc may not have run yet
+	unsent := c.dropOwed()
+	c.writers.Wait()
 	if unsent != nil && errors.Is(err, errDrained) {
 		err = unsent
 	}
-	_ = c.nc.Close() // again: AfterFunc may not have run yet
-	c.dropOwed()
 	c.logEnd(err)
+}
+
+// replyLast sends what was answered and still waited for the next answer.
+func (c *conn) replyLast() error {
+	if c.begin(false) {
+		c.reply()
+	}
+	return nil
 }
 
 // finish lets the writer send what came before the end: after a malformed request, or when the server shuts down.
@@ -125,12 +138,12 @@ func gone(err error) bool {
 func (c *conn) logEnd(err error) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errDrained), errors.Is(err, errShutdown), errors.Is(err, context.Canceled):
-		c.logger.Debug("connection closed")
+		c.logger().Debug("connection closed")
 	case errors.Is(err, errIdle), gone(err):
-		c.logger.Debug("connection closed", "error", err)
+		c.logger().Debug("connection closed", "error", err)
 	default:
 		if n, ok := c.server.noteClosed(); ok {
-			c.logger.Warn("closed connections", "error", err, "count", n)
+			c.logger().Warn("closed connections", "error", err, "count", n)
 		}
 	}
 }
@@ -139,13 +152,16 @@ var errPanic = errors.New("panic while serving")
 
 // guard turns a panic of f into an error: one broken request must not take the process with it.
 func (c *conn) guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.logger.Error("panic while serving", "panic", p, "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
+	defer c.recovered(&err)
 	return f()
+}
+
+// recovered is deferred.
+func (c *conn) recovered(err *error) {
+	if p := recover(); p != nil {
+		c.logger().Error("panic while serving", "panic", p, "stack", string(debug.Stack()))
+		*err = errPanic
+	}
 }
 
 // drain makes the reader end; what is owed is still sent.

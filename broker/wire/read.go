@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	readBuffer = 4 << 10 // bytes; larger frames are read past it
 	// A frame that has begun must arrive at this pace, or its memory is held for nothing.
 	frameGrace = 10 * time.Second
 	framePace  = 128 << 10 // bytes a second
+	maxEarly   = time.Second
 )
 
 var (
@@ -46,12 +46,33 @@ func (c *conn) readAll() error {
 			return context.Cause(c.ctx)
 		}
 		c.owe(r)
-		if err := c.guard(func() error { c.server.o.Handler.Serve(r); return nil }); err != nil {
+		if err := c.serve(r); err != nil {
 			c.abandon(r)
 			return err
 		}
 		r.markServed()
+		if c.begin(c.pipelined()) {
+			c.reply()
+		}
 	}
+}
+
+// maxDeferred is how many answers may wait for the next one at most; it must be below what a connection may be owed.
+const maxDeferred = 8
+
+// pipelined tells whether a Produce request is wholly read ahead: it is served in no time, and one system call sends
+// its answer and those before it.
+func (c *conn) pipelined() bool {
+	b := c.in.ahead()
+	return c.deferred < min(maxDeferred, cap(c.room)-1) && len(b) >= sizeBytes+headBytes && be.Uint16(b[sizeBytes:]) == keyProduce &&
+		len(b)-sizeBytes >= int(be.Uint32(b))
+}
+
+// serve hands a request over.
+func (c *conn) serve(r *Request) (err error) {
+	defer c.recovered(&err)
+	c.server.o.Handler.Serve(r)
+	return nil
 }
 
 // read waits for one whole request.
@@ -60,8 +81,10 @@ func (c *conn) read() (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.setReadDeadline(time.Now().Add(frameGrace))
-	b, err := c.in.Peek(sizeBytes + headBytes)
+	if c.in.buffered() < sizeBytes+headBytes {
+		c.setReadDeadline(time.Now().Add(frameGrace))
+	}
+	b, err := c.in.peek(sizeBytes + headBytes)
 	if err != nil {
 		return nil, cutShort(err)
 	}
@@ -102,15 +125,17 @@ func (c *conn) read() (*Request, error) {
 
 // awaitSize waits for the next frame, at most the idle timeout since the last traffic while nothing is owed.
 func (c *conn) awaitSize() (int, error) {
-	since := time.Now()
+	var since time.Time
 	for {
-		idle := c.server.o.IdleTimeout()
-		var deadline time.Time
-		if idle > 0 {
-			deadline = since.Add(idle)
+		var idle time.Duration
+		if c.in.buffered() < sizeBytes {
+			idle = c.server.o.IdleTimeout()
+			if since.IsZero() {
+				since = time.Now()
+			}
+			c.armIdle(since, idle)
 		}
-		c.setReadDeadline(deadline)
-		b, err := c.in.Peek(sizeBytes)
+		b, err := c.in.peek(sizeBytes)
 		if err == nil {
 			size := int(int32(be.Uint32(b)))
 			if size < minFrame || size > c.server.o.MaxRequestBytes {
@@ -138,6 +163,22 @@ func (c *conn) awaitSize() (int, error) {
 	}
 }
 
+// armIdle sets the deadline of a connection that is idle since then; 0: it may be idle for ever. A deadline that comes
+// a little too early stays: who runs into it looks again.
+func (c *conn) armIdle(since time.Time, idle time.Duration) {
+	var deadline time.Time
+	if idle > 0 {
+		deadline = since.Add(idle)
+		if early := deadline.Sub(c.armed); !c.armed.IsZero() && early >= 0 && early < min(idle/8, maxEarly) && c.armed.After(since) {
+			return
+		}
+	}
+	if deadline.IsZero() && c.armed.IsZero() {
+		return
+	}
+	c.setReadDeadline(deadline)
+}
+
 // readFrame waits for memory and reads size bytes into it.
 func (c *conn) readFrame(r *Request, size int) ([]byte, error) {
 	produce, bytes := r.Key == keyProduce, size
@@ -154,11 +195,11 @@ func (c *conn) readFrame(r *Request, size int) ([]byte, error) {
 	} else {
 		b = make([]byte, size)
 	}
-	c.setReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/framePace))
-	if _, err := c.in.Discard(sizeBytes); err != nil {
-		return nil, cutShort(err)
+	if c.in.buffered() < sizeBytes+size {
+		c.setReadDeadline(time.Now().Add(frameGrace + time.Duration(size)*time.Second/framePace))
 	}
-	if _, err := io.ReadFull(c.in, b); err != nil {
+	c.in.skip(sizeBytes)
+	if err := c.in.readFull(b); err != nil {
 		return nil, cutShort(err)
 	}
 	c.stats.BytesIn.Add(sizeBytes + size)
@@ -176,15 +217,22 @@ func cutShort(err error) error {
 
 // take waits for n bytes of a part for the request. Meanwhile the client is not read: that is the back-pressure.
 func (c *conn) take(r *Request, i int, p part, n int64) error {
-	got, err := p.take(c.ctx, n)
-	if err != nil {
-		return err
+	got, ok := p.try(n)
+	if !ok {
+		if c.begin(false) {
+			c.reply()
+		}
+		var err error
+		if got, err = p.take(c.ctx, n); err != nil {
+			return err
+		}
 	}
 	r.grants[i] = grant{part: p, n: got}
 	return nil
 }
 
 func (c *conn) setReadDeadline(t time.Time) {
+	c.armed = t
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.mu.draining {

@@ -1,10 +1,6 @@
 package wire
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"net"
 	"sync"
 	"time"
 )
@@ -26,227 +22,132 @@ type droppedError struct{ error }
 
 func (e droppedError) Unwrap() error { return e.error }
 
-// write sends answers until the connection is over.
-func (c *conn) write() error {
-	out := sender{conn: c}
-	out.tcp, _ = c.nc.(*net.TCPConn)
-	var batch []*Request
+// write sends answers, the batch first if it is begun, until none is ready. It runs in a goroutine of its own. Requires:
+// mu.sending was set for it.
+func (c *conn) write(begun bool) {
+	defer c.writers.Done()
+	if err := c.guard(func() error { return c.sendAll(begun) }); err != nil {
+		c.fail(err)
+	}
+}
+
+func (c *conn) sendAll(begun bool) error {
 	for {
-		var over bool
-		batch, over = c.takeReady(batch[:0])
-		if len(batch) == 0 {
-			if over {
-				return nil
-			}
-			select {
-			case <-c.wake:
-				continue
-			case <-c.ctx.Done():
-				return context.Cause(c.ctx)
-			}
+		// Why it may be there: the reader took it, and could not send all of it.
+		if !begun && !c.takeReady() {
+			return nil
 		}
-		if err := c.send(&out, batch); err != nil {
+		begun = false
+		if err := c.send(&c.out); err != nil {
 			return err
 		}
-		clear(batch)
 	}
+}
+
+// reply is write for the reader, which must not wait for the client: a client that sends many requests before it reads
+// answers would wait for the reader. Requires: begin said so.
+func (c *conn) reply() {
+	c.writers.Add(1)
+	c.writeNow()
+}
+
+// writeNow is write for who must not wait: what the socket does not take at once is left to a goroutine.
+func (c *conn) writeNow() {
+	rest, err := c.sendReady()
+	if rest {
+		go c.write(true)
+		return
+	}
+	if err != nil { // it panicked
+		c.out.finish()
+		c.settle(&c.out)
+		c.fail(err)
+	}
+	c.writers.Done()
+}
+
+// sendReady sends answers until none is ready; rest: a goroutine is to go on with the batch.
+func (c *conn) sendReady() (rest bool, err error) {
+	defer c.recovered(&err)
+	for c.takeReady() {
+		if !c.out.fits() || !c.sendNow(&c.out) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// sendNow writes the answers of the batch as far as the socket takes them at once; false: a goroutine is to go on.
+func (c *conn) sendNow(o *sender) (done bool) {
+	c.served.Store(true)
+	o.begin()
+	o.held = true
+	for _, r := range o.batch {
+		if err := o.answer(r); err != nil {
+			o.broken = err
+			return false
+		}
+	}
+	o.held = false
+	n, err := o.tryWrite()
+	c.stats.BytesOut.Add(n)
+	if err != nil {
+		o.broken = err
+		return false
+	}
+	if n < len(o.buf) {
+		o.buf = o.buf[:copy(o.buf, o.buf[n:])]
+		return false
+	}
+	o.finish()
+	c.count(o.batch)
+	c.settle(o)
+	return true
 }
 
 // send writes the answers of the batch and releases them, whatever happens.
-func (c *conn) send(out *sender, batch []*Request) error {
-	defer func() {
-		for _, r := range batch {
-			r.response.release()
-			<-c.room
-		}
-	}()
-	c.served.Store(true)
-	out.begin()
-	defer out.finish()
+func (c *conn) send(o *sender) error {
+	defer c.settle(o)
+	defer o.finish()
 	var dropped error
-	for _, r := range batch {
-		if r.response.kind == responseDrop {
-			dropped = droppedError{r.response.err}
-			break
+	sent := o.batch
+	if o.pool == nil { // else sendNow has gathered them all
+		c.served.Store(true)
+		o.begin()
+		for i, r := range o.batch {
+			if r.response.kind == responseDrop {
+				dropped, sent = droppedError{r.response.err}, o.batch[:i]
+				break
+			}
+			if err := o.answer(r); err != nil {
+				return err
+			}
 		}
-		if err := out.answer(r); err != nil {
-			return err
-		}
+	} else if o.broken != nil {
+		return o.broken
 	}
-	if err := out.flush(false); err != nil {
+	if err := o.flush(false); err != nil {
 		return err
 	}
-	now := time.Now()
-	c.lastWrite.Store(now.UnixNano())
-	for _, r := range batch {
-		if r.response.kind == responseDrop {
-			break
-		}
-		c.server.o.Stats.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
-	}
+	c.count(sent)
 	return dropped
 }
 
-// sender gathers small answers and sends large ones.
-type sender struct {
-	conn *conn
-	tcp  *net.TCPConn // nil: no sendfile
-	pool *[]byte
-	buf  []byte
+// settle releases the answers of the batch.
+func (c *conn) settle(o *sender) {
+	for _, r := range o.batch {
+		r.response.release()
+		<-c.room
+	}
+	clear(o.batch)
+	o.batch = o.batch[:0]
 }
 
-func (o *sender) begin() {
-	o.pool = outBuffers.Get().(*[]byte)
-	o.buf = (*o.pool)[:0]
-}
-
-func (o *sender) finish() {
-	if cap(o.buf) <= keepBuffer {
-		*o.pool = o.buf[:0]
+// count notes answers that were sent.
+func (c *conn) count(sent []*Request) {
+	now := time.Now()
+	c.lastWrite.Store(now.UnixNano())
+	for _, r := range sent {
+		c.server.o.Stats.Request(r.Key, r.response.code, sizeBytes+r.Size, r.sent, time.Duration(r.served.Load()), now.Sub(r.Received))
 	}
-	outBuffers.Put(o.pool)
-	o.pool, o.buf = nil, nil
-}
-
-// answer adds the answer of r to what is to be sent.
-func (o *sender) answer(r *Request) error {
-	at := len(o.buf)
-	switch r.response.kind {
-	case responseNothing:
-		return nil
-	case responseMessage:
-		o.header(r, 0)
-		m := r.response.message
-		m.SetVersion(r.Version)
-		o.buf = m.AppendTo(o.buf)
-		r.sent = len(o.buf) - at
-		be.PutUint32(o.buf[at:], uint32(r.sent-sizeBytes))
-	case responsePieces:
-		size := 0
-		for i := range r.response.pieces {
-			size += r.response.pieces[i].size()
-		}
-		o.header(r, size)
-		r.sent = len(o.buf) - at + size
-		for i := range r.response.pieces {
-			if err := o.piece(&r.response.pieces[i]); err != nil {
-				return err
-			}
-		}
-	}
-	if len(o.buf) >= coalesce {
-		return o.flush(false)
-	}
-	return nil
-}
-
-// header adds size and response header for a body of n bytes.
-func (o *sender) header(r *Request, n int) {
-	// Why not for ApiVersions: a client that does not know our version must be able to read it (KIP-511).
-	tags := r.flexible && r.Key != keyVersions
-	n += 4
-	if tags {
-		n++
-	}
-	o.buf = be.AppendUint32(o.buf, uint32(n))
-	o.buf = be.AppendUint32(o.buf, uint32(r.Correlation))
-	if tags {
-		o.buf = append(o.buf, 0)
-	}
-}
-
-func (o *sender) piece(p *Piece) error {
-	n := p.size()
-	switch {
-	case p.Bytes != nil && n <= gatherBytes:
-		o.buf = append(o.buf, p.Bytes...)
-		return nil
-	case p.Bytes != nil:
-		return o.flushWith(p.Bytes)
-	case n <= gatherFile:
-		return o.gather(p, 0)
-	case p.File != nil && o.tcp != nil:
-		if err := o.flush(true); err != nil {
-			return err
-		}
-		sent, err := o.sendFile(p)
-		if err != nil || sent == n {
-			return err
-		}
-		return o.gather(p, sent) // the system cannot do it for this file
-	}
-	return o.gather(p, 0)
-}
-
-// gather copies what is left of a piece, from its byte `from` on, through the buffer.
-func (o *sender) gather(p *Piece, from int) error {
-	for from < p.Len {
-		n := min(p.Len-from, copyBuffer)
-		at := len(o.buf)
-		o.buf = append(o.buf, make([]byte, n)...)
-		got, err := p.readAt(o.buf[at:], int64(from))
-		if got < n {
-			if err == nil || err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("cannot read piece at byte %d of %d: %w", from+got, p.Len, err)
-		}
-		from += n
-		if len(o.buf) >= coalesce/2 {
-			if err := o.flush(from < p.Len); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// flush sends what was gathered. more: the rest of an answer follows at once.
-func (o *sender) flush(more bool) error {
-	if len(o.buf) == 0 {
-		return nil
-	}
-	o.deadline()
-	var err error
-	if more && o.tcp != nil {
-		err = writeMore(o.tcp, o.buf)
-	} else {
-		_, err = o.conn.nc.Write(o.buf)
-	}
-	o.conn.stats.BytesOut.Add(len(o.buf))
-	o.buf = o.buf[:0]
-	return err
-}
-
-// flushWith sends what was gathered and b, in one system call where possible.
-func (o *sender) flushWith(b []byte) error {
-	o.deadline()
-	bufs := net.Buffers{o.buf, b}
-	n, err := bufs.WriteTo(o.conn.nc)
-	o.conn.stats.BytesOut.Add(int(n))
-	o.buf = o.buf[:0]
-	return err
-}
-
-// sendFile sends a piece's file and gives the bytes that went out.
-func (o *sender) sendFile(p *Piece) (sent int, err error) {
-	for sent < p.Len {
-		// Why for each step: a slow client may take long for a piece, but not for nothing.
-		o.deadline()
-		n, err := sendFile(o.tcp, p.File, p.Pos+int64(sent), p.Len-sent)
-		o.conn.stats.BytesOut.Add(n)
-		sent += n
-		if err == errNoSendfile {
-			return sent, nil
-		}
-		if err != nil {
-			return sent, fmt.Errorf("cannot send file at byte %d of %d: %w", sent, p.Len, err)
-		}
-	}
-	return sent, nil
-}
-
-// deadline gives the client time to take something.
-func (o *sender) deadline() {
-	_ = o.conn.nc.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails only on a closed connection, which the write tells
 }

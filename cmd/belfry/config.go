@@ -45,7 +45,7 @@ func settingsView(values *config.Values) view {
 	var body []settingBody
 	for _, s := range config.Table() {
 		b := settingBody{Name: s.Name, Scope: scopeName(s.Scope), Value: s.Default, Default: s.Default, Unit: s.Unit, Range: s.Range(), Dynamic: s.Dynamic, Help: s.Help}
-		if text, ok := values.Set(s.Name); ok && s.Scope&config.Topic == 0 {
+		if text, ok := values.Set(s.Name); ok && !s.Owned() {
 			b.Value = text
 		}
 		if s.Sensitive && b.Value != "" {
@@ -70,6 +70,10 @@ func scopeName(s config.Scope) string {
 	switch {
 	case s&config.Topic != 0:
 		return "topic"
+	case s&config.Group != 0:
+		return "group"
+	case s&config.Metrics != 0:
+		return "client metrics"
 	case s&config.Node != 0:
 		return "node"
 	}
@@ -87,7 +91,7 @@ func configCheck() *cobra.Command {
 			}
 			n := 0
 			for _, s := range config.Table() {
-				if _, ok := values.Set(s.Name); ok && s.Scope&config.Topic == 0 {
+				if _, ok := values.Set(s.Name); ok && !s.Owned() {
 					n++
 				}
 			}

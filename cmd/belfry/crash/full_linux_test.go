@@ -265,8 +265,12 @@ func refusalText(ctx context.Context, t *testing.T, c *kgo.Client) string {
 	t.Helper()
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = 9, -1, 5000
+	described, err := kadm.NewClient(c).ListTopics(ctx, "ledger")
+	if err != nil {
+		t.Fatal(err)
+	}
 	part := kmsg.NewProduceRequestTopic()
-	part.Topic = "ledger"
+	part.Topic, part.TopicID = "ledger", described["ledger"].ID
 	p := kmsg.NewProduceRequestTopicPartition()
 	p.Records = []byte("not looked at: the refusal comes first")
 	part.Partitions = append(part.Partitions, p)

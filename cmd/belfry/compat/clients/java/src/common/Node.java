@@ -93,20 +93,29 @@ final class Node {
 
     /** Reads a number of records of partition 0 from an offset on. */
     List<ConsumerRecord<byte[], byte[]>> read(String topic, long from, int count, String... settings) {
+        return read(STEP, topic, from, count, settings);
+    }
+
+    /** The same within so many ms. */
+    List<ConsumerRecord<byte[], byte[]>> read(long millis, String topic, long from, int count, String... settings) {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(settings)) {
             TopicPartition partition = new TopicPartition(topic, 0);
             consumer.assign(Collections.singletonList(partition));
             consumer.seek(partition, from);
-            return take(consumer, count);
+            return take(millis, consumer, count);
         }
     }
 
     /** Polls until a number of records has come. */
     static List<ConsumerRecord<byte[], byte[]>> take(KafkaConsumer<byte[], byte[]> consumer, int count) {
+        return take(STEP, consumer, count);
+    }
+
+    private static List<ConsumerRecord<byte[], byte[]>> take(long millis, KafkaConsumer<byte[], byte[]> consumer, int count) {
         List<ConsumerRecord<byte[], byte[]>> all = new ArrayList<>();
-        long end = System.nanoTime() + STEP * 1_000_000;
+        long end = System.nanoTime() + millis * 1_000_000;
         while (all.size() < count) {
-            Check.that(System.nanoTime() < end, "read %d of %d records in %d ms", all.size(), count, STEP);
+            Check.that(System.nanoTime() < end, "read %d of %d records in %d ms", all.size(), count, millis);
             for (ConsumerRecord<byte[], byte[]> record : Poll.once(consumer, 200)) all.add(record);
         }
         return all;
