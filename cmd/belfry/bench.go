@@ -2,9 +2,8 @@ package main
 
 import (
 	"log/slog"
-	"strings"
-
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +40,8 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&o.Partitions, "partitions", bench.DefaultPartitions, "partitions of each topic")
 	f.Float64Var(&o.LogGB, "log-gb", bench.DefaultLogGB, "GB of logs that a restart after kill -9 finds")
 	f.Float64Var(&o.ReadGB, "read-gb", bench.DefaultReadGB, "GB that are read from disk, cold and warm")
+	f.IntSliceVar(&o.GrowthPartitions, "growth-partitions", []int{10, 100, 1000, 5000}, "numbers of partitions that the curves have")
+	f.IntSliceVar(&o.GrowthConnections, "growth-connections", []int{10, 100, 1000}, "numbers of connections that the curves have")
 	f.StringVar(&o.Dir, "dir", "", "folder for all data; the system's temporary one if not given")
 	f.StringVar(&o.Cache, "cache", os.Getenv("BELFRY_CACHE"), "folder of the other brokers; BELFRY_CACHE or ~/.cache/belfry if not given")
 	f.StringVar(&o.Markdown, "markdown", "", "file that gets the table for a page")

@@ -17,17 +17,15 @@ const (
 const (
 	agentPartitions = 5 // of each topic
 	agentReads      = 5 // topics that each group has offsets of
-	// agentPeriod is a twelfth of the default, so that a measurement holds a sample at least.
-	agentPeriod = 5 * time.Second
-	agentName   = "agent on"
-	brokerName  = "agent off"
+	agentName       = "agent on"
+	brokerName      = "agent off"
 )
 
 // agent compares a node with its agent with a broker alone, both with the same topics and
 // groups, and what a sample and a scrape cost with what the exporters beside a broker cost.
 func (r *run) agent(ctx context.Context) error {
-	r.res.remark("agent: agent.period=%v, a twelfth of the default", agentPeriod)
-	more := peer.Setting{Name: "agent.period", Value: agentPeriod.String()}
+	r.res.remark("agent: agent.period=%v instead of 1m0s, so that each measurement holds a sample", r.o.AgentPeriod)
+	more := peer.Setting{Name: "agent.period", Value: r.o.AgentPeriod.String()}
 	on := peer.BelfryNode(r.o.Program, r.o.Version, more)
 	off := peer.BelfryBroker(r.o.Program, r.o.Version)
 	ls, stop, err := r.startAll(ctx, []peer.Spec{on, off})
@@ -44,7 +42,7 @@ func (r *run) agent(ctx context.Context) error {
 			return err
 		}
 	}
-	d := max(r.o.Time, agentPeriod)
+	d := max(r.o.Time, r.o.AgentPeriod)
 	err = r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
 		return r.on(ctx, l, l.pageCache(), func(topic string) error {
 			a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: d})
@@ -140,7 +138,7 @@ func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Dura
 		return sum
 	}
 	before := used()
-	if err := sleep(ctx, agentPeriod/2); err != nil {
+	if err := sleep(ctx, r.o.AgentPeriod/2); err != nil {
 		return 0, err
 	}
 	if scrape != "" {
@@ -148,6 +146,6 @@ func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Dura
 			return 0, fmt.Errorf("cannot scrape: %w", err)
 		}
 	}
-	err := sleep(ctx, agentPeriod/2)
+	err := sleep(ctx, r.o.AgentPeriod/2)
 	return used() - before, err
 }

@@ -52,6 +52,8 @@ type Options struct {
 	GrowthConnections []int // points of the curve; default 10, 100, 1 000
 	AgentTopics       int   // topics of 5 partitions, and groups of 5 topics; default 200
 
+	AgentPeriod time.Duration // agent.period when the agent's cost is measured; default 5 s
+
 	Out      io.Writer // the table
 	Progress io.Writer // a line for each step; nil: none
 	Markdown string    // file that gets the table for a page; "": none
@@ -89,6 +91,7 @@ func (o Options) filled() (Options, error) {
 	orDefault(&o.ManyPartitions, 1000)
 	orDefault(&o.IdleConnections, 2000)
 	orDefault(&o.AgentTopics, 200)
+	orDefault(&o.AgentPeriod, 5*time.Second)
 	if o.GrowthPartitions == nil {
 		o.GrowthPartitions = []int{10, 100, 1000, 5000}
 	}
@@ -146,6 +149,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	o.Dir = root
 	manyFiles()
 	r := &run{o: o, res: newResult(o)}
+	r.busy()
 	if err := r.findPeers(ctx); err != nil {
 		return err
 	}
@@ -159,6 +163,15 @@ func Run(ctx context.Context, o Options) (err error) {
 	r.res.Machine.Load += " at the start, " + loadAverage() + " at the end"
 	// Why after an error, too: what was measured took long.
 	return errors.Join(err, r.write())
+}
+
+// busy says so where others use the machine: then figures say little, and ratios not much.
+func (r *run) busy() {
+	var load float64
+	if _, err := fmt.Sscan(r.res.Machine.Load, &load); err == nil && load > 1 {
+		r.res.remark("the machine was not quiet: its load average was %.3g at the start", load)
+		r.say("the machine is not quiet: its load average is %.3g", load)
+	}
 }
 
 // run is one run of the bench.

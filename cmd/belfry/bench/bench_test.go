@@ -22,7 +22,7 @@ func small(t *testing.T) Options {
 		Program: nodetest.Binary(t), Version: "test", Cache: t.TempDir(), Dir: t.TempDir(), Peers: []string{"null"},
 		Rounds: 1, Time: 100 * time.Millisecond, WarmUp: 100 * time.Millisecond,
 		Rate: 1000, EndToEndRate: 500, Partitions: 2, LogGB: 0.02, ReadGB: 0.04,
-		ManyPartitions: 20, IdleConnections: 20, GrowthPartitions: []int{2, 10}, GrowthConnections: []int{2, 5},
+		ManyPartitions: 20, IdleConnections: 20, GrowthPartitions: []int{2, 10}, GrowthConnections: []int{2, 5}, AgentTopics: 5, AgentPeriod: time.Second,
 		Out: &bytes.Buffer{},
 	}
 }
@@ -32,7 +32,6 @@ func small(t *testing.T) Options {
 func TestRun(t *testing.T) {
 	o := small(t)
 	files := t.TempDir()
-	o.Only = slices.DeleteFunc(Sections(), func(s string) bool { return s == sectionAgent }) // it takes a period of the agent
 	o.Markdown, o.JSON, o.Curves = filepath.Join(files, "md"), filepath.Join(files, "json"), filepath.Join(files, "svg")
 	var out bytes.Buffer
 	o.Out = &out
@@ -47,8 +46,7 @@ func TestRun(t *testing.T) {
 	if err := json.Unmarshal(b, &res); err != nil {
 		t.Fatal(err)
 	}
-	want := len(lines(o)) - 3 // without the agent's
-	if len(res.Lines) != want {
+	if want := len(lines(o)); len(res.Lines) != want {
 		t.Errorf("%d lines, want %d", len(res.Lines), want)
 	}
 	for _, m := range res.Lines {

@@ -18,6 +18,10 @@ const growthRate = 5_000
 // growthShare is the part of a measurement's time that a point of a curve gets: there are many.
 const growthShare = 2
 
+// growthLimit is the longest that a round of a point may take: a peer that cannot keep up with so
+// many must not hold up the rest.
+const growthLimit = 2 * time.Minute
+
 // growth measures how throughput and answer times change with partitions and connections.
 func (r *run) growth(ctx context.Context) error {
 	ls, stop, err := r.startAll(ctx, r.only(peer.Belfry, peer.Kafka))
@@ -65,6 +69,8 @@ func (r *run) growthPoint(ctx context.Context, ls []*live, g growth) error {
 	}
 	d := max(r.o.Time/growthShare, 100*time.Millisecond)
 	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, growthLimit, errors.New("it took longer than "+growthLimit.String()))
+		defer cancel()
 		a, err := l.Produce(ctx, load.Produce{Topic: topics[l], Size: 1000, For: d, Clients: clients, Spread: spread})
 		if err != nil {
 			return err

@@ -20,7 +20,8 @@ func (k Kafka) reader(topic string) (*kgo.Client, error) {
 }
 
 // Consume reads a topic for a while, from its start again whenever its end is reached. The first
-// answer of each pass is not counted: what comes before it is the client's own beginning.
+// answer of each pass is not counted, unless it is the only one: what comes before it is the
+// client's own beginning.
 func (k Kafka) Consume(ctx context.Context, topic string, d time.Duration) (Amount, error) {
 	var sum Amount
 	for sum.Took < d {
@@ -47,6 +48,7 @@ func (k Kafka) Pass(ctx context.Context, topic string, d time.Duration) (Amount,
 	if left == 0 {
 		left = endless
 	}
+	begin := time.Now()
 	var first time.Time
 	var bytes int64
 	for {
@@ -56,10 +58,15 @@ func (k Kafka) Pass(ctx context.Context, topic string, d time.Duration) (Amount,
 		}
 		now := time.Now()
 		left -= n
-		if first.IsZero() {
-			first = now
-		} else {
+		switch {
+		case !first.IsZero():
 			bytes += size
+		case left <= 0:
+			return Amount{size, max(now.Sub(begin), time.Millisecond)}, nil
+		case n > 0:
+			first = now
+		default:
+			continue
 		}
 		if left <= 0 || now.Sub(first) >= d {
 			return Amount{bytes, max(now.Sub(first), time.Millisecond)}, nil

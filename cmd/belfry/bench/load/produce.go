@@ -22,6 +22,10 @@ type Produce struct {
 	Spread  bool          // every message to the next partition, instead of a batch after the other
 }
 
+// spreadRecords is what a client holds that spreads its messages over thousands of partitions: a
+// broker that is slow with so many small batches must be done with them in bounded time.
+const spreadRecords = 10_000
+
 func (p Produce) options() []kgo.Opt {
 	codec := kgo.NoCompression()
 	if p.Codec == "lz4" {
@@ -29,7 +33,7 @@ func (p Produce) options() []kgo.Opt {
 	}
 	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec)}
 	if p.Spread {
-		opts = append(opts, kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		opts = append(opts, kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MaxBufferedRecords(spreadRecords))
 	}
 	return opts
 }
