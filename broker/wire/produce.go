@@ -6,6 +6,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// maxProduceVersion is the newest version that decodeProduce knows.
+const maxProduceVersion = 13
+
 // maxKeptEntries is how many partitions a frame keeps room for until its next request.
 const maxKeptEntries = 1024
 

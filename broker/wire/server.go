@@ -107,7 +107,7 @@ func New(o Options) (*Server, error) {
 	}
 	shapes := newShapes()
 	for key := range int16(maxKey) {
-		if _, last, ok := o.Versions(key); ok && (shapes[key] == nil || shapes[key].max < last) {
+		if _, last, ok := o.Versions(key); ok && (shapes[key] == nil || shapes[key].max < last || key == keyProduce && last > maxProduceVersion) {
 			return nil, fmt.Errorf("cannot make server: requests with key %d cannot be decoded up to version %d", key, last)
 		}
 	}
