@@ -13,7 +13,7 @@ import (
 )
 
 // deleteRecords answers DeleteRecords 0–2 (KIP-107): moves log starts forward and
-// says where they are, when all partitions have done it or the request's time is over.
+// says where they are, when all partitions have done it or the request's time to wait is over.
 func (a *API) deleteRecords(r *wire.Request) {
 	req := r.Body.(*kmsg.DeleteRecordsRequest)
 	c := deleteRecordsCall{api: a, r: r, resp: kmsg.NewPtrDeleteRecordsResponse(), left: 1}
@@ -29,8 +29,6 @@ func (a *API) deleteRecords(r *wire.Request) {
 		}
 		c.resp.Topics = append(c.resp.Topics, rt)
 	}
-	timer := time.AfterFunc(time.Duration(max(0, req.TimeoutMillis))*time.Millisecond, c.timeUp)
-	c.stop = timer.Stop
 	for i, t := range req.Topics {
 		for j, p := range t.Partitions {
 			done := func(low record.Offset, err error) { c.done(i, j, low, err) }
@@ -45,6 +43,8 @@ func (a *API) deleteRecords(r *wire.Request) {
 			part.DeleteBefore(record.Offset(p.Offset), done)
 		}
 	}
+	// Why only now: the request's time is for waiting on other replicas. What this one has done is told, whatever time was given.
+	c.stop = time.AfterFunc(time.Duration(max(0, req.TimeoutMillis))*time.Millisecond, c.timeUp).Stop
 	c.release()
 }
 

@@ -76,6 +76,7 @@ type fetchCall struct {
 	results []result
 	bytes   int
 	urgent  bool // something must be told now: an error, a divergence
+	parked  bool // it waits, in a goroutine of its own
 }
 
 // wait gives how long the client would wait.
@@ -90,6 +91,7 @@ func (f *fetchCall) enough() bool {
 
 // park waits until there is enough or no reason to wait on, and answers.
 func (f *fetchCall) park() {
+	f.parked = true
 	wake := make(chan struct{}, 1)
 	stop := f.watch(func() {
 		select {
@@ -216,7 +218,7 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 			res.got = got
 		}
 		res.held = err == nil
-		if err == nil && req.Version < firstOfKIP110 && part.Settings().String("compression.type") == record.Zstd.String() {
+		if err == nil && zstdRefused(part, req.Version, got.Slice) {
 			err = record.ErrCodec
 		}
 		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
@@ -229,10 +231,6 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 	}
 	return res
 }
-
-// firstOfKIP110 is the version of Fetch whose clients surely know zstd. Why only the topic's setting counts
-// below it: Kafka does not look into the batches either, and clients that stayed at an old version can read them.
-const firstOfKIP110 = 10
 
 func (a *API) checkFetch(w wanted, part *replica.Partition, req *kmsg.FetchRequest) error {
 	if !w.id.IsZero() && w.id != part.TopicID() {
@@ -260,6 +258,33 @@ func diverging(part *replica.Partition, w wanted) (record.Epoch, record.Offset, 
 		return -1, -1, false, storage.ErrOffsetOutOfRange
 	}
 	return epoch, end, epoch < w.lastFetched || end < w.offset, nil
+}
+
+// zstdRefused tells whether a client may not have what it read because of zstd (KIP-110): before Fetch 10 nothing of a
+// topic that stores everything with zstd, and before Fetch 4 no such batch, as message format 1 has no number for it.
+// Why not every zstd batch before Fetch 10: a client that stayed at an older version may know zstd all the same –
+// rskafka does – and Kafka hands them out.
+func zstdRefused(part *replica.Partition, version int16, read storage.Slice) bool {
+	return version < 10 && part.Settings().String("compression.type") == "zstd" || version < 4 && hasZstd(read)
+}
+
+// hasZstd tells whether a batch is compressed with zstd.
+func hasZstd(s storage.Slice) bool {
+	var head [record.HeaderSize]byte
+	for at := 0; at+record.HeaderSize <= s.Len(); {
+		if _, err := s.ReadAt(head[:], int64(at)); err != nil {
+			return false
+		}
+		h, err := record.ReadHeader(head[:])
+		if err != nil {
+			return false
+		}
+		if h.Codec() == record.Zstd {
+			return true
+		}
+		at += h.Size()
+	}
+	return false
 }
 
 // size gives the bytes of records that go out.
@@ -312,5 +337,10 @@ func (f *fetchCall) send() {
 			}
 		}
 	}
-	f.r.Answer(wire.Pieces(w.body(f.id, shown), int16(code)))
+	answer := wire.Pieces(w.body(f.id, shown), int16(code))
+	if f.parked {
+		f.r.AnswerHere(answer) // the goroutine has nothing else to do
+		return
+	}
+	f.r.Answer(answer)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -36,6 +37,10 @@ func (s *Store) cleanAll(ctx context.Context) {
 		if err := l.rollOverdue(now); err != nil && l.Err() == nil {
 			s.o.Logger.Warn("log was not rolled for its compaction", "partition", l.name.String(), "error", err)
 		}
+	}
+	// Why: the next checkpoint may be a minute away, and who asks for a short max.compaction.lag.ms does not want to wait for it.
+	if slices.ContainsFunc(s.Logs(), (*Log).awaitsCheckpoint) {
+		s.checkpointAll(ctx)
 	}
 	for ctx.Err() == nil {
 		var worst *Log
@@ -85,6 +90,21 @@ func (l *Log) cleanable(bound record.Offset, now int64) []*segment {
 		n++
 	}
 	return v[:n]
+}
+
+// awaitsCheckpoint tells whether a closed segment could be cleaned were it below the recovery point on disk.
+func (l *Log) awaitsCheckpoint() bool {
+	if !l.conf.Load().Compact || l.Err() != nil {
+		return false
+	}
+	bound, settled := l.cleanBound(), record.Offset(l.settled.Load())
+	v := *l.view.Load()
+	for i, s := range v[:len(v)-1] {
+		if end := v[i+1].base; end <= bound && (end > settled || !s.sealed.Load()) {
+			return true
+		}
+	}
+	return false
 }
 
 // overdue tells whether a message of the segment should have been compacted by now.

@@ -120,6 +120,30 @@ func TestCleanKeepsTheLatest(t *testing.T) {
 	}
 }
 
+// A segment that was closed since the last checkpoint is cleaned all the same.
+func TestCleanDoesNotAwaitTheCheckpoint(t *testing.T) {
+	s := mustOpen(t, options(disk.NewMemory(0)))
+	l := mustCreate(t, s, compactCf)
+	for i := range 200 {
+		mustAppend(t, l, keyed(record.None, "key", fmt.Sprint("v", i)))
+	}
+	l.SetHighWatermark(l.End())
+	if err := l.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	before := l.Size()
+	s.cleanAll(t.Context())
+	if l.Size() > before/3 {
+		t.Errorf("cleaning leaves %d of %d bytes", l.Size(), before)
+	}
+	if l.awaitsCheckpoint() {
+		t.Error("the cleaned log still waits for a checkpoint")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCleanTombstoneHorizon(t *testing.T) {
 	c := compactCf
 	c.DeleteRetention = 100e6 // 100 ms

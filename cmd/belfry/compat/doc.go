@@ -36,5 +36,13 @@
 //   - wrong-topic: an illegal name gives a clear error, and nothing hangs.
 //   - unknown-version: create, produce and consume against OLD_BOOTSTRAP.
 //
+// # Kafka's tools, Streams, Connect
+//
+// TestKafkaTools runs the scripts of Kafka's bin folder, of three releases: each check calls the
+// scripts' main classes in one Java machine a release (java/ToolRunner.java; each call has streams,
+// exit code and static variables of its own) and compares what they print. TestStreams and
+// TestConnect run programs on top of Kafka. With BELFRY_COMPAT_PEER=HOST:PORT the checks of the
+// tools go against that server instead of a node: what Apache Kafka fails too asks too much.
+//
 // The long form writes COMPATIBILITY.md, assembled from the parts in the folder page.
 package compat
