@@ -16,10 +16,12 @@ async function until (what, done, limit = LIMIT / 2) {
   }
 }
 
+const clip = text => text.length > 300 ? `${text.slice(0, 300)}…` : text
+
 function equal (got, want, what) {
   const g = JSON.stringify(got)
   const w = JSON.stringify(want)
-  if (g !== w) throw new Error(`${what}: got ${g}, want ${w}`)
+  if (g !== w) throw new Error(`${what}: got ${clip(g)}, want ${clip(w)}`)
 }
 
 /** The error of a promise that has to be refused, checked against a pattern. */
