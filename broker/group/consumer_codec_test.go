@@ -34,8 +34,8 @@ func sample() *consumerGroup {
 	return g
 }
 
-// TestConsumerRecords holds the records to testdata/consumer_records.golden, which Apache
-// Kafka 4.3.1's dump-log has read, and a replay of them to the group that they were made of.
+// TestConsumerRecords holds the records to testdata/consumer_records.golden (Apache Kafka 4.3.1's dump-log reads such
+// records from a live log: types 1, 3, 5 to 8), and a replay of them to the group that they were made of.
 func TestConsumerRecords(t *testing.T) {
 	want := sample()
 	rs := newConsumerGroup().difference("g", want)

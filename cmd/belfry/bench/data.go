@@ -20,17 +20,26 @@ func (r *run) data(ctx context.Context) error {
 	}
 	defer stop()
 	read := map[*live]string{} // topic that is read cold and warm
+	var failed []error
+	warm := ls[:0:0]
 	for _, l := range ls {
 		r.say("warming up %s", l.name)
-		if read[l], err = r.warmUp(ctx, l); err != nil {
+		switch read[l], err = r.warmUp(ctx, l); {
+		case err == nil:
+			warm = append(warm, l)
+		case ctx.Err() != nil || l.name == peer.Belfry:
 			return fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+		default: // the others go on without it
+			err = fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+			r.say("%v", err)
+			failed = append(failed, err)
 		}
 	}
 	n, err := r.newNATS(ctx)
 	if err != nil {
 		return err
 	}
-	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+	err = r.rounds(ctx, warm, func(ctx context.Context, l *live) error {
 		switch l.name {
 		case peer.Null:
 			return r.nullRound(ctx, l, n)
@@ -38,6 +47,7 @@ func (r *run) data(ctx context.Context) error {
 			return r.dataRound(ctx, l, read[l])
 		}
 	})
+	return errors.Join(append(failed, err)...)
 }
 
 // warmUp drives both data roads for a while and leaves a topic to read.
