@@ -83,9 +83,10 @@ func (r *run) furnish(ctx context.Context, l *live) error {
 	return nil
 }
 
-// scrapes measures the processor time of a sample and a scrape: what a node with its agent uses
-// in a period in which it is scraped once, above what a broker alone uses, against what an
-// exporter and the broker it asks use together.
+// scrapes measures the processor time of a scrape: what a node with its agent uses in a period in
+// which it is scraped once, above what it uses in one without, against what an exporter and the
+// broker it asks use together. The sample that a node takes once a period, whoever scrapes, has a
+// line of its own: what it uses in a period without a scrape, above what a broker alone uses.
 func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	exporters := map[string]*live{}
 	for _, name := range []string{kafkaExporter, kminion} {
@@ -108,11 +109,16 @@ func (r *run) scrapes(ctx context.Context, on, off *live) error {
 		if err != nil {
 			return err
 		}
+		sampled, err := r.period(ctx, "", on)
+		if err != nil {
+			return err
+		}
 		own, err := r.period(ctx, on.Second, on)
 		if err != nil {
 			return err
 		}
-		cost := max(float64((own-idle).Microseconds())/1000, 0.001)
+		r.res.note(idSample, peer.Belfry, max(float64((sampled-idle).Microseconds())/1000, 0.001))
+		cost := max(float64((own-sampled).Microseconds())/1000, 0.001)
 		r.res.note(idScrapeOne, peer.Belfry, cost)
 		r.res.note(idScrapeTwo, peer.Belfry, cost)
 		for name, id := range map[string]string{kafkaExporter: idScrapeOne, kminion: idScrapeTwo} {
