@@ -98,3 +98,49 @@ func randomProduce(r *rand.Rand, version int16) *kmsg.ProduceRequest {
 	}
 	return req
 }
+
+// FuzzDecodeProduce: whatever the walk lets through is decoded by hand as kmsg decodes it.
+func FuzzDecodeProduce(f *testing.F) {
+	shape := newShapes()[keyProduce]
+	r := rand.New(rand.NewPCG(5, 6))
+	for version := range int16(maxProduceVersion + 1) {
+		f.Add(uint8(version), randomProduce(r, version).AppendTo(nil))
+	}
+	var got kmsg.ProduceRequest // used again and again, as a frame's is
+	f.Fuzz(func(t *testing.T, v uint8, body []byte) {
+		version := int16(v % (maxProduceVersion + 1))
+		if len(body) > 1<<16 {
+			return
+		}
+		_, rest, err := shape.walk(body, version)
+		if err != nil {
+			return // refused before it is decoded
+		}
+		body = body[:len(body)-len(rest)]
+		var want kmsg.ProduceRequest
+		want.Version = version
+		wanted := want.ReadFrom(body)
+		if err := decodeProduce(&got, &Session{}, body, version, version >= 9); (err == nil) != (wanted == nil) {
+			t.Fatalf("version %d: %v, by kmsg %v\n%x", version, err, wanted, body)
+		}
+		if wanted != nil {
+			return
+		}
+		forgetTags(&want)
+		if a, b := got.AppendTo(nil), want.AppendTo(nil); !bytes.Equal(a, b) {
+			t.Fatalf("version %d: decoded as\n%x, by kmsg as\n%x", version, a, b)
+		}
+	})
+}
+
+// forgetTags drops what decodeProduce leaves out.
+func forgetTags(req *kmsg.ProduceRequest) {
+	req.UnknownTags = kmsg.Tags{}
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		t.UnknownTags = kmsg.Tags{}
+		for j := range t.Partitions {
+			t.Partitions[j].UnknownTags = kmsg.Tags{}
+		}
+	}
+}
