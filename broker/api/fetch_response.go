@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -175,7 +176,11 @@ func (w *fetchWriter) partitionTags(res *result) {
 	if w.version < 12 {
 		return
 	}
-	lead := res.elsewhere()
+	leader, epoch := metadata.NoBroker, record.Epoch(-1)
+	if res.elsewhere() {
+		leader, epoch = w.api.leader(res.want.name, res.part)
+	}
+	lead := leader != metadata.NoBroker || epoch >= 0 // a deleted topic has none
 	var n byte
 	if res.diverged {
 		n++
@@ -191,7 +196,6 @@ func (w *fetchWriter) partitionTags(res *result) {
 		w.b = append(w.b, 0)
 	}
 	if lead {
-		leader, epoch := w.api.leader(res.want.name, res.part)
 		w.b = append(w.b, 1, 4+4+1)
 		w.int32(int32(leader))
 		w.int32(int32(epoch))

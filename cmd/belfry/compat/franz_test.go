@@ -41,6 +41,7 @@ func TestFranzGo(t *testing.T) {
 	committed := franzGroup(ctx, t, n, total/2)
 	n.Kill()
 	n.Restart()
+	adm = kadm.NewClient(franz(t, n)) // the old one's connections have died, and it does not ask everything again
 	franzResume(ctx, t, n, adm, committed, total)
 	franzSeek(ctx, t, n, adm)
 	franzLarge(ctx, t, n)
