@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 CACHE ?= $(HOME)/.cache/belfry
 FUZZTIME ?= 10s
 TESTFLAGS ?=
-BENCHFLAGS ?=
+BENCHFLAGS ?= --markdown cmd/belfry/bench/RESULTS.md --curves cmd/belfry/bench/curves.svg
 
 .DEFAULT_GOAL := help
 

@@ -225,11 +225,12 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 		return err
 	}
 	v := b.values
+	idle := v.Duration("connections.max.idle.ms")
 	r.server, err = wire.New(wire.Options{
 		Listeners: append(slices.Clone(r.doors), wire.Listener{Name: r.doors[0].Name, Internal: true, Net: b.inside}), Handler: r.api, Versions: r.api.Versions, Stats: b.stats, Logger: b.log,
 		MaxRequestBytes: int(v.Int("socket.request.max.bytes")),
 		RequestMemory:   v.Int("queued.max.request.bytes"),
-		IdleTimeout:     func() time.Duration { return b.settings.values().Duration("connections.max.idle.ms") },
+		IdleTimeout:     func() time.Duration { return idle },
 		MaxPerIP:        func() int { return int(b.settings.values().Int("max.connections.per.ip")) },
 		MaxConnections:  b.maxConnections,
 	})

@@ -105,6 +105,7 @@ type API struct {
 	table     table
 	features  []controller.Feature
 	sessions  *fetchSessions
+	telemetry *telemetry
 	producers producerIDs
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
@@ -140,7 +141,7 @@ func New(o Options) (*API, error) {
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
-		table: t, features: features, sessions: newFetchSessions(o.Now),
+		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil

@@ -10,14 +10,21 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// firstOfKIP511 is the version of ApiVersions that came with KIP-511, in Kafka 2.4.
+const firstOfKIP511 = 3
+
 // apiVersions answers ApiVersions 0–4: what is served. A client that asked in a
-// version that is not served learns which are, in version 0 (KIP-511).
+// version that is not served learns which are, in version 0, where the instance's
+// release is of 2.4 or later (KIP-511); an earlier one refuses and names nothing.
 func (a *API) apiVersions(r *wire.Request) {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	if r.Unsupported {
+		resp.ErrorCode = kerr.UnsupportedVersion.Code
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MaxVersion = kmsg.ApiVersions.Int16(), a.table[kmsg.ApiVersions.Int16()].max
-		resp.ErrorCode, resp.ApiKeys = kerr.UnsupportedVersion.Code, []kmsg.ApiVersionsResponseApiKey{k}
+		if k.MaxVersion >= firstOfKIP511 {
+			resp.ApiKeys = append(resp.ApiKeys, k)
+		}
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 		return
 	}

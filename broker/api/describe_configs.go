@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -11,6 +12,11 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// maxFreeResources is how many groups and subscriptions one request may name. Why: they
+// have settings whether there is such a one or not, and a name of a few bytes takes a
+// kilobyte of the answer.
+const maxFreeResources = 1000
+
 // describeConfigs answers DescribeConfigs 0–4: every setting of topics, brokers, groups
 // and subscriptions to client metrics, and the levels of loggers, with value, source, the layers below it (1), type and meaning (3).
 func (a *API) describeConfigs(r *wire.Request) {
@@ -18,7 +24,7 @@ func (a *API) describeConfigs(r *wire.Request) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	img := a.image()
 	var code first
-	seen := map[metadata.Resource]bool{}
+	seen, free := map[metadata.Resource]bool{}, 0
 	for _, want := range req.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = want.ResourceType, want.ResourceName
@@ -26,7 +32,11 @@ func (a *API) describeConfigs(r *wire.Request) {
 		if err == nil && seen[res] {
 			err = refuse(kerr.InvalidRequest, "the resource stands in the request more than once: name it once")
 		}
-		seen[res] = true
+		if seen[res] = true; res.Kind == metadata.GroupResource || res.Kind == metadata.ClientMetricsResource {
+			if free++; err == nil && free > maxFreeResources {
+				err = refuse(kerr.InvalidRequest, fmt.Sprintf("more than %d groups and subscriptions in one request: ask in several", maxFreeResources))
+			}
+		}
 		var all []config.Effective
 		if err == nil {
 			all, err = a.settingsOf(res, img)

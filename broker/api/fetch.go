@@ -76,6 +76,7 @@ type fetchCall struct {
 	results []result
 	bytes   int
 	urgent  bool // something must be told now: an error, a divergence
+	parked  bool // it waits, in a goroutine of its own
 }
 
 // wait gives how long the client would wait.
@@ -90,6 +91,7 @@ func (f *fetchCall) enough() bool {
 
 // park waits until there is enough or no reason to wait on, and answers.
 func (f *fetchCall) park() {
+	f.parked = true
 	wake := make(chan struct{}, 1)
 	stop := f.watch(func() {
 		select {
@@ -335,5 +337,10 @@ func (f *fetchCall) send() {
 			}
 		}
 	}
-	f.r.Answer(wire.Pieces(w.body(f.id, shown), int16(code)))
+	answer := wire.Pieces(w.body(f.id, shown), int16(code))
+	if f.parked {
+		f.r.AnswerHere(answer) // the goroutine has nothing else to do
+		return
+	}
+	f.r.Answer(answer)
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -41,42 +42,78 @@ func (w *fetchWriter) body(session int32, results []result) []wire.Piece {
 	}
 	w.pieces = make([]wire.Piece, 0, 2*files+1)
 	w.head(session, 0)
-	groups := byTopic(results)
-	w.arrayLen(len(groups))
-	for _, g := range groups {
-		if w.version >= 13 {
-			id := g[0].want.id
-			w.b = append(w.b, id[:]...)
-		} else {
-			w.str(g[0].want.name.Topic)
+	byTopic(results)
+	topics := 0
+	for i := range results {
+		if i == 0 || !sameTopic(&results[i], &results[i-1]) {
+			topics++
 		}
-		w.arrayLen(len(g))
-		for _, res := range g {
-			w.partition(res)
-		}
-		w.tags()
+	}
+	w.arrayLen(topics)
+	for i := 0; i < len(results); {
+		i += w.topic(results[i:])
 	}
 	w.brokers(results)
 	w.cut()
 	return w.pieces
 }
 
-// byTopic puts the results of a topic together, topics in the order of their first one.
-func byTopic(results []result) [][]*result {
-	var out [][]*result
-	at := map[trackedKey]int{}
-	for i := range results {
-		k := keyOf(results[i].want)
-		k.partition = 0
-		n, ok := at[k]
-		if !ok {
-			n = len(out)
-			at[k] = n
-			out = append(out, nil)
-		}
-		out[n] = append(out[n], &results[i])
+// topic writes the topic that the results begin with, and gives the number of its partitions.
+func (w *fetchWriter) topic(results []result) int {
+	n := 1
+	for n < len(results) && sameTopic(&results[n], &results[0]) {
+		n++
 	}
-	return out
+	if w.version >= 13 {
+		id := results[0].want.id
+		w.b = append(w.b, id[:]...)
+	} else {
+		w.str(results[0].want.name.Topic)
+	}
+	w.arrayLen(n)
+	for i := range results[:n] {
+		w.partition(&results[i])
+	}
+	w.tags()
+	return n
+}
+
+func sameTopic(a, b *result) bool {
+	return a.want.id == b.want.id && (!a.want.id.IsZero() || a.want.name.Topic == b.want.name.Topic)
+}
+
+// byTopic puts the results of a topic together, topics in the order of their first one. Most
+// requests name each topic once; sessions turn their partitions.
+func byTopic(results []result) {
+	var few [16]int
+	first := few[:0] // results that begin a topic
+	for i := range results {
+		if i > 0 && sameTopic(&results[i], &results[i-1]) {
+			continue
+		}
+		if len(first) == len(few) || slices.ContainsFunc(first, func(n int) bool { return sameTopic(&results[n], &results[i]) }) {
+			rearrange(results)
+			return
+		}
+		first = append(first, i)
+	}
+}
+
+// rearrange is byTopic for any number of topics.
+func rearrange(results []result) {
+	rank := make(map[trackedKey]int)
+	for i := range results {
+		if k := topicOf(&results[i]); rank[k] == 0 {
+			rank[k] = len(rank) + 1
+		}
+	}
+	slices.SortStableFunc(results, func(a, b result) int { return rank[topicOf(&a)] - rank[topicOf(&b)] })
+}
+
+func topicOf(res *result) trackedKey {
+	k := keyOf(res.want)
+	k.partition = 0
+	return k
 }
 
 func (w *fetchWriter) head(session int32, code int16) {
@@ -126,7 +163,11 @@ func (w *fetchWriter) records(res *result) {
 	}
 	w.cut()
 	file, at := s.File()
-	w.pieces = append(w.pieces, wire.Piece{File: file, Pos: at, Len: s.Len(), ReadAt: s.ReadAt, Release: s.Release})
+	piece := wire.Piece{File: file, Pos: at, Len: s.Len(), Release: s.Release}
+	if file == nil {
+		piece.ReadAt = s.ReadAt
+	}
+	w.pieces = append(w.pieces, piece)
 	res.held = false
 }
 

@@ -72,13 +72,14 @@ func TestProduceTellsTheLeader(t *testing.T) {
 		rt := kmsg.NewProduceRequestTopic()
 		rt.Topic, rt.TopicID = "b", topic.ID{2}
 		req.Topics = append(req.Topics, rt)
+		rp := kmsg.NewProduceRequestTopicPartition()
+		rp.Partition = 7
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, rp)
+		c := a.produceCall(r, req, 1)
+		slot := c.slots[0].answer
 		_, err := a.produceTo(&req.Topics[0], 7, req)
-		c := &produceCall{api: a, r: r, req: req, resp: kmsg.NewPtrProduceResponse()}
-		slot := kmsg.NewProduceResponseTopicPartition()
-		slot.Partition = 7
 		slot.ErrorCode, slot.ErrorMessage = a.answer("Produce", err)
-		c.lead(&slot, &req.Topics[0], nil, err)
-		c.resp.Topics = []kmsg.ProduceResponseTopic{{Topic: "b", Partitions: []kmsg.ProduceResponseTopicPartition{slot}}}
+		c.lead(&c.slots[0], err)
 		c.leaders()
 		if slot.ErrorCode != kerr.NotLeaderForPartition.Code || slot.CurrentLeader.LeaderID != 2 || slot.CurrentLeader.LeaderEpoch != 5 {
 			t.Errorf("version %d: %+v, want leader 2 in epoch 5", v, slot)

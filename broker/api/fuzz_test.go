@@ -35,6 +35,13 @@ func FuzzEveryAPI(f *testing.F) {
 	node := brokertest.Start(f, brokertest.Set(map[string]string{"auto.create.topics.enable": "true", "instance.partition.limit": "200"}))
 	raw := dialRaw(f, node.Addr())
 	makeTopic(raw, "t", nil)
+	for _, k := range raw.ask(kmsg.NewPtrApiVersionsRequest()).(*kmsg.ApiVersionsResponse).ApiKeys {
+		req := kmsg.RequestForKey(k.ApiKey) // an empty one of each API, of its first and last version
+		for _, v := range []int16{0, k.MaxVersion} {
+			req.SetVersion(v)
+			f.Add(k.ApiKey, v, req.AppendTo(nil))
+		}
+	}
 	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
 		if version < 0 || len(body) > 1<<16 {
 			return

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -30,6 +32,13 @@ func (a *API) heartbeat(r *wire.Request) {
 }
 
 func (a *API) consumerGroupHeartbeat(r *wire.Request) {
+	if a.image().Features()[metadata.FeatureGroupVersion] < 1 {
+		resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+		resp.ErrorCode = kerr.UnsupportedVersion.Code
+		resp.ErrorMessage = text("the feature group.version is at level 0; raise it to 1")
+		r.Answer(wire.Message(resp, resp.ErrorCode))
+		return
+	}
 	a.groups.ConsumerGroupHeartbeat(client(r), r.Body.(*kmsg.ConsumerGroupHeartbeatRequest), func(resp *kmsg.ConsumerGroupHeartbeatResponse) {
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 	})

@@ -3,8 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,7 +29,6 @@ const maxProducePartitions = 100_000
 // answer goes out when every partition may be acknowledged.
 func (a *API) produce(r *wire.Request) {
 	req := r.Body.(*kmsg.ProduceRequest)
-	c := &produceCall{api: a, r: r, req: req, resp: kmsg.NewPtrProduceResponse()}
 	partitions := 0
 	for i := range req.Topics {
 		partitions += len(req.Topics[i].Partitions)
@@ -40,25 +37,12 @@ func (a *API) produce(r *wire.Request) {
 		r.Drop(fmt.Errorf("cannot produce to %d partitions in one request, the limit is %d", partitions, maxProducePartitions))
 		return
 	}
-	for i := range req.Topics {
-		t := &req.Topics[i]
-		if req.Version >= 13 {
-			if known := a.image().TopicByID(t.TopicID); known != nil {
-				t.Topic = known.Name
-			}
-		}
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
-		c.resp.Topics = append(c.resp.Topics, rt)
-	}
+	c := a.produceCall(r, req, partitions)
 	c.left.Store(int32(partitions) + 1) // and this dispatch itself
 	now := a.now()
 	timeout := max(minAckTime, time.Duration(req.TimeoutMillis)*time.Millisecond)
-	for i := range req.Topics {
-		for j := range req.Topics[i].Partitions {
-			c.partition(i, j, now, timeout)
-		}
+	for i := range c.slots {
+		c.partition(&c.slots[i], now, timeout)
 	}
 	if c.refused {
 		a.refused.Add(1)
@@ -66,28 +50,14 @@ func (a *API) produce(r *wire.Request) {
 	c.release()
 }
 
-// produceCall is one request on its way. Each partition writes its own slot of the
-// response; the last one to release sends it.
-type produceCall struct {
-	api  *API
-	r    *wire.Request
-	req  *kmsg.ProduceRequest
-	resp *kmsg.ProduceResponse
-	left atomic.Int32
-
-	refused bool // the brake refused a part of it; the dispatch's alone
-}
-
 // partition appends one partition's records and arranges for its acknowledgement.
-func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) {
-	t, p := &c.req.Topics[i], &c.req.Topics[i].Partitions[j]
-	slot := &c.resp.Topics[i].Partitions[j]
-	slot.Default()
-	slot.Partition, slot.BaseOffset, slot.LogAppendTime, slot.LogStartOffset = p.Partition, -1, -1, -1
-	part, err := c.api.produceTo(t, p.Partition, c.req)
+func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Duration) {
+	p, answer := s.request, s.answer
+	part, err := c.api.produceTo(s.topic, p.Partition, c.req)
+	s.part = part
 	if err != nil {
-		c.lead(slot, t, part, err)
-		c.fail(slot, part, err)
+		c.lead(s, err)
+		c.fail(s, err)
 		return
 	}
 	counts := part.Stats()
@@ -95,59 +65,62 @@ func (c *produceCall) partition(i, j int, now time.Time, timeout time.Duration) 
 	if reason := c.api.brake.Load(); reason != nil {
 		counts.RejectedBytes.Add(len(p.Records))
 		c.refused = true
-		c.fail(slot, part, refuse(kerr.KafkaStorageError, *reason))
+		c.fail(s, refuse(kerr.KafkaStorageError, *reason))
 		return
 	}
 	b, info, err := c.api.admit(part, p.Records, c.req, now)
 	if err != nil {
-		c.fail(slot, part, err)
+		c.fail(s, err)
 		return
 	}
 	got, err := part.Append(b, c.req.Acks, now)
 	if err != nil {
-		slot.LogStartOffset = int64(part.LogStart())
-		c.lead(slot, t, part, err)
-		c.fail(slot, part, err)
+		answer.LogStartOffset = int64(part.LogStart())
+		c.lead(s, err)
+		c.fail(s, err)
 		return
 	}
 	if !got.Duplicate {
 		counts.BytesIn.Add(len(p.Records))
 		counts.MessagesIn.Add(info.Records)
 	}
-	slot.BaseOffset, slot.LogStartOffset, slot.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
+	answer.BaseOffset, answer.LogStartOffset, answer.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
 	if c.req.Acks == 0 {
 		c.release()
 		return
 	}
-	part.Acked(got.Last+1, c.req.Acks, timeout, func(err error) {
-		if err != nil {
-			slot.BaseOffset, slot.LogAppendTime = -1, -1
-			c.lead(slot, t, part, err)
-			c.fail(slot, part, err)
-			return
-		}
-		c.release()
-	})
+	part.Await(&s.wait, got.Last+1, c.req.Acks, timeout, s)
 }
 
-// fail puts the error into a partition's slot and counts the partition as done.
-func (c *produceCall) fail(slot *kmsg.ProduceResponseTopicPartition, part *replica.Partition, err error) {
-	slot.ErrorCode, slot.ErrorMessage = c.api.answer("Produce", err)
+// Acked ends the wait of one partition.
+func (s *produceSlot) Acked(err error) {
+	if err != nil {
+		s.answer.BaseOffset, s.answer.LogAppendTime = -1, -1
+		s.call.lead(s, err)
+		s.call.fail(s, err)
+		return
+	}
+	s.call.release()
+}
+
+// fail puts the error into a partition's answer and counts the partition as done.
+func (c *produceCall) fail(s *produceSlot, err error) {
+	s.answer.ErrorCode, s.answer.ErrorMessage = c.api.answer("Produce", err)
 	var some *record.RecordError
 	if errors.As(err, &some) {
-		slot.ErrorRecords = failedRecords(some)
+		s.answer.ErrorRecords = failedRecords(some)
 	}
-	if part != nil {
-		part.Stats().FailedProduce.Add(1)
+	if s.part != nil {
+		s.part.Stats().FailedProduce.Add(1)
 	}
 	c.release()
 }
 
 // lead says who leads a partition that this broker does not (KIP-951).
-func (c *produceCall) lead(slot *kmsg.ProduceResponseTopicPartition, t *kmsg.ProduceRequestTopic, part *replica.Partition, err error) {
+func (c *produceCall) lead(s *produceSlot, err error) {
 	if codeOf(err) == kerr.NotLeaderForPartition.Code {
-		leader, epoch := c.api.leader(topic.Partition{Topic: t.Topic, Partition: slot.Partition}, part)
-		slot.CurrentLeader.LeaderID, slot.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
+		leader, epoch := c.api.leader(topic.Partition{Topic: s.topic.Topic, Partition: s.answer.Partition}, s.part)
+		s.answer.CurrentLeader.LeaderID, s.answer.CurrentLeader.LeaderEpoch = int32(leader), int32(epoch)
 	}
 }
 
@@ -165,9 +138,12 @@ func (c *produceCall) release() {
 	switch {
 	case c.req.Acks != 0:
 		c.leaders()
-		c.r.Answer(wire.Message(c.resp, int16(code)))
+		c.encode(code != 0)
+		c.r.Answer(wire.Pieces(c.pieces[:], int16(code)))
 	case code == 0:
-		c.r.AnswerNothing()
+		r := c.r
+		c.recycle()
+		r.AnswerNothing()
 	default:
 		// A client that wants no answer learns of an error only by losing the connection; it then asks for metadata.
 		c.r.Drop(fmt.Errorf("cannot produce with acks=0: %v", kerr.ErrorForCode(int16(code))))
@@ -250,17 +226,17 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	if err != nil {
 		return nil, none, err
 	}
-	s := part.Settings()
-	if err := checkSizes(b, s.Int("max.message.bytes")); err != nil {
+	rules := part.Rules()
+	if err := checkSizes(b, rules.MaxBytes); err != nil {
 		return nil, none, err
 	}
 	info, err := record.Check(b, record.Limits{
-		NoNullKeys:    strings.Contains(s.String("cleanup.policy"), "compact"),
+		NoNullKeys:    rules.Compact,
 		NoZstd:        req.Version < 7,
-		LogAppendTime: s.String("message.timestamp.type") == "LogAppendTime",
+		LogAppendTime: rules.LogAppendTime,
 		Now:           now.UnixMilli(),
-		MaxBefore:     max(1, s.Int("message.timestamp.before.max.ms")),
-		MaxAfter:      max(1, s.Int("message.timestamp.after.max.ms")), // 0 would be: no limit
+		MaxBefore:     max(1, rules.MaxBefore),
+		MaxAfter:      max(1, rules.MaxAfter), // 0 would be: no limit
 	})
 	if err != nil {
 		return nil, none, err
@@ -271,7 +247,7 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	if info.First.Transactional() {
 		return nil, none, refuse(kerr.InvalidTxnState, "transactions are not served: the batch is marked transactional")
 	}
-	if b, err = recode(b, s.String("compression.type")); err != nil {
+	if b, err = recode(b, rules.Compression); err != nil {
 		return nil, none, err
 	}
 	return b, info, nil

@@ -21,10 +21,15 @@ func try(c *rawClient, topic string, batch []byte) kmsg.ProduceResponseTopicPart
 // makeTopic creates a topic of one partition with settings.
 func makeTopic(c *rawClient, name string, settings map[string]string) {
 	c.t.Helper()
+	makeTopicOf(c, name, 1, settings)
+}
+
+func makeTopicOf(c *rawClient, name string, partitions int32, settings map[string]string) {
+	c.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Version = 5
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 1, 1
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, 1
 	for k, v := range settings {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
 		c.Name, c.Value = k, &v

@@ -63,6 +63,8 @@ func served() table {
 		kmsg.ListConfigResources.Int16():          {1, (*API).listConfigResources},
 		kmsg.DescribeClientQuotas.Int16():         {1, (*API).describeClientQuotas},
 		kmsg.AlterClientQuotas.Int16():            {1, (*API).alterClientQuotas},
+		kmsg.GetTelemetrySubscriptions.Int16():    {0, (*API).getTelemetrySubscriptions},
+		kmsg.PushTelemetry.Int16():                {0, (*API).pushTelemetry},
 		kmsg.UpdateFeatures.Int16():               {2, (*API).updateFeatures},
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
 		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},

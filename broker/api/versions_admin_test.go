@@ -196,7 +196,38 @@ func askDescribeConfigs(t *testing.T, w *world, v int16) {
 			t.Errorf("%s read only: %v", c.Name, c.ReadOnly)
 		}
 	}
-	for kind, want := range map[kmsg.ConfigResourceType]*kerr.Error{kmsg.ConfigResourceTypeTopic: kerr.UnknownTopicOrPartition, kmsg.ConfigResourceTypeBroker: kerr.InvalidRequest, 77: kerr.InvalidRequest} {
+	node := fmt.Sprint(int32(w.node.Node()))
+	for _, tt := range []struct {
+		kind           kmsg.ConfigResourceType
+		resource, name string
+		value          string
+		source         kmsg.ConfigSource
+		readOnly       bool
+	}{
+		{8, node, "root", "INFO", 6, true},
+		{16, "some", "interval.ms", "300000", 5, false},
+		{16, "some", "match", "", 5, false},
+		{32, "some", "consumer.session.timeout.ms", "45000", 5, false},
+		{32, "some", "consumer.heartbeat.interval.ms", "5000", 5, false},
+	} {
+		res := w.raw.ask(describe(v, tt.kind, tt.resource, tt.name)).(*kmsg.DescribeConfigsResponse).Resources[0]
+		if code(t, res.ErrorCode, nil); len(res.Configs) != 1 {
+			t.Fatalf("type %d: settings %+v, want %s", tt.kind, res.Configs, tt.name)
+		}
+		if c := res.Configs[0]; *c.Value != tt.value || c.ReadOnly != tt.readOnly || v >= 1 && c.Source != tt.source || v >= 3 && c.Documentation == nil {
+			t.Errorf("type %d: %+v, want %+v", tt.kind, c, tt)
+		}
+	}
+	many := describe(v, 32, "g0")
+	for n := range 1000 {
+		one := kmsg.NewDescribeConfigsRequestResource()
+		one.ResourceType, one.ResourceName = 32, fmt.Sprint("g", n+1)
+		many.Resources = append(many.Resources, one)
+	}
+	all := w.raw.ask(many).(*kmsg.DescribeConfigsResponse).Resources
+	code(t, all[999].ErrorCode, nil)
+	code(t, all[1000].ErrorCode, kerr.InvalidRequest)
+	for kind, want := range map[kmsg.ConfigResourceType]*kerr.Error{8: kerr.InvalidRequest, kmsg.ConfigResourceTypeTopic: kerr.UnknownTopicOrPartition, kmsg.ConfigResourceTypeBroker: kerr.InvalidRequest, 77: kerr.InvalidRequest} {
 		code(t, w.raw.ask(describe(v, kind, "nowhere")).(*kmsg.DescribeConfigsResponse).Resources[0].ErrorCode, want)
 	}
 }
@@ -270,6 +301,17 @@ func askIncrementalAlterConfigs(t *testing.T, w *world, v int16) {
 		t.Errorf("max.message.bytes is %s from %v after the default of all brokers changed", value, from)
 	}
 	code(t, alter(broker, "", "message.max.bytes", 1, nil).ErrorCode, nil)
+	code(t, alter(32, name, "consumer.session.timeout.ms", 0, kmsg.StringPtr("50000")).ErrorCode, nil)
+	if value, from := w.setting(t, 32, name, "consumer.session.timeout.ms"); value != "50000" || from != 8 {
+		t.Errorf("consumer.session.timeout.ms is %s from %v", value, from)
+	}
+	code(t, alter(16, name, "interval.ms", 0, kmsg.StringPtr("1000")).ErrorCode, nil)
+	if value, from := w.setting(t, 16, name, "interval.ms"); value != "1000" || from != 7 {
+		t.Errorf("interval.ms is %s from %v", value, from)
+	}
+	code(t, alter(16, name, "interval.ms", 1, nil).ErrorCode, nil)
+	code(t, alter(16, name, "match", 0, kmsg.StringPtr("shoe_size=43")).ErrorCode, kerr.InvalidConfig)
+	code(t, alter(8, fmt.Sprint(int32(w.node.Node())), "root", 0, kmsg.StringPtr("DEBUG")).ErrorCode, kerr.InvalidRequest)
 	bad := alter(broker, "", "message.max.bytes", 0, kmsg.StringPtr("10485761"))
 	code(t, bad.ErrorCode, kerr.InvalidConfig)
 	if bad.ErrorMessage == nil {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -233,8 +234,10 @@ func askListTransactions(t *testing.T, w *world, v int16) {
 		t.Errorf("answer %+v, want no transaction and one unknown filter", resp)
 	}
 	if v >= 2 {
-		req.TransactionalIDPattern = kmsg.StringPtr("a(")
-		code(t, w.raw.ask(req).(*kmsg.ListTransactionsResponse).ErrorCode, kerr.InvalidRegularExpression)
+		for _, bad := range []string{"a(", strings.Repeat("a", 5000)} {
+			req.TransactionalIDPattern = &bad
+			code(t, w.raw.ask(req).(*kmsg.ListTransactionsResponse).ErrorCode, kerr.InvalidRegularExpression)
+		}
 	}
 }
 

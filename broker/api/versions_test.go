@@ -187,6 +187,8 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.DescribeClientQuotas:         askDescribeClientQuotas,
 		kmsg.AlterClientQuotas:            askAlterClientQuotas,
 		kmsg.ListConfigResources:          askListConfigResources,
+		kmsg.GetTelemetrySubscriptions:    askGetTelemetrySubscriptions,
+		kmsg.PushTelemetry:                askPushTelemetry,
 		kmsg.ConsumerGroupHeartbeat:       askConsumerGroupHeartbeat,
 		kmsg.ConsumerGroupDescribe:        askConsumerGroupDescribe,
 	}

@@ -128,7 +128,7 @@ func TestSynonymsNearestFirst(t *testing.T) {
 	if e.Value != "9" || e.Source != FromTopic {
 		t.Errorf("got %q from %d", e.Value, e.Source)
 	}
-	want := []Synonym{{"retention.ms", "9", FromTopic}, {"log.retention.ms", "7", FromDynamicDefault}, {"log.retention.hours", "7200000", FromFile}, {"log.retention.hours", "259200000", FromDefault}}
+	want := []Synonym{{"retention.ms", "9", FromTopic}, {"log.retention.ms", "7", FromDynamicDefault}, {"log.retention.hours", "2", FromFile}, {"log.retention.hours", "72", FromDefault}}
 	if len(e.Synonyms) != len(want) {
 		t.Fatalf("got %v", e.Synonyms)
 	}
@@ -136,6 +136,15 @@ func TestSynonymsNearestFirst(t *testing.T) {
 		if e.Synonyms[i] != want[i] {
 			t.Errorf("synonym %d = %v, want %v", i, e.Synonyms[i], want[i])
 		}
+	}
+}
+
+// A layer in another unit is shown as it was given; what holds is in the setting's own unit.
+func TestSynonymsKeepTheirUnit(t *testing.T) {
+	s, _ := Lookup(Topic, "retention.ms")
+	e := Layers{File: Defaults()}.Effective(s)
+	if e.Value != "259200000" || len(e.Synonyms) != 1 || e.Synonyms[0] != (Synonym{"log.retention.hours", "72", FromDefault}) {
+		t.Errorf("retention.ms is %s from %v", e.Value, e.Synonyms)
 	}
 }
 

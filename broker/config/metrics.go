@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -26,9 +27,36 @@ func checkMatch(text string) (want string) {
 	return ""
 }
 
+// What one subscription's patterns may cost: bytes of text, and instructions of a
+// compiled pattern (40 bytes each). Why: (x{30}){30} is a kilobyte of memory a byte.
+const (
+	maxMatch        = 4096
+	maxInstructions = 5000
+)
+
+// compile makes a pattern that matches whole texts only.
+func compile(pattern string) (*regexp.Regexp, error) {
+	pattern = "^(?:" + pattern + ")$"
+	tree, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read pattern: %w", err)
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return nil, fmt.Errorf("cannot read pattern %q: %w", pattern, err)
+	}
+	if len(prog.Inst) > maxInstructions {
+		return nil, fmt.Errorf("pattern %q takes %d steps, the limit is %d", pattern, len(prog.Inst), maxInstructions)
+	}
+	return regexp.Compile(pattern)
+}
+
 // ParseMatch reads the setting match: the pattern for each name. A pattern matches
 // whole texts only.
 func ParseMatch(text string) (map[string]*regexp.Regexp, error) {
+	if len(text) > maxMatch {
+		return nil, fmt.Errorf("it has %d bytes, the limit is %d", len(text), maxMatch)
+	}
 	out := map[string]*regexp.Regexp{}
 	for _, part := range split(text) {
 		name, pattern, ok := strings.Cut(part, "=")
@@ -36,9 +64,9 @@ func ParseMatch(text string) (map[string]*regexp.Regexp, error) {
 		if !ok || !slices.Contains(matchNames, name) {
 			return nil, fmt.Errorf("%q is no such pair", part)
 		}
-		re, err := regexp.Compile("^(?:" + pattern + ")$")
+		re, err := compile(pattern)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read pattern %q: %w", pattern, err)
+			return nil, err
 		}
 		out[name] = re
 	}

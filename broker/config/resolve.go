@@ -28,7 +28,7 @@ type Effective struct {
 	Synonyms []Synonym
 }
 
-// Synonym is one layer's value under that layer's name.
+// Synonym is one layer's value under that layer's name, in that name's unit.
 type Synonym struct {
 	Name   string
 	Value  string
@@ -60,22 +60,33 @@ func Resolve(scope Scope, file *Values, dynDefault, dynBroker, own map[string]st
 func (l Layers) Effective(s Setting) Effective {
 	e := Effective{Setting: s, Source: FromDefault}
 	if !s.Owned() {
-		e.Synonyms = l.node(s.Name, 1)
-	} else {
-		if text, ok := l.Own[s.Name]; ok {
-			e.Synonyms = append(e.Synonyms, Synonym{s.Name, text, s.ownSource()})
-		}
-		for _, f := range s.Follows {
-			e.Synonyms = append(e.Synonyms, l.node(f.Name, f.Factor)...)
-		}
-		if len(s.Follows) == 0 && s.Default != "" {
-			e.Synonyms = append(e.Synonyms, Synonym{s.Name, s.Default, FromDefault})
-		}
+		e.add(l.node(s.Name), 1)
+		return e
 	}
-	if len(e.Synonyms) > 0 {
-		e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
+	if text, ok := l.Own[s.Name]; ok {
+		e.add([]Synonym{{s.Name, text, s.ownSource()}}, 1)
+	}
+	for _, f := range s.Follows {
+		e.add(l.node(f.Name), f.Factor)
+	}
+	if len(s.Follows) == 0 && s.Default != "" {
+		e.add([]Synonym{{s.Name, s.Default, FromDefault}}, 1)
 	}
 	return e
+}
+
+// add puts further layers below those there are; the nearest of all is what holds,
+// multiplied by factor. The layers keep their own unit, as they stand under their own name.
+func (e *Effective) add(more []Synonym, factor int64) {
+	if len(e.Synonyms) == 0 && len(more) > 0 {
+		e.Value, e.Source = more[0].Value, more[0].Source
+		if factor != 1 {
+			n, err := strconv.ParseInt(e.Value, 10, 64)
+			checked(more[0].Name, err)
+			e.Value = strconv.FormatInt(n*factor, 10)
+		}
+	}
+	e.Synonyms = append(e.Synonyms, more...)
 }
 
 // ownSource is what clients are told about a value that is set on the thing itself.
@@ -89,17 +100,10 @@ func (s Setting) ownSource() Source {
 	return FromTopic
 }
 
-// node gives the layers of a node's setting; numbers are multiplied by factor.
-func (l Layers) node(name string, factor int64) []Synonym {
+// node gives the layers of a node's setting.
+func (l Layers) node(name string) []Synonym {
 	var out []Synonym
-	add := func(text string, from Source) {
-		if factor != 1 {
-			n, err := strconv.ParseInt(text, 10, 64)
-			checked(name, err)
-			text = strconv.FormatInt(n*factor, 10)
-		}
-		out = append(out, Synonym{name, text, from})
-	}
+	add := func(text string, from Source) { out = append(out, Synonym{name, text, from}) }
 	if text, ok := l.DynamicBroker[name]; ok {
 		add(text, FromDynamicBroker)
 	}

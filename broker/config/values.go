@@ -166,11 +166,26 @@ func (v *Values) together(name string) []error {
 	if lo, hi := v.Int("group.min.session.timeout.ms"), v.Int("group.max.session.timeout.ms"); lo > hi {
 		errs = append(errs, fmt.Errorf("%s: group.min.session.timeout.ms (%d) is above group.max.session.timeout.ms (%d)", name, lo, hi))
 	}
+	errs = append(errs, v.consumerLimits(name)...)
 	if v.String("notify.email.smarthost") == "" && len(v.List("notify.email.to")) > 0 {
 		errs = append(errs, fmt.Errorf("%s: notify.email.to is set without notify.email.smarthost: name the mail server as HOST:PORT", name))
 	}
 	if len(v.List("log.dirs")) == 0 {
 		errs = append(errs, fmt.Errorf("%s: log.dirs names no directory", name))
+	}
+	return errs
+}
+
+// consumerLimits checks that the times of groups of the consumer protocol fit together.
+func (v *Values) consumerLimits(name string) (errs []error) {
+	for _, what := range []string{"session.timeout.ms", "heartbeat.interval.ms"} {
+		lo, at, hi := v.Int("group.consumer.min."+what), v.Int("group.consumer."+what), v.Int("group.consumer.max."+what)
+		if at < lo || at > hi {
+			errs = append(errs, fmt.Errorf("%s: group.consumer.%s (%d) is not between group.consumer.min.%s (%d) and group.consumer.max.%s (%d)", name, what, at, what, lo, what, hi))
+		}
+	}
+	if s, h := v.Int("group.consumer.session.timeout.ms"), v.Int("group.consumer.heartbeat.interval.ms"); s <= h {
+		errs = append(errs, fmt.Errorf("%s: group.consumer.session.timeout.ms (%d) is not above group.consumer.heartbeat.interval.ms (%d)", name, s, h))
 	}
 	return errs
 }

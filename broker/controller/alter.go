@@ -83,6 +83,11 @@ func (d *decision) alter(a Alter) ([]metadata.Record, error) {
 			return nil, err
 		}
 	}
+	if scope == config.Group {
+		if err := d.checkGroup(a.Resource, next); err != nil {
+			return nil, err
+		}
+	}
 	var records []metadata.Record
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		if _, kept := next[name]; !kept {
@@ -159,6 +164,11 @@ func (d *decision) change(scope config.Scope, a Alter, c Change, next map[string
 			delete(next, c.Name)
 			return nil
 		}
+		// Why not refused: tools take back settings that they may never have made, and that
+		// some servers have and others have not, as the throttles of a reassignment.
+		if _, known := config.Lookup(scope, c.Name); !known {
+			return nil
+		}
 		_, err := lookup(scope, a.Resource, c.Name)
 		return err
 	}
@@ -233,6 +243,15 @@ func checkSetting(scope config.Scope, r metadata.Resource, name, value string) e
 	}
 	if err := s.Check(value); err != nil {
 		return refuse(codeInvalidConfig, "%v: %v", r, err)
+	}
+	return nil
+}
+
+// checkGroup holds a group's settings to each other.
+func (d *decision) checkGroup(r metadata.Resource, next map[string]string) error {
+	own := config.GroupValues(d.settings(), nil, nil, next)
+	if s, h := own.Int("consumer.session.timeout.ms"), own.Int("consumer.heartbeat.interval.ms"); s <= h {
+		return refuse(codeInvalidConfig, "%v: consumer.session.timeout.ms (%d) has to be above consumer.heartbeat.interval.ms (%d)", r, s, h)
 	}
 	return nil
 }

@@ -198,6 +198,10 @@ func (s *shard) replayConsumer(rec record.Record) error {
 	if err := r.Complete(); err != nil {
 		return fmt.Errorf("cannot read a record of group %q: %w", k.group, err)
 	}
+	if g.consumers.gone() { // subscribed topics alone are no group
+		g.consumers = nil
+		s.forget(g)
+	}
 	return nil
 }
 

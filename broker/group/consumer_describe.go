@@ -66,7 +66,7 @@ func (s *shard) deleteConsumers(g *group, answer func(code)) {
 			return func(code) { say(nonEmptyGroup) }
 		}
 		d.dissolve()
-		d.dropsOffsets = true
+		d.dropsOffsets, g.lingers = true, false
 		return say
 	})
 }

@@ -122,7 +122,7 @@ func (s *shard) deleteClassic(id string, answer func(code)) {
 	}
 	ps, rs := g.withoutOffsets()
 	rs = append(rs, record.Record{Key: groupKey(id)})
-	g.state = dead
+	g.state, g.lingers = dead, false
 	once := s.answerOnce(func(c code) { s.later(func() { answer(c) }) })
 	s.writeOffsets(g, rs, ps, func(c code) {
 		if c != none {

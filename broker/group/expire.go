@@ -21,6 +21,7 @@ func (s *shard) expireLater() {
 // groups of which then nothing is left.
 func (s *shard) expireOffsets() {
 	for _, g := range s.inOrder() {
+		g.lingers = false
 		if g.writing > 0 {
 			continue // R32: what is on its way is not judged; the next look will
 		}
@@ -33,6 +34,8 @@ func (s *shard) expireOffsets() {
 			s.removeOffsets(g, old)
 		} else if g.state == empty && len(g.offsets) == 0 && g.stored != nil && len(g.promised) == 0 {
 			s.removeOffsets(g, nil)
+		} else {
+			s.forget(g)
 		}
 	}
 }

@@ -316,6 +316,7 @@ func (s *shard) deleteOffsets(r *kmsg.OffsetDeleteRequest, answer func(*kmsg.Off
 		once(none)
 		return
 	}
+	g.lingers = true
 	s.tombstones(g, gone, once)
 }
 

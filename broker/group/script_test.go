@@ -140,7 +140,10 @@ func (s *script) line(line string) {
 	command := map[string]func(){
 		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave,
 		"commit": s.commit, "fetch": s.fetch, "delete-offsets": s.deleteOffsets,
-		"delete": s.delete, "describe": s.describe, "list": s.list, "log": s.log,
+		"chb": s.consumerHeartbeat, "cgroup": s.consumerGroup, "cdescribe": s.consumerDescribe,
+		"topic":    func() { s.makeTopic(s.word(1), int32(s.number(s.word(2)))) },
+		"settings": func() { s.own = s.options },
+		"delete":   s.delete, "describe": s.describe, "list": s.list, "log": s.log,
 		"advance":      func() { s.advance(s.duration(s.word(1))) },
 		"journal":      func() { s.journal(s.word(1)) },
 		"restart":      s.restart,
@@ -159,6 +162,11 @@ func (s *script) limit() {
 		switch name {
 		case "delay":
 			s.settings.initialDelay = s.duration(text)
+		case "consumers":
+			s.settings.consumer.maxSize = int(s.number(text))
+		case "policy":
+			s.settings.consumer.upgrade = text == "upgrade" || text == "bidirectional"
+			s.settings.consumer.downgrade = text == "downgrade" || text == "bidirectional"
 		case "size":
 			s.settings.maxSize = int(s.number(text))
 		case "metadata":
@@ -225,6 +233,9 @@ func (s *script) sync() {
 			id, what, _ := strings.Cut(a, ":")
 			sa := kmsg.NewSyncGroupRequestGroupAssignment()
 			sa.MemberID, sa.MemberAssignment = id, []byte(what)
+			if named, ok := strings.CutPrefix(what, "@"); ok {
+				sa.MemberAssignment = s.view.embed(s.parts(named), 1)
+			}
 			r.GroupAssignment = append(r.GroupAssignment, sa)
 		}
 	}
@@ -235,7 +246,7 @@ func (s *script) sync() {
 				s.print("%s: %s", label, named(resp.ErrorCode))
 				return
 			}
-			s.print("%s: assigned %q protocol=%s/%s", label, resp.MemberAssignment, *resp.ProtocolType, *resp.Protocol)
+			s.print("%s: assigned %s protocol=%s/%s", label, s.assigned(resp.MemberAssignment), *resp.ProtocolType, *resp.Protocol)
 		})
 	})
 }
@@ -317,6 +328,14 @@ func (s *script) fetch() {
 		topics = append(topics, kmsg.OffsetFetchRequestGroupTopic{Topic: name, Partitions: []int32{n}})
 	})
 	s.do(func(sh *shard) {
+		who := fetcher{epoch: -1}
+		if id := s.optional("id"); id != nil {
+			who = fetcher{id, int32(s.number(s.option("epoch", "-1")))}
+		}
+		if c := sh.mayFetch(s.group(), who); c != none {
+			s.print("%s", named(c))
+			return
+		}
 		for _, t := range sh.fetch(s.group(), topics) {
 			for _, p := range t.Partitions {
 				s.print("%s/%d at %d epoch %d %q", t.Topic, p.Partition, p.Offset, p.LeaderEpoch, *p.Metadata)

@@ -73,9 +73,13 @@ type group struct {
 	stored    *kmsg.GroupMetadataValue // nil: never stored, or deleted
 	consumers *consumerGroup           // nil: the group is not of the new protocol
 
-	turns   []*turn           // who waits to change a group of the new protocol
-	busy    bool              // a change of it is being written
-	working bool              // somebody has its turn
+	turns   []*turn // who waits to change a group of the new protocol
+	busy    bool    // a change of it is being written
+	working bool    // somebody has its turn
+	// lingers says that a client deleted the group's last offset: the group is there, empty,
+	// until offsets are looked at for expiry. Source: Kafka; tools that delete offsets and
+	// then the group rely on it.
+	lingers bool
 	pulses  map[string]*pulse // by member ID
 	seen    int64             // version of the topics that it was last looked at with
 
@@ -132,7 +136,7 @@ func (s *shard) group(id string) *group {
 
 // forget lets go of a group of which nothing is left, neither in the log nor alive.
 func (s *shard) forget(g *group) {
-	if g.stored == nil && !g.ofConsumers() && !g.working && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
+	if g.stored == nil && !g.ofConsumers() && !g.working && !g.lingers && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
 		(g.state == empty || g.state == dead) {
 		s.alarms.off(&g.deadline)
 		delete(s.groups, g.id)

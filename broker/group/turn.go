@@ -61,7 +61,11 @@ func (s *shard) work(g *group) {
 				continue // nobody waits for it any more, and its request's memory is gone
 			}
 			t.done = t.run(d)
-			batch = append(batch, t)
+			if d.own || d.over {
+				batch = append(batch, t)
+			} else {
+				s.finish(t, none) // it changed nothing, nor saw anything that is not committed
+			}
 		}
 		g.working = false
 		s.commitDraft(g, d, batch)
@@ -77,7 +81,7 @@ func (s *shard) commitDraft(g *group, d *draft, batch []*turn) {
 		for _, t := range batch {
 			s.finish(t, none)
 		}
-		return
+		return // they undid each other
 	}
 	var ps []topic.Partition
 	if d.dropsOffsets {
@@ -197,14 +201,13 @@ func (s *shard) beat(g *group, c *consumer) {
 // longer as the alarm thinks (still), before its turn.
 func (s *shard) fenceLate(g *group, id string, a *alarm, why string, still func(*consumer) bool) {
 	s.turn(g, nil, func(d *draft) func(code) {
-		if d.next == nil || d.over || d.next.members[id] == nil || a.at > 0 || !still(d.next.members[id]) {
-			return func(code) {}
+		if d.next != nil && a.at == 0 && d.next.members[id] != nil && still(d.next.members[id]) {
+			d.fence(why, d.next.members[id])
 		}
-		c := d.next.members[id]
-		d.fence(why, c)
 		return func(code code) {
-			if code != none && g.pulses[id] != nil && a.at == 0 {
-				s.alarms.set(a, s.now.Add(s.session(g, c)), a.fire) // it is still there: try again
+			// Nothing came of it, nor of what others did to the member: try again.
+			if code != none && g.consumers != nil && g.consumers.members[id] != nil && a.at == 0 {
+				s.alarms.set(a, s.now.Add(s.session(g, g.consumers.members[id])), a.fire)
 			}
 		}
 	})

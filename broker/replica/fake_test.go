@@ -186,7 +186,7 @@ func placed(id topic.ID, leader metadata.BrokerID, epoch record.Epoch, isr []met
 		state: metadata.Partition{
 			Leader: leader, LeaderEpoch: epoch, Replicas: replicas, ISR: isr,
 		},
-		values: config.TopicValues(config.Defaults(), nil, nil, over, 1),
+		set: readSettings(config.TopicValues(config.Defaults(), nil, nil, over, 1)),
 	}
 }
 

@@ -39,7 +39,7 @@ func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Tim
 	}
 	return p.log.Append(b, storage.Append{
 		Epoch: epoch, Assign: true,
-		LogAppendTime: p.settings.Load().logAppendTime,
+		LogAppendTime: p.settings.Load().rules.LogAppendTime,
 		Now:           now.UnixMilli(),
 	})
 }
@@ -54,8 +54,14 @@ func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Tim
 // may or may not survive. done must not block and must not append: it may run inside
 // somebody else's append.
 func (p *Partition) Acked(end record.Offset, acks int16, timeout time.Duration, done func(error)) {
+	p.Await(new(Wait), end, acks, timeout, ackFunc(done))
+}
+
+// Await is Acked with the memory that it takes. Requires: w is not in use.
+func (p *Partition) Await(w *Wait, end record.Offset, acks int16, timeout time.Duration, done Acker) {
+	w.waiter.late = false
 	if acks == 0 {
-		done(nil)
+		done.Acked(nil)
 		return
 	}
 	p.mu.Lock()
@@ -74,14 +80,14 @@ func (p *Partition) Acked(end record.Offset, acks int16, timeout time.Duration, 
 	case timeout <= 0:
 		err = ErrTimeout
 	default:
-		w := &waiter{partition: p, end: end, deadline: p.now().Add(timeout), done: done}
-		heap.Push(heapOf, w)
-		p.deadlines.add(w)
+		w.waiter = waiter{partition: p, end: end, deadline: p.now().Add(timeout), done: done}
+		heap.Push(heapOf, &w.waiter)
+		p.deadlines.add(&w.waiter)
 		p.mu.Unlock()
 		return
 	}
 	p.mu.Unlock()
-	done(err)
+	done.Acked(err)
 }
 
 // Fetched is one read.

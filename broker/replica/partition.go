@@ -2,6 +2,7 @@ package replica
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,18 +67,36 @@ type Partition struct {
 	}
 }
 
-// settings are a topic's effective settings with those that each append asks for read out.
+// Rules are those of a topic's settings that each batch is held to, read out of their texts.
+type Rules struct {
+	MaxBytes      int64 // of a batch: max.message.bytes
+	Compact       bool  // cleanup.policy has it: records need keys
+	LogAppendTime bool  // message.timestamp.type
+	// MaxBefore and MaxAfter are how far a timestamp may lie from now, ms.
+	MaxBefore, MaxAfter int64
+	Compression         string // compression.type
+}
+
+// settings are a topic's effective settings with those that each append asks for read
+// out; the partitions of a topic share them.
 type settings struct {
-	values        *config.Values
-	minInSync     int
-	logAppendTime bool
+	values    *config.Values
+	minInSync int
+	rules     Rules
 }
 
 func readSettings(v *config.Values) *settings {
 	return &settings{
-		values:        v,
-		minInSync:     int(v.Int("min.insync.replicas")),
-		logAppendTime: v.String("message.timestamp.type") == "LogAppendTime",
+		values:    v,
+		minInSync: int(v.Int("min.insync.replicas")),
+		rules: Rules{
+			MaxBytes:      v.Int("max.message.bytes"),
+			Compact:       slices.Contains(v.List("cleanup.policy"), "compact"),
+			LogAppendTime: v.String("message.timestamp.type") == "LogAppendTime",
+			MaxBefore:     v.Int("message.timestamp.before.max.ms"),
+			MaxAfter:      v.Int("message.timestamp.after.max.ms"),
+			Compression:   v.String("compression.type"),
+		},
 	}
 }
 
@@ -108,6 +127,9 @@ func (p *Partition) Stats() *stats.Topic { return p.stats }
 // Settings gives the topic's effective settings of now (max.message.bytes,
 // message.timestamp.type, cleanup.policy ...).
 func (p *Partition) Settings() *config.Values { return p.settings.Load().values }
+
+// Rules gives what each batch is held to now.
+func (p *Partition) Rules() *Rules { return &p.settings.Load().rules }
 
 // Log gives the log itself, for what only the log knows.
 func (p *Partition) Log() *storage.Log {
@@ -291,7 +313,8 @@ func (p *Partition) advance() {
 func (p *Partition) settle() {
 	durable := p.log.Durable()
 	hw := p.mu.lead.reached(p.self, durable)
-	reached := p.mu.waitDisk.reached(durable, nil)
+	var few [16]*waiter // no garbage in the ordinary case
+	reached := p.mu.waitDisk.reached(durable, few[:0])
 	reached = p.mu.waitHW.reached(hw, reached)
 	var wake []*watcher
 	if hw > p.HighWatermark() {
@@ -312,7 +335,7 @@ func (p *Partition) answer(ws []*waiter, err error) {
 	}
 	p.deadlines.remove(ws)
 	for _, w := range ws {
-		w.done(err)
+		w.done.Acked(err)
 	}
 }
 
@@ -325,6 +348,6 @@ func (p *Partition) expire(w *waiter) {
 	}
 	p.mu.Unlock()
 	if waits {
-		w.done(ErrTimeout)
+		w.done.Acked(ErrTimeout)
 	}
 }

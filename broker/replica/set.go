@@ -185,15 +185,15 @@ func (s *Set) Apply(old, img *metadata.Image) error {
 
 // wish is one partition that the metadata place on this broker.
 type wish struct {
-	id     topic.ID
-	state  metadata.Partition
-	values *config.Values
+	id    topic.ID
+	state metadata.Partition
+	set   *settings
 }
 
 // resolved is a topic with the settings that were read for it.
 type resolved struct {
-	topic  *metadata.Topic
-	values *config.Values
+	topic *metadata.Topic
+	set   *settings
 }
 
 // wishes reads out of an image what this broker should hold. Settings are resolved anew
@@ -216,13 +216,13 @@ func (s *Set) wishes(old, img *metadata.Image) map[topic.Partition]wish {
 			if !slices.Contains(part.Replicas, s.o.Node) {
 				continue
 			}
-			if r.values == nil {
-				r.values = s.o.Settings(img, t.Name)
+			if r.set == nil {
+				r.set = readSettings(s.o.Settings(img, t.Name))
 			}
 			name := topic.Partition{Topic: t.Name, Partition: int32(n)}
-			out[name] = wish{id: t.ID, state: part, values: r.values}
+			out[name] = wish{id: t.ID, state: part, set: r.set}
 		}
-		if r.values != nil {
+		if r.set != nil {
 			next[t.Name] = r
 		}
 	}
@@ -301,12 +301,12 @@ func (s *Set) open(name topic.Partition, w wish, first bool) *entry {
 		e.err, e.lost = storage.ErrOffline, true
 		return e
 	}
-	log, err := s.store.create(name, w.id, LogConfig(w.values, topic.IsInternal(name.Topic)))
+	log, err := s.store.create(name, w.id, LogConfig(w.set.values, topic.IsInternal(name.Topic)))
 	if err != nil {
 		e.err = fmt.Errorf("%w: %w", storage.ErrOffline, err)
 		return e
 	}
-	e.partition = newPartition(s, name, w.id, log, readSettings(w.values))
+	e.partition = newPartition(s, name, w.id, log, w.set)
 	if log.Err() != nil {
 		e.partition.end(storage.ErrOffline)
 	}
@@ -318,10 +318,10 @@ func (s *Set) follow(p *Partition, w wish) error {
 	if p.ended() != nil {
 		return nil
 	}
-	if before := p.settings.Load(); before.values != w.values {
-		p.log.Reconfigure(LogConfig(w.values, topic.IsInternal(p.name.Topic)))
+	if before := p.settings.Load(); before.values != w.set.values {
+		p.log.Reconfigure(LogConfig(w.set.values, topic.IsInternal(p.name.Topic)))
 	}
-	return p.follow(w.state, readSettings(w.values))
+	return p.follow(w.state, w.set)
 }
 
 // removeStrays deletes logs of topics that were deleted while this broker was down. When

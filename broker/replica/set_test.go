@@ -162,7 +162,7 @@ func TestStrays(t *testing.T) {
 func TestSettingsFollow(t *testing.T) {
 	s, p, log := led(t)
 	same := placed(idA, 1, 0, alone, nil)
-	same.values = p.Settings()
+	same.set = p.settings.Load()
 	if err := s.apply(map[topic.Partition]wish{orders: same}, false); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,23 @@ import (
 	"github.com/belfry-mq/belfry/broker/record"
 )
 
+// Acker is told, once, when an acknowledgement that it waits for comes or will not come.
+// It must not block and must not append: it may run inside somebody else's append.
+type Acker interface{ Acked(err error) }
+
+// ackFunc makes an Acker of a function.
+type ackFunc func(error)
+
+func (f ackFunc) Acked(err error) { f(err) }
+
+// Wait is the memory that one wait for an acknowledgement takes. Whoever waits often keeps
+// it and uses it again.
+type Wait struct{ waiter waiter }
+
+// Reusable tells, after the Acker was called, whether w may be used for another wait. It is
+// not while the clock may still look at it.
+func (w *Wait) Reusable() bool { return !w.waiter.late }
+
 // waiter is one produce request's wait in one partition. It sits in its partition's heap
 // (by offset) and in the set's deadlines (by time), and leaves both when it is answered.
 //
@@ -18,12 +35,13 @@ type waiter struct {
 	partition *Partition
 	end       record.Offset
 	deadline  time.Time
-	done      func(error)
+	done      Acker
 
 	in *waitHeap // guarded by partition.mu; nil: answered
 	at int       // index in *in
 
-	deadlineAt int // guarded by deadlines.mu; -1: not in
+	deadlineAt int  // guarded by deadlines.mu; -1: not in
+	late       bool // guarded by deadlines.mu until done is called: its time was up before it was answered
 }
 
 // waitHeap orders waiters by offset, the nearest first, so that a move of the high
@@ -141,7 +159,9 @@ func (d *deadlines) expired() ([]*waiter, time.Duration) {
 		if left := d.mu.waiters[0].deadline.Sub(now); left > 0 {
 			return out, left
 		}
-		out = append(out, heap.Pop(&d.mu.waiters).(*waiter))
+		w := heap.Pop(&d.mu.waiters).(*waiter)
+		w.late = true
+		out = append(out, w)
 	}
 	return out, time.Hour
 }

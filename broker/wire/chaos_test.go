@@ -44,11 +44,11 @@ func (h *chaos) Serve(r *Request) {
 func (h *chaos) answer(r *Request) {
 	switch r.Correlation % 5 {
 	case 0:
-		r.Answer(Message(r.Body.ResponseKind(), 0))
+		r.AnswerHere(Message(r.Body.ResponseKind(), 0))
 	case 1, 2:
 		r.Answer(Pieces([]Piece{h.piece(Piece{Bytes: []byte{1, 2, 3}}), h.piece(Piece{File: h.file, Pos: 5, Len: 100_000})}, 0))
 	case 3:
-		r.Answer(Pieces([]Piece{h.piece(Piece{File: h.file, Len: 1000}), h.piece(Piece{Len: 40_000, ReadAt: h.file.ReadAt})}, 0))
+		r.AnswerHere(Pieces([]Piece{h.piece(Piece{File: h.file, Len: 1000}), h.piece(Piece{Len: 40_000, ReadAt: h.file.ReadAt})}, 0))
 	case 4:
 		r.AnswerNothing()
 	}

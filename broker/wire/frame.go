@@ -84,7 +84,11 @@ func (r *Request) header(w *walker) {
 func (r *Request) parse(sh *shape, b []byte) (body []byte, cost int64, err error) {
 	w := walker{b: b[headBytes:], flexible: r.flexible}
 	r.header(&w)
-	r.Body = kmsg.RequestForKey(r.Key)
+	if r.frame != nil {
+		r.Body = &r.frame.req
+	} else {
+		r.Body = kmsg.RequestForKey(r.Key)
+	}
 	r.Body.SetVersion(r.Version)
 	if r.Unsupported {
 		// Why no error: the header of a version that we do not know may look otherwise; only the answer matters.
@@ -107,6 +111,9 @@ func (r *Request) parse(sh *shape, b []byte) (body []byte, cost int64, err error
 func (r *Request) decode(body []byte) error {
 	if r.Unsupported {
 		return nil
+	}
+	if r.frame != nil {
+		return decodeProduce(&r.frame.req, r.Session, body, r.Version, r.flexible)
 	}
 	if err := r.Body.ReadFrom(body); err != nil {
 		return fmt.Errorf("cannot decode request with key %d version %d: %w", r.Key, r.Version, err)

@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Frames are pooled by powers of two between these sizes.
@@ -37,7 +39,8 @@ type framePool struct {
 // frame is memory for one request.
 type frame struct {
 	b     []byte
-	class int // -1: big
+	class int                 // -1: big
+	req   kmsg.ProduceRequest // what was decoded from b
 }
 
 // sizeOf gives the bytes that a frame of n bytes takes.
@@ -65,6 +68,7 @@ func (p *framePool) take(n int) *frame {
 }
 
 func (p *framePool) put(f *frame) {
+	f.forget()
 	if f.class >= 0 {
 		p.classes[f.class].Put(f)
 		return

@@ -13,8 +13,9 @@ func (c *conn) owe(r *Request) {
 	c.mu.serving = r
 }
 
-// answered notes the answer of r. sent=false: nobody will send it, the caller releases it. owner: the caller frees r.
-func (c *conn) answered(r *Request, resp Response) (sent, owner bool) {
+// answered notes the answer of r. here: the caller may send it. sent=false: nobody will send it, the caller releases
+// it. owner: the caller frees r.
+func (c *conn) answered(r *Request, resp Response, here bool) (sent, owner bool) {
 	c.mu.Lock()
 	if r.abandoned {
 		c.mu.Unlock()
@@ -37,7 +38,10 @@ func (c *conn) answered(r *Request, resp Response) (sent, owner bool) {
 		c.writers.Add(1)
 	}
 	c.mu.Unlock()
-	if begin {
+	switch {
+	case begin && here:
+		c.writeNow()
+	case begin:
 		go c.write(false)
 	}
 	return true, true

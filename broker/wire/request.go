@@ -13,13 +13,13 @@ import (
 // the connection may stand still. A panic in it ends the connection, not the process.
 type Handler interface{ Serve(*Request) }
 
-// Request is one decoded request. Exactly one of Answer, AnswerNothing, Drop must be called, from any goroutine.
+// Request is one decoded request. Exactly one of Answer, AnswerHere, AnswerNothing, Drop must be called, from any goroutine.
 type Request struct {
 	Key, Version int16
 	Correlation  int32
 	ClientID     *string
-	// Body is the request as kmsg decodes it. Its strings are its own; its byte slices alias the frame, which for
-	// Produce is used again after the answer: what is to stay must be copied.
+	// Body is the request as kmsg decodes it. Its strings are its own; its byte slices alias the frame. That of a
+	// Produce request, and the request itself, are used again after the answer: what is to stay must be copied.
 	Body kmsg.Request
 	Size int // bytes of the frame
 	// Unsupported says that the client asked for ApiVersions in a version that is not served. Version is 0 then and
@@ -51,22 +51,25 @@ type grant struct {
 func (r *Request) Context() context.Context { return r.conn.ctx }
 
 // Answer sends resp once all requests before this one are answered. It does not block.
-func (r *Request) Answer(resp Response) { r.finish(resp) }
+func (r *Request) Answer(resp Response) { r.finish(resp, false) }
+
+// AnswerHere is Answer for a goroutine that has nothing better to do: it sends resp itself if that takes no waiting.
+func (r *Request) AnswerHere(resp Response) { r.finish(resp, true) }
 
 // AnswerNothing ends a request that has no answer (acks=0).
-func (r *Request) AnswerNothing() { r.finish(Response{kind: responseNothing}) }
+func (r *Request) AnswerNothing() { r.finish(Response{kind: responseNothing}, false) }
 
 // Drop closes the connection after the answers before it.
 func (r *Request) Drop(err error) {
 	if err == nil {
 		err = errors.New("request dropped")
 	}
-	r.finish(Response{kind: responseDrop, err: err})
+	r.finish(Response{kind: responseDrop, err: err}, false)
 }
 
-func (r *Request) finish(resp Response) {
+func (r *Request) finish(resp Response, here bool) {
 	r.markServed()
-	sent, owner := r.conn.answered(r, resp)
+	sent, owner := r.conn.answered(r, resp, here)
 	if !sent {
 		resp.release()
 	}

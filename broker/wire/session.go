@@ -16,6 +16,23 @@ type Session struct {
 	Software, SoftwareVersion string
 
 	lastClient *string
+	topics     map[string]string // names in Produce requests
+}
+
+// maxNames is how many topic names a session keeps.
+const maxNames = 64
+
+// topicName gives b as a string, the same one for the same name.
+func (s *Session) topicName(b []byte) string {
+	if name, ok := s.topics[string(b)]; ok {
+		return name
+	}
+	if s.topics == nil || len(s.topics) >= maxNames {
+		s.topics = make(map[string]string)
+	}
+	name := string(b)
+	s.topics[name] = name
+	return name
 }
 
 // clientID gives b as a string, the one of the request before if it is the same: clients do not change their names.

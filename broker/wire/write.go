@@ -44,17 +44,37 @@ func (c *conn) sendAll(begun bool) error {
 	}
 }
 
-// reply is sendAll for the reader, which must not wait for the client: a client that sends many requests before it
-// reads answers would wait for the reader. Requires: begin said so.
+// reply is write for the reader, which must not wait for the client: a client that sends many requests before it reads
+// answers would wait for the reader. Requires: begin said so.
 func (c *conn) reply() {
-	o := &c.out
+	c.writers.Add(1)
+	c.writeNow()
+}
+
+// writeNow is write for who must not wait: what the socket does not take at once is left to a goroutine.
+func (c *conn) writeNow() {
+	rest, err := c.sendReady()
+	if rest {
+		go c.write(true)
+		return
+	}
+	if err != nil { // it panicked
+		c.out.finish()
+		c.settle(&c.out)
+		c.fail(err)
+	}
+	c.writers.Done()
+}
+
+// sendReady sends answers until none is ready; rest: a goroutine is to go on with the batch.
+func (c *conn) sendReady() (rest bool, err error) {
+	defer c.recovered(&err)
 	for c.takeReady() {
-		if !o.fits() || !c.sendNow(o) {
-			c.writers.Add(1)
-			go c.write(true)
-			return
+		if !c.out.fits() || !c.sendNow(&c.out) {
+			return true, nil
 		}
 	}
+	return false, nil
 }
 
 // sendNow writes the answers of the batch as far as the socket takes them at once; false: a goroutine is to go on.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 func groupCommand(c *client) *cobra.Command {
@@ -54,26 +53,23 @@ func groupList(c *client) *cobra.Command {
 		Example: "  belfry group list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAdmin(cmd.Context(), func(ctx context.Context, a *kadm.Client) error {
-				lags, err := a.Lag(ctx)
+				body, err := lags(ctx, a)
 				if err != nil {
 					return err
 				}
 				v := view{columns: columns("GROUP", "STATE", "MEMBERS", "LAG", "+COORDINATOR", "+PROTOCOL")}
-				body := []groupBody{}
-				for _, l := range lags.Sorted() {
-					b := summary(l)
-					body = append(body, b)
+				for i := range body {
+					b := &body[i]
+					b.Progress, b.Member = nil, nil
 					v.rows = append(v.rows, []string{b.Group, b.State, strconv.Itoa(b.Members), b.Lag, strconv.Itoa(int(b.Coordinator)), b.Protocol})
 				}
-				v.body = body
+				if v.body = body; body == nil {
+					v.body = []groupBody{}
+				}
 				return c.show(cmd.OutOrStdout(), v)
 			})
 		},
 	}
-}
-
-func summary(l kadm.DescribedGroupLag) groupBody {
-	return groupBody{Group: l.Group, State: l.State, Protocol: l.Protocol, Coordinator: l.Coordinator.NodeID, Members: len(l.Members), Lag: strconv.FormatInt(l.Lag.Total(), 10)}
 }
 
 func groupDescribe(c *client) *cobra.Command {
@@ -83,46 +79,22 @@ func groupDescribe(c *client) *cobra.Command {
 		ValidArgsFunction: c.completeGroups,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withAdmin(cmd.Context(), func(ctx context.Context, a *kadm.Client) error {
-				lags, err := a.Lag(ctx, args[0])
+				found, err := lags(ctx, a, args[0])
 				if err != nil {
 					return err
 				}
-				l, ok := lags[args[0]]
-				if !ok {
+				if len(found) == 0 {
 					return fmt.Errorf("there is no group %s", args[0])
 				}
-				err = l.Error()
-				if l.State == "Dead" || errors.Is(err, kerr.GroupIDNotFound) {
-					return fmt.Errorf("there is no group %s", args[0])
-				}
-				if err != nil {
-					return fmt.Errorf("group %s: %w", args[0], err)
-				}
-				return c.showGroup(cmd, l)
+				return c.showGroup(cmd, found[0])
 			})
 		},
 	}
 }
 
-func (c *client) showGroup(cmd *cobra.Command, l kadm.DescribedGroupLag) error {
-	b := summary(l)
-	for _, m := range l.Members {
-		mb := memberBody{ID: m.MemberID, Host: m.ClientHost, ClientID: m.ClientID}
-		if m.InstanceID != nil {
-			mb.Instance = *m.InstanceID
-		}
-		b.Member = append(b.Member, mb)
-	}
+func (c *client) showGroup(cmd *cobra.Command, b groupBody) error {
 	v := view{columns: columns("TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER", "HOST", "+CLIENT")}
-	for _, p := range l.Lag.Sorted() {
-		r := lagBody{Topic: p.Topic, Partition: p.Partition, Committed: "-", End: strconv.FormatInt(p.End.Offset, 10), Lag: strconv.FormatInt(p.Lag, 10)}
-		if p.Commit.At >= 0 {
-			r.Committed = strconv.FormatInt(p.Commit.At, 10)
-		}
-		if p.Member != nil {
-			r.Member, r.Host, r.ClientID = p.Member.MemberID, p.Member.ClientHost, p.Member.ClientID
-		}
-		b.Progress = append(b.Progress, r)
+	for _, r := range b.Progress {
 		v.rows = append(v.rows, []string{r.Topic, strconv.Itoa(int(r.Partition)), r.Committed, r.End, r.Lag, r.Member, r.Host, r.ClientID})
 	}
 	v.body = b
@@ -203,12 +175,12 @@ func groupReset(c *client) *cobra.Command {
 }
 
 func (c *client) reset(ctx context.Context, cmd *cobra.Command, a *kadm.Client, group string, f resetFlags) error {
-	described, err := a.DescribeGroups(ctx, group)
+	found, err := lags(ctx, a, group)
 	if err != nil {
 		return err
 	}
-	if g := described[group]; len(g.Members) > 0 {
-		return fmt.Errorf("group %s is %s with %d members: stop its consumers first", group, g.State, len(g.Members))
+	if len(found) > 0 && found[0].Members > 0 {
+		return fmt.Errorf("group %s is %s with %d members: stop its consumers first", group, found[0].State, found[0].Members)
 	}
 	before, err := a.FetchOffsets(ctx, group)
 	if err != nil {

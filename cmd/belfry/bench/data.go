@@ -95,6 +95,13 @@ func (r *run) nullRound(ctx context.Context, l *live, n *nats) error {
 		}
 		r.res.note(idProduce1K, limitColumn, a.Rate())
 	}
+	if r.wants(sectionConsume) {
+		a, err := l.Consume(ctx, "null", r.o.Time/2)
+		if err != nil {
+			return err
+		}
+		r.res.note(idConsumeClient, limitColumn, a.Rate())
+	}
 	if n == nil {
 		return nil
 	}
@@ -116,6 +123,9 @@ func (r *run) produce(ctx context.Context, l *live) error {
 			}
 			r.res.note(kind.id, l.name, a.Rate())
 			if kind.id == idProduce1K {
+				if l.name == peer.Kafka {
+					r.res.note(idProduceSafe, l.name, a.Rate())
+				}
 				r.res.note(idMemoryLoad, l.name, most)
 				r.res.note(idProduceCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
 			}
@@ -176,7 +186,7 @@ func (r *run) consume(ctx context.Context, l *live, read string) error {
 		}
 		r.res.note(idConsumeTail, l.name, a.Rate())
 		r.res.note(idConsumeCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
-		return nil
+		return r.fetch(ctx, l, idFetchTail, topic)
 	})
 	if err != nil || read == "" {
 		return err
@@ -197,10 +207,19 @@ func (r *run) consume(ctx context.Context, l *live, read string) error {
 		return err
 	}
 	r.res.note(idConsumeWarm, l.name, a.Rate())
+	if err := r.fetch(ctx, l, idFetchWarm, read); err != nil {
+		return err
+	}
 	if l.name != peer.Belfry {
 		return nil
 	}
 	return r.sendLimit(ctx, files)
+}
+
+func (r *run) fetch(ctx context.Context, l *live, id, topic string) error {
+	a, err := l.Fetch(ctx, topic, r.o.Time/2)
+	r.res.note(id, l.name, a.Rate())
+	return err
 }
 
 func (r *run) sendLimit(ctx context.Context, files []string) error {
@@ -208,8 +227,9 @@ func (r *run) sendLimit(ctx context.Context, files []string) error {
 	if err != nil {
 		return err
 	}
-	r.res.note(idConsumeTail, limitColumn, a.Rate())
-	r.res.note(idConsumeWarm, limitColumn, a.Rate())
+	for _, id := range []string{idConsumeTail, idConsumeWarm, idFetchTail, idFetchWarm} {
+		r.res.note(id, limitColumn, a.Rate())
+	}
 	return r.cold(ctx, files, func() error {
 		a, err := limit.Send(ctx, files, false, 2*r.o.Time)
 		r.res.note(idConsumeCold, limitColumn, a.Rate())

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -29,38 +30,56 @@ func (r *run) growth(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
-		for _, g := range growths(r.o) {
-			if err := r.growthPoint(ctx, l, g); err != nil {
-				return fmt.Errorf("%d %s: %w", g.n, g.what, err)
-			}
+	var failed []error
+	for _, g := range growths(r.o) {
+		r.say("%d %s", g.n, g.what)
+		if err := r.growthPoint(ctx, ls, g); err != nil {
+			failed = append(failed, fmt.Errorf("%d %s: %w", g.n, g.what, err))
 		}
-		return nil
-	})
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed...)
 }
 
-func (r *run) growthPoint(ctx context.Context, l *live, g growth) error {
+// growthPoint measures one point with all its rounds: to make thousands of partitions takes long.
+func (r *run) growthPoint(ctx context.Context, ls []*live, g growth) error {
 	// Why spread: a producer that fills one batch after the other would hardly notice how many partitions there are.
 	partitions, clients, spread := g.n, 1, true
 	if g.what == "connections" {
 		partitions, clients, spread = r.o.Partitions, g.n, false
 	}
-	topic, drop, err := r.newTopic(ctx, l, partitions, l.pageCache())
-	if err != nil {
-		return err
+	topics := map[*live]string{}
+	for _, l := range ls {
+		topic, drop, err := r.newTopic(ctx, l, partitions, l.pageCache())
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := drop(); err != nil {
+				r.say("%s: %v", l.name, err)
+			}
+		}()
+		topics[l] = topic
 	}
 	d := max(r.o.Time/growthShare, 100*time.Millisecond)
-	a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: d, Clients: clients, Spread: spread})
-	if err != nil {
-		return err
-	}
-	r.res.note(g.id("rate"), l.name, a.Rate())
-	ts, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: growthRate, For: d, Clients: clients, Spread: spread})
-	if err != nil {
-		return err
-	}
-	r.res.note(g.id("p99"), l.name, ts.Quantile(0.99))
-	return drop()
+	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+		a, err := l.Produce(ctx, load.Produce{Topic: topics[l], Size: 1000, For: d, Clients: clients, Spread: spread})
+		if err != nil {
+			return err
+		}
+		r.res.note(g.id("rate"), l.name, a.Rate())
+		if err := l.settle(); err != nil {
+			return err
+		}
+		ts, err := l.Answer(ctx, load.Pace{Topic: topics[l], Size: 1000, Rate: growthRate, For: d, Clients: clients, Spread: spread})
+		if err != nil {
+			return err
+		}
+		r.res.note(g.id("p99"), l.name, ts.Quantile(0.99))
+		return nil
+	})
 }
 
 // writeCurves draws what growth found.

@@ -65,6 +65,9 @@ const (
 	idConsumeCold   = "consume.cold"
 	idConsumeWarm   = "consume.warm"
 	idConsumeCPU    = "consume.cpu"
+	idConsumeClient = "consume.client"
+	idFetchTail     = "fetch.tail"
+	idFetchWarm     = "fetch.warm"
 	idConsumeTool   = "consume.tool"
 	idBoth          = "both"
 	idE2E           = "e2e.p99"
@@ -94,6 +97,9 @@ func lines(o Options) []Line {
 		{ID: idConsumeTail, Section: sectionConsume, Name: "consume at the tail, just written", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeCold, Section: sectionConsume, Name: "consume from disk, cold", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeWarm, Section: sectionConsume, Name: "consume from disk, warm", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
+		{ID: idConsumeClient, Section: sectionConsume, Name: "the same, what franz-go can take at most", Unit: mbs, Limit: null},
+		{ID: idFetchTail, Section: sectionConsume, Name: "consume at the tail, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
+		{ID: idFetchWarm, Section: sectionConsume, Name: "consume from disk, warm, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeTool, Section: sectionTools, Name: "consume, kafka-consumer-perf-test", Unit: mbs, Goal: 1.5},
 		{ID: idConsumeCPU, Section: sectionConsume, Name: "broker's CPU, consume", Unit: "s/GB", Lower: true},
 		{ID: idBoth, Section: sectionBoth, Name: "produce and consume together, 1:1", Unit: mbs, Goal: 1.5},

@@ -93,15 +93,22 @@ func (r *run) newTopic(ctx context.Context, l *live, partitions int, settings ma
 		if err := l.Delete(ctx, topic); err != nil {
 			return err
 		}
-		return r.quiet(ctx, l, before)
+		return l.quiet(ctx, before, dropTime+time.Duration(partitions)*dropTimeEach)
 	}, nil
 }
 
-// quiet waits until a peer's files take no more than they did. What does not go away, as with a
-// broker that has one log for all topics, goes to the disk before the next measurement.
-func (r *run) quiet(ctx context.Context, l *live, before int64) error {
-	const slack, patience, look = 64 << 20, 3 * time.Second, 20 * time.Millisecond
-	for begin := time.Now(); time.Since(begin) < patience; {
+// dropTime and dropTimeEach are the longest that is waited for a topic's files to go: at least,
+// and more for each partition.
+const (
+	dropTime     = 3 * time.Second
+	dropTimeEach = 5 * time.Millisecond
+)
+
+// quiet waits until a peer's files take no more than they did. What does not go away goes to the
+// disk before the next measurement; klite has one log for all topics, so there nothing goes.
+func (l *live) quiet(ctx context.Context, before int64, patience time.Duration) error {
+	const slack, look = 64 << 20, 20 * time.Millisecond
+	for begin := time.Now(); l.name != peer.Klite && time.Since(begin) < patience; {
 		if _, now := l.Files(); now <= before+slack {
 			break
 		}

@@ -166,6 +166,9 @@ func TestClients(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cache, "clients"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if long() {
+		t.Cleanup(func() { save(t, page, assemble(t)) }) // when all have run
+	}
 	for _, c := range allClients(t) {
 		if !c.short && !long() {
 			continue
@@ -185,7 +188,10 @@ func TestClients(t *testing.T) {
 func try(t *testing.T, cache string, c client) {
 	t.Helper()
 	settings := func(version, create string) map[string]string {
-		return map[string]string{"version": version, "auto.create.topics.enable": create, "group.initial.rebalance.delay.ms": "0"}
+		return map[string]string{
+			"version": version, "auto.create.topics.enable": create, "group.initial.rebalance.delay.ms": "0",
+			"group.consumer.heartbeat.interval.ms": "500", "group.consumer.min.heartbeat.interval.ms": "500", // else each step takes 5 s
+		}
 	}
 	var newest, old complaints
 	n := nodetest.Start(t, nodetest.Options{Output: &newest, Settings: settings("newest", "false")})

@@ -15,6 +15,9 @@
 //     offers all it can, OLD_BOOTSTRAP one with `version: 1.1.0`; names of topics and groups begin
 //     with PREFIX.
 //
+// The folder clients/features holds what the programs and setups of one language share; a Go
+// program is a module of its own, which no other part of the tree is built with.
+//
 // A fail, a missing line, a none that the table does not allow, and an error or a panic in the
 // nodes' output fail the test.
 //
@@ -41,6 +44,14 @@
 // fetches and builds below CACHE/suites/NAME, run CACHE BOOTSTRAP prints a line for each case: its name, ok or fail or
 // skip, and why. A case that fails or is skipped and is not on the list, and one that is on the list and passes, fail
 // the test. What package managers do not carry is run by hand and kept in page/suites with the reason.
+//
+// # Kafka's tools, Streams, Connect
+//
+// TestKafkaTools runs the scripts of Kafka's bin folder, of three releases: each check calls the
+// scripts' main classes in one Java machine a release (java/ToolRunner.java; each call has streams,
+// exit code and static variables of its own) and compares what they print. TestStreams and
+// TestConnect run programs on top of Kafka. With BELFRY_COMPAT_PEER=HOST:PORT the checks of the
+// tools go against that server instead of a node: what Apache Kafka fails too asks too much.
 //
 // The long form writes COMPATIBILITY.md, assembled from the parts in the folder page.
 package compat

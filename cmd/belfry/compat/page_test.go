@@ -18,7 +18,7 @@ const page = "COMPATIBILITY.md"
 // parts are the hand-kept or generated texts that follow the table of clients, in order.
 var parts = []string{"tools", "suites"}
 
-// keepResults writes what one client's run gave, and the page again.
+// keepResults writes what one client's run gave.
 func keepResults(t *testing.T, c client, found map[string]result) {
 	t.Helper()
 	var b strings.Builder
@@ -29,7 +29,6 @@ func keepResults(t *testing.T, c client, found map[string]result) {
 		}
 	}
 	save(t, filepath.Join("page", "clients", c.id()+".tsv"), b.String())
-	save(t, page, assemble(t))
 }
 
 // writePart keeps a section of the page, which begins with its own heading, and writes the page again.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,6 +84,19 @@ func (p *javaProgram) end() {
 	}
 }
 
+// terminate asks the program to end by a signal and waits for it.
+func (p *javaProgram) terminate() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.gone:
+	case <-time.After(toolLimit):
+		p.t.Fatalf("the program did not end within %v:\n%s", toolLimit, clip(p.out.String()))
+	}
+}
+
 // eventually polls until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
@@ -136,7 +150,7 @@ func TestStreams(t *testing.T) {
 	}
 	for _, release := range []string{"2.7.2", "4.3.1"} {
 		t.Run(release, func(t *testing.T) {
-			keepTool(t, release, "Kafka Streams: word count")
+			keepTool(t, release, "Kafka Streams: word count", "repartition and changelog topics, a restart whose state is gone, a second instance; every word counted once")
 			wordCount(t, release)
 		})
 	}
@@ -187,7 +201,7 @@ func wordCount(t *testing.T, release string) {
 	first := start()
 	say("to be or not to be", "that is the question", "be that as it is")
 	counted()
-	internalTopics(t, client)
+	cleanupPolicies(t, client, map[string]string{"wordcount-counts-changelog": "compact", "wordcount-counts-repartition": "delete"})
 	first.end()
 	first = start() // with an empty state folder
 	say("to be continued", "or not", "that is all")
@@ -206,10 +220,10 @@ func wordCount(t *testing.T, release string) {
 	second.end()
 }
 
-// internalTopics: what Streams makes for itself has the settings that it asked for.
-func internalTopics(t *testing.T, client *kgo.Client) {
+// cleanupPolicies: what a client makes for itself has the setting that it asked for.
+func cleanupPolicies(t *testing.T, client *kgo.Client, want map[string]string) {
 	t.Helper()
-	for topic, policy := range map[string]string{"wordcount-counts-changelog": "compact", "wordcount-counts-repartition": "delete"} {
+	for topic, policy := range want {
 		r := kmsg.NewPtrDescribeConfigsRequest()
 		resource := kmsg.NewDescribeConfigsRequestResource()
 		resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"cleanup.policy"}

@@ -17,12 +17,15 @@ func (k tools) reassign() {
 	out = k.run("reassign-partitions", "--execute", "--reassignment-json-file", plan).succeeds(t)
 	contains(t, "reassign --execute", out, "Successfully started partition reassignments for "+topic+"-0,"+topic+"-1")
 	out = k.run("reassign-partitions", "--verify", "--reassignment-json-file", plan).succeeds(t)
-	done := regexp.MustCompile(`Reassignment of partition ` + topic + `-[01] (is completed|completed successfully)`)
+	done := regexp.MustCompile(`Reassignment of partition ` + topic + `-[01] (is complete|is completed|completed successfully)`)
 	if n := len(done.FindAllString(out, -1)); n != 2 {
 		t.Errorf("reassign --verify says of %d partitions that they are done, want 2:\n%s", n, out)
 	}
 	contains(t, "reassign --list", k.run("reassign-partitions", "--list").succeeds(t), "No partition reassignments found.")
 	contains(t, "reassign --cancel", k.run("reassign-partitions", "--cancel", "--reassignment-json-file", plan).succeeds(t), "None of the specified partition reassignments are active.")
+	if k.node != nil {
+		k.run("reassign-partitions", "--execute", "--reassignment-json-file", plan, "--throttle", "1000000").refused(t, "replication.throttled")
+	}
 	bad := write(t, fmt.Sprintf(`{"version":1,"partitions":[{"topic":%q,"partition":0,"replicas":[0,7]}]}`, topic))
 	k.run("reassign-partitions", "--execute", "--reassignment-json-file", bad).refused(t, "7")
 }
@@ -32,7 +35,10 @@ func (k tools) leaderElection() {
 	k.create(topic, 1)
 	k.run("leader-election", "--election-type", "preferred", "--all-topic-partitions").succeeds(t)
 	out := k.run("leader-election", "--election-type", "preferred", "--topic", topic, "--partition", "0").succeeds(t)
-	contains(t, "leader-election", out, "Valid replica already elected for partitions "+topic+"-0")
+	contains(t, "leader-election", out, "Valid replica already elected for partitions ")
+	if k.since('3') { // 2.7 forgets the names
+		contains(t, "leader-election", out, topic+"-0")
+	}
 	file := write(t, fmt.Sprintf(`{"partitions":[{"topic":%q,"partition":0}]}`, topic))
 	out = k.run("leader-election", "--election-type", "unclean", "--path-to-json-file", file).succeeds(t)
 	contains(t, "leader-election", out, "Valid replica already elected")
@@ -92,7 +98,7 @@ func (k tools) cluster() {
 			t.Errorf("list-endpoints shows %v, want %v", out, want)
 		}
 	}
-	k.input("", "cluster", "unregister", "--bootstrap-server", k.bootstrap, "--id", "9").refused(t, "9 is not currently registered")
+	k.input("", "cluster", "unregister", "--bootstrap-server", k.bootstrap, "--id", "9").refused(t, "BrokerIdNotRegisteredException")
 }
 
 // transactions: an idempotent producer shows among the producers of its partition.

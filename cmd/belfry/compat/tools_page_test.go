@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// The results of the tools are kept one file a tool and release, page/tools/TOOL@RELEASE, so
-// that a run of some of them replaces only theirs: "date TAB verdict TAB reason".
+// toolResults keeps what the tools did, one file a release, so that a run of some of them
+// replaces only their lines: "TOOL TAB DATE TAB VERDICT TAB REASON".
 var toolResults = filepath.Join("page", "tools")
 
 // keepTool writes into the page, in the long form and when the test ends, whether the test
-// passed for a tool of a release.
-func keepTool(t *testing.T, release, tool string) {
+// passed for a tool of a release; a note stands with a pass.
+func keepTool(t *testing.T, release, tool, note string) {
 	t.Helper()
 	t.Cleanup(func() {
-		verdict := "✓"
 		if t.Failed() {
-			verdict = "✗"
+			saveTool(t, release, tool, "✗", "")
+			return
 		}
-		saveTool(t, release, tool, verdict, "")
+		saveTool(t, release, tool, "✓", note)
 	})
 }
 
@@ -40,40 +40,54 @@ func saveTool(t *testing.T, release, tool, verdict, why string) {
 	if err := os.MkdirAll(toolResults, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	name := strings.ReplaceAll(tool, "/", "_") + "@" + release
-	save(t, filepath.Join(toolResults, name), fmt.Sprintf("%s\t%s\t%s\n", time.Now().UTC().Format(time.DateOnly), verdict, why))
+	cells := readCells(t, release)
+	cells[tool] = cell{time.Now().UTC().Format(time.DateOnly), verdict, why}
+	var b strings.Builder
+	for _, tool := range slices.Sorted(maps.Keys(cells)) {
+		c := cells[tool]
+		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\n", tool, c.date, c.verdict, c.why)
+	}
+	save(t, filepath.Join(toolResults, release+".tsv"), b.String())
 	writePart(t, "tools", toolTable(t))
 }
 
 // cell is one result.
 type cell struct{ date, verdict, why string }
 
-// toolTable makes the section of the page from what is kept.
-func toolTable(t *testing.T) string {
+// readCells gives what is kept of one release, by tool.
+func readCells(t *testing.T, release string) map[string]cell {
 	t.Helper()
-	entries, err := os.ReadDir(toolResults)
+	cells := map[string]cell{}
+	text, err := os.ReadFile(filepath.Join(toolResults, release+".tsv"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	cells, oldest := map[string]map[string]cell{}, ""
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(f) != 4 {
+			t.Fatalf("the kept results of %s have the line %q", release, line)
+		}
+		cells[f[0]] = cell{f[1], f[2], f[3]}
+	}
+	return cells
+}
+
+// toolTable makes the section of the page from what is kept.
+func toolTable(t *testing.T) string {
+	t.Helper()
+	cells, oldest := map[string]map[string]cell{}, "9"
 	releases := slices.Clone(toolReleases)
-	for _, e := range entries {
-		tool, release, _ := strings.Cut(e.Name(), "@")
-		text, err := os.ReadFile(filepath.Join(toolResults, e.Name()))
-		f := strings.Split(strings.TrimRight(string(text), "\n"), "\t")
-		if err != nil || len(f) != 3 {
-			t.Fatalf("cannot read the kept result %q: %v", e.Name(), err)
-		}
-		if cells[tool] == nil {
-			cells[tool] = map[string]cell{}
-		}
-		cells[tool][release] = cell{f[0], f[1], f[2]}
-		if oldest == "" || f[0] < oldest {
-			oldest = f[0]
+	for _, release := range releases {
+		for tool, c := range readCells(t, release) {
+			if cells[tool] == nil {
+				cells[tool] = map[string]cell{}
+			}
+			cells[tool][release] = c
+			oldest = min(oldest, c.date)
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "## Tools of Apache Kafka, Streams, Connect\n\nUnchanged jars of three releases against one node, each with what it printed compared; runs since %s.\n✓ works, ✗ does not, – there is no such thing in that release.\n\n", oldest)
+	fmt.Fprintf(&b, "## Tools of Apache Kafka, Streams, Connect\n\nUnchanged jars of three releases against one node, each with what it printed compared; runs since %s.\n✓ works, ✗ does not, – the release has no such tool, empty not run.\n\n", oldest)
 	fmt.Fprintf(&b, "| tool | %s |\n|---|%s\n", strings.Join(releases, " | "), strings.Repeat("---|", len(releases)))
 	var notes []string
 	for _, tool := range slices.Sorted(maps.Keys(cells)) {

@@ -260,7 +260,11 @@ func (k tools) dumpLog() {
 	}
 	t, topic, group := k.t, k.name("dump"), k.name("dump-group")
 	k.create(topic, 1)
-	k.produce(topic, numbered("key:payload ", 300), "--compression-codec", "zstd", k.readerProperty(), "parse.key=true", k.readerProperty(), "key.separator=:")
+	idempotent := "--producer-property"
+	if k.since('4') {
+		idempotent = "--command-property"
+	}
+	k.produce(topic, numbered("key:payload ", 300), idempotent, "enable.idempotence=true", "--compression-codec", "zstd", k.readerProperty(), "parse.key=true", k.readerProperty(), "key.separator=:")
 	k.consume("--topic", topic, "--group", group, "--from-beginning", "--max-messages", "300", "--timeout-ms", "60000")
 	k.node.Stop()
 	defer k.node.Restart()
@@ -287,11 +291,15 @@ func (k tools) dumpLog() {
 	if indexes == 0 {
 		t.Error("no index was there to be checked")
 	}
-	contains(t, "dump-log", all, "payload: payload 299", "key: key", "zstd")
+	contains(t, "dump-log", strings.ToLower(all), "payload: payload 299", "key: key", "compresscodec: zstd")
 	contains(t, "dump-log --offsets-decoder", offsets, group, topic)
+	producers := ""
 	for _, snapshot := range globs(k, data, "*.snapshot") {
-		k.input("", "dump-log", "--files", snapshot).prints(t, "Dumping "+snapshot)
+		c := k.input("", "dump-log", "--files", snapshot)
+		producers += c.succeeds(t)
+		lacks(t, c.what, c.all(), "Exception")
 	}
+	contains(t, "dump-log of producer snapshots", producers, "producerEpoch: 0", "lastSequence: 299 lastOffset: 299")
 }
 
 // globs gives the files of the partitions.

@@ -43,14 +43,15 @@ func (t Times) Quantile(q float64) float64 {
 	return float64(t[min(int(q*float64(len(t))), len(t)-1)].Microseconds()) / 1000
 }
 
-// pause is how soon a client asks again. Why so soon: the default of a quarter of a second would
-// be measured instead of the broker.
-const pause = 5 * time.Millisecond
+// pause is how soon a client asks again after its n-th failure. Why so soon at first: the default
+// of a quarter of a second would be measured instead of the broker. Why later later: a broker that
+// makes thousands of partitions must not be busy with answers that it is not ready.
+func pause(n int) time.Duration { return min(5*time.Millisecond<<min(n, 10), 250*time.Millisecond) }
 
 func (k Kafka) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(k.Addr), kgo.MaxBufferedRecords(50_000), kgo.MetadataMinAge(50 * time.Millisecond),
-		kgo.RetryBackoffFn(func(int) time.Duration { return pause }),
+		kgo.SeedBrokers(k.Addr), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.RetryBackoffFn(pause),
 	}, opts...)...)
 }
 
@@ -85,12 +86,13 @@ func (k Kafka) Await(ctx context.Context, topic string) (int64, error) {
 }
 
 // awaitLimit is the longest that partitions may take to be there.
-const awaitLimit = 3 * time.Minute
+const awaitLimit = 5 * time.Minute
 
 func (k Kafka) await(ctx context.Context, a *kadm.Client, topic string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, awaitLimit)
 	defer cancel()
-	for {
+	// Why steps of a quarter: the time until a broker is ready is measured this way.
+	for wait := 5 * time.Millisecond; ; wait = min(wait*5/4, 250*time.Millisecond) {
 		ends, err := a.ListEndOffsets(ctx, topic)
 		if err == nil {
 			err = ends.Error()
@@ -103,7 +105,7 @@ func (k Kafka) await(ctx context.Context, a *kadm.Client, topic string) (int64, 
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("cannot find the ends of topic %q: %w (%w)", topic, context.Cause(ctx), err)
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -134,7 +136,7 @@ func (k Kafka) Commit(ctx context.Context, group string, partitions int, topics 
 			all.AddOffset(t, int32(p), 0, -1)
 		}
 	}
-	for {
+	for n := 0; ; n++ {
 		err := kadm.NewClient(c).CommitAllOffsets(ctx, group, all)
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -142,7 +144,7 @@ func (k Kafka) Commit(ctx context.Context, group string, partitions int, topics 
 		if !retriable(err) {
 			return fmt.Errorf("cannot commit for group %q: %w", group, err)
 		}
-		time.Sleep(pause)
+		time.Sleep(pause(n))
 	}
 }
 

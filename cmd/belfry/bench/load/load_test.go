@@ -1,6 +1,7 @@
 package load
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 )
@@ -54,5 +55,25 @@ func TestValues(t *testing.T) {
 			t.Fatalf("message %d: %q and %q", i, a[i], b[i])
 		}
 		seen[string(a[i])] = true
+	}
+}
+
+// TestHeads counts whole batches only and continues after the last of them.
+func TestHeads(t *testing.T) {
+	batch := func(base uint64, delta uint32, size int) []byte {
+		b := make([]byte, size)
+		binary.BigEndian.PutUint64(b, base)
+		binary.BigEndian.PutUint32(b[8:], uint32(size-12))
+		binary.BigEndian.PutUint32(b[23:], delta)
+		return b
+	}
+	two := append(batch(100, 4, 80), batch(105, 9, 200)...)
+	for _, c := range []struct {
+		in      []byte
+		n, next int64
+	}{{nil, 0, 0}, {two, 280, 115}, {two[:279], 80, 105}, {two[:20], 0, 0}, {make([]byte, 100), 0, 0}} {
+		if n, next := heads(c.in); n != c.n || next != c.next {
+			t.Errorf("%d bytes: got %d, %d, want %d, %d", len(c.in), n, next, c.n, c.next)
+		}
 	}
 }

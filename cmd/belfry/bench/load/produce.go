@@ -34,6 +34,13 @@ func (p Produce) options() []kgo.Opt {
 	return opts
 }
 
+// What all clients of a measurement together hold that has no answer yet: enough for the largest
+// batches to every partition, little beside the machine's memory.
+const (
+	bufferedRecords = 50_000
+	bufferedBytes   = 64 << 20
+)
+
 // clients opens as many as are wanted and has each know the topic before anything is measured.
 func (k Kafka) clients(ctx context.Context, n int, topic string, opts ...kgo.Opt) (cs []*kgo.Client, done func(), err error) {
 	done = func() {
@@ -41,7 +48,9 @@ func (k Kafka) clients(ctx context.Context, n int, topic string, opts ...kgo.Opt
 			c.Close()
 		}
 	}
-	for range max(n, 1) {
+	n = max(n, 1)
+	opts = append([]kgo.Opt{kgo.MaxBufferedRecords(max(bufferedRecords/n, 100)), kgo.MaxBufferedBytes(max(bufferedBytes/n, 1<<20))}, opts...)
+	for range n {
 		c, err := k.client(opts...)
 		if err != nil {
 			done()

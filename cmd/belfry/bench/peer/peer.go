@@ -61,7 +61,7 @@ func Flushed() map[string]string { return map[string]string{"flush.messages": "1
 
 // deleteDelay is the same for all who have such a setting: what one measurement leaves behind
 // must be gone before the next one. The default of all is a minute.
-const deleteDelay = "1000"
+const deleteDelay = "200"
 
 // BelfryNode is a node as a user runs it, with its agent and its metrics.
 func BelfryNode(program, version string, more ...Setting) Spec {

@@ -86,3 +86,70 @@ func empty(t *testing.T, dir string) {
 		t.Errorf("left behind: %s", e.Name())
 	}
 }
+
+// TestFind takes a program from the cache and tells the version that its build tells.
+func TestFind(t *testing.T) {
+	cache := t.TempDir()
+	t.Setenv("PATH", "")
+	if _, err := KliteBroker(cache); err == nil || !strings.Contains(err.Error(), "cannot find \"klite\"") {
+		t.Errorf("without a program: %v", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"klite", NATSRelease + "/nats-server", KafkaExporter, KMinion} {
+		path := filepath.Join(cache, "peers", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(self, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := addresses{client: "127.0.0.1:1001", second: "127.0.0.1:1002"}
+	specs := []Spec{BelfryNode("belfry", "v1", Setting{"agent.period", "5s"}), BelfryBroker("belfry", "v1"), NullBroker("belfry", "v1", 6)}
+	for _, find := range []func() (Spec, error){
+		func() (Spec, error) { return KliteBroker(cache) },
+		func() (Spec, error) { return NATSServer(cache, true) },
+		func() (Spec, error) { return Exporter(cache, KafkaExporter, "127.0.0.1:1003") },
+		func() (Spec, error) { return Exporter(cache, KMinion, "127.0.0.1:1003") },
+	} {
+		s, err := find()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(s.Version, "go1.") {
+			t.Errorf("%s: version %q", s.Name, s.Version)
+		}
+		specs = append(specs, s)
+	}
+	for _, s := range specs {
+		onlyOnLoopback(t, s, a)
+	}
+}
+
+// onlyOnLoopback looks for the peer's own address in its command line and files, and for no other.
+func onlyOnLoopback(t *testing.T, s Spec, a addresses) {
+	t.Helper()
+	dir := t.TempDir()
+	argv, err := s.prepare(t.Context(), dir, a)
+	if err != nil {
+		t.Fatalf("%s: %v", s.Name, err)
+	}
+	text := strings.Join(argv, " ")
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range es {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += "\n" + string(b)
+	}
+	if !strings.Contains(text, "1001") || !strings.Contains(text, "127.0.0.1") || strings.Contains(text, "0.0.0.0") {
+		t.Errorf("%s is configured with\n%s", s.Name, text)
+	}
+}

@@ -61,40 +61,80 @@ class Ledger {
   count (member) { return [...this.by.values()].filter(m => m === member).length }
 }
 
+/** The partitions of one member: the client's callbacks write, the scenario reads. */
+class Share {
+  constructor () {
+    this.held = new Set()
+    this.lost = 0 // how often a partition was given up
+  }
+
+  add (parts) { parts.forEach(p => this.held.add(p)) }
+  remove (parts) { parts.forEach(p => { if (this.held.delete(p)) this.lost++ }) }
+
+  /** Takes a whole new assignment, as eager clients tell it. */
+  set (parts) {
+    this.remove([...this.held])
+    this.add(parts)
+  }
+
+  parts () { return [...this.held].sort() }
+}
+
 /**
  * A group of two over the 4 partitions of a topic: the first member has all, the second takes
  * half, each message arrives once, and the first has all again after the second has left.
  *
- * join(name, ledger) starts a member: { assigned(): partitions, leave() }.
- * send(name) produces 40 messages, ten a partition, with keys of that name.
+ * join(name, seen) starts a member that calls seen(key) for each message: { share, leave() }.
+ * send(keys) produces message i into partition i modulo 4.
+ * cooperative: the first member keeps the partitions that do not move.
+ * fixed: the second, a static member, comes back under its name within the session and nothing moves.
  */
-async function groupOfTwo ({ join, send, takeOver = LIMIT / 2, settled = () => {} }) {
+async function groupOfTwo ({ join, send, cooperative = false, fixed = false }) {
   const ledger = new Ledger()
-  const members = []
-  const shares = () => members.map(m => [...m.assigned()].sort().join())
-  const received = n => until(() => `${ledger.by.size} of ${n} messages, partitions ${JSON.stringify(shares())}`, () => ledger.by.size === n)
+  const members = new Map()
+  let sent = 0
+  const shares = () => [...members.values()].map(m => m.share.parts())
+  const start = async name => {
+    members.set(name, await join(name, key => ledger.add(name, key)))
+    return members.get(name)
+  }
+  const leave = async name => {
+    const member = members.get(name)
+    members.delete(name)
+    await member.leave()
+  }
+  const settle = async (...counts) => {
+    await until(() => `${counts} partitions, have ${JSON.stringify(shares())}`, () => shares().map(p => p.length).join() === counts.join())
+    equal(shares().flat().sort(), [0, 1, 2, 3], 'partitions of the members')
+  }
+  const exchange = async (name, first) => {
+    await send(Array.from({ length: 40 }, (_, i) => `${name}-${i}`))
+    sent += 40
+    await until(() => `${ledger.by.size} of ${sent} messages in the round ${name}, partitions ${JSON.stringify(shares())}`, () => ledger.by.size >= sent)
+    equal(ledger.count('one'), first, `messages of the first member after the round ${name}`)
+  }
   try {
-    const one = await join('one', ledger)
-    members.push(one)
-    await until(() => `the first member to have 4 partitions: ${shares()}`, () => one.assigned().length === 4)
-    await send('alone')
-    await received(40)
-    const two = await join('two', ledger)
-    members.push(two)
-    await until(() => `2 and 2 partitions: ${JSON.stringify(shares())}`, () => one.assigned().length === 2 && two.assigned().length === 2)
-    equal([...one.assigned(), ...two.assigned()].sort(), [0, 1, 2, 3], 'partitions of both')
-    await send('shared')
-    await received(80)
-    equal([ledger.count('one'), ledger.count('two')], [60, 20], 'messages of each')
-    await settled(one, two)
-    members.pop()
-    await two.leave()
-    await until(() => `the first member to take over: ${shares()}`, () => one.assigned().length === 4, takeOver)
-    await send('left')
-    await received(120)
+    const one = await start('one')
+    await settle(4)
+    await exchange('alone', 40)
+    let two = await start('two')
+    await settle(2, 2)
+    if (cooperative) equal(one.share.lost, 2, 'partitions given up by the first member')
+    await exchange('shared', 60)
+    if (fixed) {
+      const had = [two.share.parts(), one.share.lost]
+      await leave('two')
+      two = await start('two')
+      await settle(2, 2)
+      equal([two.share.parts(), one.share.lost], had, 'partitions of the static member that came back, and what the first gave up by then')
+      await exchange('back', 80)
+    }
+    await leave('two')
+    await settle(4)
+    await exchange('left', ledger.count('one') + 40)
     equal(ledger.twice, [], 'messages that came twice')
   } finally {
-    for (const m of members) await m.leave()
+    for (const name of [...members.keys()]) await leave(name)
   }
 }
 
@@ -121,4 +161,4 @@ async function run (features) {
   process.exit(0)
 }
 
-module.exports = { Lacks, Ledger, describe, equal, groupOfTwo, messages, refused, run, until }
+module.exports = { Lacks, Share, describe, equal, groupOfTwo, messages, refused, run, until }

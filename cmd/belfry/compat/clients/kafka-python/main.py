@@ -245,7 +245,7 @@ run([
     ("produce-gzip", codec("gzip")),
     ("produce-snappy", codec("snappy")),
     ("produce-lz4", codec("lz4")),
-    ("produce-zstd", since_3(codec("zstd"), "kafka-python 2.0 writes zstd, but fetches with version 4 at most, and zstd is given from version 10 on")),
+    ("produce-zstd", codec("zstd")),
     ("idempotent", since_3(idempotent, "kafka-python 2.0 has no idempotent producer")),
     ("group-eager", group_eager),
     ("group-cooperative", since_3(group_cooperative, "kafka-python 2.0 has no cooperative rebalance")),

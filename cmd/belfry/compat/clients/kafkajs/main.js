@@ -3,7 +3,7 @@
 // usage: main.js BOOTSTRAP OLD_BOOTSTRAP PREFIX, with NODE_PATH at the installed modules.
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const zstd = require('@bokuweb/zstd-wasm')
-const { equal, groupOfTwo, messages, refused, run, until } = require('../features/features.js')
+const { Share, equal, groupOfTwo, messages, refused, run, until } = require('../features/features.js')
 
 const [BOOTSTRAP, OLD_BOOTSTRAP, PREFIX] = process.argv.slice(2)
 
@@ -88,18 +88,18 @@ async function idempotent () {
 
 async function groupEager () {
   const t = await topic('eager', { partitions: 4 })
-  const join = async (name, ledger) => {
+  const join = async (_name, seen) => {
     const consumer = kafka.consumer({ groupId: t, sessionTimeout: 6000, rebalanceTimeout: 6000, heartbeatInterval: 300, maxWaitTimeInMs: 200 })
-    let parts = []
-    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => { parts = payload.memberAssignment[t] ?? [] })
+    const share = new Share()
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => share.set(payload.memberAssignment[t] ?? []))
     await consumer.connect()
     await consumer.subscribe({ topic: t, fromBeginning: true })
-    await consumer.run({ autoCommitThreshold: 1, eachMessage: async ({ message }) => ledger.add(name, message.key.toString()) })
-    return { assigned: () => parts, leave: () => consumer.disconnect() }
+    await consumer.run({ autoCommitThreshold: 1, eachMessage: async ({ message }) => seen(message.key.toString()) })
+    return { share, leave: () => consumer.disconnect() }
   }
   await producer(p => groupOfTwo({
     join,
-    send: name => p.send({ topic: t, messages: Array.from({ length: 40 }, (_, i) => ({ partition: i % 4, key: `${name}-${i}`, value: '' })) })
+    send: keys => p.send({ topic: t, messages: keys.map((key, i) => ({ partition: i % 4, key, value: '' })) })
   }))
   const { groups } = await admin(a => a.describeGroups([t]))
   equal([groups[0].state, groups[0].members.length], ['Empty', 0], 'group that all have left')

@@ -62,7 +62,7 @@ final class Groups {
             Check.equal("number of rebalances of the other member", rebalances, a.rebalances());
             group.round(a, b, again);
             a.close(); // does not leave: its session has to end
-            group.takeOver(again, a, b);
+            group.takeOver(again);
             try (Member thief = group.member("thief", "group.instance.id", "b")) {
                 Throwable end = again.end();
                 Check.that(end != null && end.getClass().getSimpleName().equals("FencedInstanceIdException"), "the member whose name was taken ended with %s", end);
@@ -72,13 +72,29 @@ final class Groups {
         return null;
     }
 
+    /** From 4.0 on also a group whose members go over from the classic protocol one by one, and back. */
     String newProtocol() throws Exception {
-        release.need("4.0", "the new protocol, but for early access,");
+        release.need("3.7", "the new protocol (KIP-848)");
         Group group = new Group("new", "group.protocol", "consumer");
         try (Member a = group.join("a"); Member b = group.share(a)) {
             Check.equal("number of partitions that the first member gave up", PARTITIONS / 2, a.revoked.size());
             a.close();
             group.takeOver(b);
+        }
+        if (!release.since("4.0")) return "Early access in this release.";
+        for (String strategy : new String[] {"RangeAssignor", "CooperativeStickyAssignor"}) {
+            String[] classic = classic("group.protocol", "classic", "partition.assignment.strategy", "org.apache.kafka.clients.consumer." + strategy);
+            Group mixed = new Group("mixed-" + strategy);
+            try (Member a = mixed.join("a classic", classic); Member b = mixed.share(a, "group.protocol", "consumer")) {
+                a.close();
+                mixed.takeOver(b);
+                try (Member c = mixed.member("c classic", classic)) {
+                    mixed.both(b, c);
+                    mixed.round(a, b, c);
+                    b.close();
+                    mixed.takeOver(c);
+                }
+            }
         }
         return null;
     }
@@ -121,18 +137,23 @@ final class Groups {
         /** The second member: both have half of the partitions and read their half. */
         Member share(Member a, String... more) throws Exception {
             Member b = member("b", more);
-            Check.until("both members have half of the partitions", Node.STEP, () -> {
-                Set<TopicPartition> all = new HashSet<>(a.assigned());
-                all.addAll(b.assigned());
-                return all.size() == PARTITIONS && a.assigned().size() == PARTITIONS / 2 && b.assigned().size() == PARTITIONS / 2;
-            });
+            both(a, b);
             round(a, b);
             Check.equal("messages that the second member read", ROUND / 2, b.records.size());
             return b;
         }
 
+        /** Waits until two members have half of the partitions each. */
+        void both(Member a, Member b) throws Exception {
+            Check.until("both members have half of the partitions", Node.STEP, () -> {
+                Set<TopicPartition> all = new HashSet<>(a.assigned());
+                all.addAll(b.assigned());
+                return all.size() == PARTITIONS && a.assigned().size() == PARTITIONS / 2 && b.assigned().size() == PARTITIONS / 2;
+            });
+        }
+
         /** The rest has left: one member has all partitions and reads all. */
-        void takeOver(Member b, Member... gone) throws Exception {
+        void takeOver(Member b) throws Exception {
             Check.until("the member that is left has all partitions", Node.STEP, () -> b.assigned().size() == PARTITIONS);
             int before = b.records.size();
             send();

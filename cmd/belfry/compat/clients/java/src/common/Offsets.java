@@ -54,7 +54,7 @@ final class Offsets {
         try (KafkaProducer<byte[], byte[]> producer = node.producer("compression.type", "gzip", "linger.ms", "500")) {
             for (int batch = 0; batch < 2; batch++) {
                 List<ProducerRecord<byte[], byte[]>> sent = new ArrayList<>();
-                for (int i = 10 * batch; i < 10 * batch + 10; i++) sent.add(new ProducerRecord<>(topic, 0, time + 1000 * i, null, Produce.utf8("value " + i)));
+                for (int i = 10 * batch; i < 10 * batch + 10; i++) sent.add(Stamp.record(topic, time + 1000 * i, null, Produce.utf8("value " + i)));
                 Node.send(producer, sent);
             }
         }

@@ -10,7 +10,6 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.errors.RecordTooLargeException;
-import org.apache.kafka.common.record.TimestampType;
 
 /** Records on their way in and back. */
 final class Produce {
@@ -36,7 +35,7 @@ final class Produce {
         List<ProducerRecord<byte[], byte[]>> sent = new ArrayList<>();
         for (int i = 0; i < 100; i++) {
             byte[] key = i % 7 == 0 ? null : utf8("key " + i);
-            sent.add(new ProducerRecord<>(topic, 0, time + 1000 * i, key, utf8(("value " + i + " of " + codec + " ").repeat(10))));
+            sent.add(Stamp.record(topic, time + 1000 * i, key, utf8(("value " + i + " of " + codec + " ").repeat(10))));
         }
         List<RecordMetadata> answers;
         try (KafkaProducer<byte[], byte[]> producer = node.producer("compression.type", codec, "linger.ms", "20", "batch.size", "2000")) {
@@ -49,11 +48,10 @@ final class Produce {
                 ConsumerRecord<byte[], byte[]> record = got.get(i - from);
                 Check.equal("offset of message " + i, (long) i, record.offset());
                 Check.equal("answered offset of message " + i, (long) i, answers.get(i).offset());
-                Check.equal("answered time of message " + i, sent.get(i).timestamp(), answers.get(i).timestamp());
+                Stamp.check(answers.get(i), time + 1000 * i);
                 Check.bytes("key of message " + i, sent.get(i).key(), record.key());
                 Check.bytes("value of message " + i, sent.get(i).value(), record.value());
-                Check.equal("time of message " + i, sent.get(i).timestamp(), record.timestamp());
-                Check.equal("kind of time of message " + i, TimestampType.CREATE_TIME, record.timestampType());
+                Stamp.check(record, time + 1000 * i);
             }
         }
         return null;
