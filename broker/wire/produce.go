@@ -74,12 +74,8 @@ func (w *walker) next(n int) []byte {
 
 // nullable gives the bytes of a string (width 2) or of bytes (width 4); nil: it is null.
 func (w *walker) nullable(width int) []byte {
-	null := len(w.b) >= width && int8(w.b[0]) < 0 // a length of -1
-	if w.flexible {
-		null = len(w.b) > 0 && w.b[0] == 0
-	}
-	n := w.length(width)
-	if w.err != nil || null {
+	n := w.nullableLength(width)
+	if w.err != nil || n < 0 {
 		return nil
 	}
 	return w.next(n)

@@ -259,7 +259,10 @@ func (w *walker) uvarint() uint32 {
 }
 
 // length reads the length of something that takes at least one byte an element; null is 0.
-func (w *walker) length(width int) int {
+func (w *walker) length(width int) int { return max(w.nullableLength(width), 0) }
+
+// nullableLength is length that gives -1 for null.
+func (w *walker) nullableLength(width int) int {
 	var n int64
 	switch {
 	case w.flexible:
@@ -278,7 +281,7 @@ func (w *walker) length(width int) int {
 		w.fail(errLength)
 		return 0
 	}
-	return int(max(n, 0))
+	return int(n)
 }
 
 func (w *walker) structure(s *structure) {
