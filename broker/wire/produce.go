@@ -33,7 +33,11 @@ func decodeProduce(req *kmsg.ProduceRequest, s *Session, body []byte, version in
 		if version >= 13 {
 			copy(t.TopicID[:], w.next(len(t.TopicID)))
 		} else {
-			t.Topic = s.topicName(w.nullable(2))
+			name := w.nullable(2)
+			if name == nil {
+				w.fail(errLength) // null is no name
+			}
+			t.Topic = s.topicName(name)
 		}
 		t.Partitions = extend(t.Partitions, w.length(4))
 		for j := range t.Partitions {
