@@ -204,8 +204,9 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 	})
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
-		Features: features,
+		Features: features, Logger: b.log,
 	}, r.quorum)
+	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
 	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, log: b.log}
 	r.quorum.Subscribe(pub.image)
@@ -268,7 +269,7 @@ func (b *Broker) register(ctx context.Context, r *rooms) error {
 	me := metadata.Broker{
 		ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends,
 	}
-	epoch, err := r.control.RegisterBroker(ctx, me)
+	epoch, err := r.control.RegisterBroker(ctx, controller.Registration{Broker: me, Previous: controller.NoEpoch})
 	if err != nil {
 		return fmt.Errorf("cannot register broker %d: %w", b.node, err)
 	}
