@@ -77,7 +77,7 @@ type Quorum interface {
 	Image() *metadata.Image
 }
 
-// Options of a Controller; all but Features and Logger are required.
+// Options of a Controller; all but Features, Logger and Gone are required.
 type Options struct {
 	Node     metadata.BrokerID
 	Settings *config.Values // the node's file over the defaults; dynamic layers come from the image
@@ -85,6 +85,9 @@ type Options struct {
 	Seed     uint64    // of placement; the same seed gives the same placements
 	Features []Feature // that this program knows; none: no feature can be changed
 	Logger   *slog.Logger
+	// Gone tells that a broker's process is not there any more: its machine refuses a
+	// connection. Nil: only its session's end tells.
+	Gone func(context.Context, *metadata.Broker) bool
 }
 
 // Controller turns wishes into metadata records; every method returns after the
@@ -97,6 +100,7 @@ type Controller struct {
 	turn   chan struct{} // holds one token: whose turn it is to decide
 	id     func() topic.ID
 	watch  *sessions
+	lost   chan registrant // whose last connection ended
 }
 
 // New wires a Controller; it starts nothing.
@@ -105,6 +109,7 @@ func New(o Options, q Quorum) *Controller {
 	if c.o.Logger == nil {
 		c.o.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.lost = make(chan registrant, maxLost)
 	c.watch = newSessions(o.Settings.Duration("broker.session.timeout.ms"))
 	c.turn <- struct{}{}
 	return c

@@ -16,6 +16,8 @@ type Heartbeat struct {
 	Shutdown bool   // it wishes to stop
 	// Offline are its replicas on log directories that have failed, all of them each time.
 	Offline []Replica
+	// Tie ends with the connection by which it was heard; nil: there is none.
+	Tie context.Context
 }
 
 // Replica is one partition by its topic's ID.
@@ -82,6 +84,7 @@ func (c *Controller) Heartbeat(ctx context.Context, h Heartbeat) (Pulse, error) 
 	if !ok {
 		return Pulse{}, c.notActive()
 	}
+	c.tie(h)
 	if err := c.disksOf(ctx, h); err != nil {
 		return Pulse{}, err
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
@@ -41,6 +42,9 @@ func (c *Controller) lead(ctx context.Context, changed <-chan struct{}) {
 	look := time.NewTicker(c.lookEvery())
 	defer look.Stop()
 	last := c.o.Now()
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	defer cancel() // before that
 	for {
 		select {
 		case <-ctx.Done():
@@ -57,6 +61,8 @@ func (c *Controller) lead(ctx context.Context, changed <-chan struct{}) {
 			c.fenceSilent(ctx)
 		case <-elect.C: // where a setting allows it from now on
 			c.say("cannot elect leaders", c.tidy(ctx, leaderless))
+		case r := <-c.lost:
+			looks.Go(func() { c.look(ctx, r) })
 		case <-balance.C:
 			if c.now().Bool("auto.leader.rebalance.enable") {
 				c.say("cannot give partitions back to their preferred leaders", c.balance(ctx))

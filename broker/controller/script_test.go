@@ -109,7 +109,8 @@ type stage struct {
 	c   *Controller
 	now time.Time
 
-	untie func() bool
+	conn context.Context // by which a broker is heard
+	hang func()
 }
 
 func newStage() *stage {
@@ -317,10 +318,13 @@ func (s *stage) around(t *testing.T, head []string) []error {
 		return []error{s.beat(ctx, head[1:])}
 	case "tie":
 		id := metadata.BrokerID(number(head[1]))
-		s.untie = s.c.watch.tie(id, s.img.Broker(id).Epoch)
+		s.conn, s.hang = context.WithCancel(ctx)
+		s.c.watch.tie(id, s.img.Broker(id).Epoch, s.conn)
 		return nil
 	case "untie":
-		s.batch = append(s.batch, fmt.Sprintf("last=%v", s.untie()))
+		id := metadata.BrokerID(number(head[1]))
+		s.hang()
+		s.batch = append(s.batch, fmt.Sprintf("last=%v", s.c.watch.untie(id, s.img.Broker(id).Epoch, s.conn)))
 		return nil
 	case "producers":
 		first, n, err := s.c.ProducerIDs(ctx)

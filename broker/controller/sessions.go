@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -23,12 +24,11 @@ type sessions struct {
 
 // session is what is known of one registered broker.
 type session struct {
-	epoch   int64     // of the registration
-	until   time.Time // it is given up then
-	heard   bool      // it was heard since this controller leads
-	tied    int       // connections by which it was heard that are there still
-	seen    uint64    // index of the newest image that it acts on
-	left    uint64    // index at which its leaderships were gone; 0: it does not wish to stop
+	epoch   int64                    // of the registration
+	until   time.Time                // it is given up then
+	ties    map[context.Context]bool // connections by which it was heard that are there still
+	seen    uint64                   // index of the newest image that it acts on
+	left    uint64                   // index at which its leaderships were gone; 0: it does not wish to stop
 	offline map[place]bool
 }
 
@@ -57,7 +57,7 @@ func (s *sessions) begin(now time.Time, id metadata.BrokerID, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.active {
-		s.mu.of[id] = &session{epoch: epoch, until: now.Add(s.timeout), heard: true}
+		s.mu.of[id] = &session{epoch: epoch, until: now.Add(s.timeout)}
 	}
 }
 
@@ -81,7 +81,7 @@ func (s *sessions) beat(now time.Time, id metadata.BrokerID, epoch int64, seen u
 		of = &session{epoch: epoch}
 		s.mu.of[id] = of
 	}
-	of.until, of.heard, of.seen = now.Add(s.timeout), true, max(of.seen, seen)
+	of.until, of.seen = now.Add(s.timeout), max(of.seen, seen)
 	return *of, true
 }
 
@@ -103,7 +103,7 @@ func (s *sessions) lives(now time.Time, id metadata.BrokerID) (within, tied bool
 	if of == nil {
 		return false, false
 	}
-	return now.Before(of.until), of.tied > 0
+	return now.Before(of.until), len(of.ties) > 0
 }
 
 // expired gives the brokers that were not heard for too long, in ID order.
@@ -143,22 +143,32 @@ func (s *sessions) lowest(ids []metadata.BrokerID) uint64 {
 	return low
 }
 
-// tie counts a connection by which a broker is heard, and gives what to call when it
-// is gone: it tells whether that was the last one of this registration.
-func (s *sessions) tie(id metadata.BrokerID, epoch int64) (untie func() (last bool)) {
+// tie notes a connection by which a broker is heard; news is false if it is known.
+func (s *sessions) tie(id metadata.BrokerID, epoch int64, conn context.Context) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of := s.mu.of[id]
-	if of == nil || of.epoch != epoch {
-		return func() bool { return false }
+	if of == nil || of.epoch != epoch || of.ties[conn] {
+		return false
 	}
-	of.tied++
-	return func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		of.tied--
-		return of.tied == 0 && s.mu.of[id] == of
+	if of.ties == nil {
+		of.ties = make(map[context.Context]bool)
 	}
+	of.ties[conn] = true
+	return true
+}
+
+// untie notes that a connection is gone, and tells whether it was the last one by which
+// this registration was heard.
+func (s *sessions) untie(id metadata.BrokerID, epoch int64, conn context.Context) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of := s.mu.of[id]
+	if of == nil || of.epoch != epoch || !of.ties[conn] {
+		return false
+	}
+	delete(of.ties, conn)
+	return len(of.ties) == 0
 }
 
 // failed notes which replicas of a broker lie on failed disks, and tells whether that is new.
