@@ -175,7 +175,9 @@ func (d *door) greet(conn net.Conn) {
 	from := conn.RemoteAddr().String()
 	var g greeting
 	if err := readGreeting(conn, &g); err != nil {
-		d.refuse(from, "it is no node of this program: "+err.Error())
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) { // Why not: somebody who only looked whether the port is open
+			d.refuse(from, "it is no node of this program: "+err.Error())
+		}
 		d.drop(conn)
 		return
 	}

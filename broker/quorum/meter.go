@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/belfry-mq/belfry/broker/metadata"
 )
 
 // meter is the transport that raft sees: it passes everything on to the real one and
@@ -118,6 +120,18 @@ func (m *meter) progress(id raft.ServerID) progress {
 		return *p
 	}
 	return progress{}
+}
+
+// isLost tells that the last message to a node failed.
+func (m *meter) isLost(node metadata.BrokerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, p := range m.mu.peers {
+		if nodeOf(id) == node && p.lost {
+			return true
+		}
+	}
+	return false
 }
 
 // note keeps what a message to a member led to. f is called with its progress when it answered.

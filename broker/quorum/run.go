@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -328,6 +330,34 @@ func (q *Quorum) WaitCaughtUp(ctx context.Context) error {
 		return ErrClosed
 	}
 }
+
+// Waiting says what a node waits for that has not caught up.
+func (q *Quorum) Waiting() string {
+	s, ok := q.Status()
+	if !ok {
+		return "waiting for the metadata log to start"
+	}
+	if s.Leader != metadata.NoBroker {
+		return fmt.Sprintf("waiting for the metadata log from node %d, which leads it", s.Leader)
+	}
+	var all, silent []string
+	for _, v := range s.Voters {
+		all = append(all, strconv.Itoa(int(v.Node)))
+		if v.Node != q.o.Node && q.meter.Load().isLost(v.Node) {
+			silent = append(silent, strconv.Itoa(int(v.Node)))
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return "waiting for a leader of the metadata log to find this node"
+	case len(silent) == 0:
+		return "waiting for the voters " + strings.Join(all, ", ") + " to elect a leader of the metadata log"
+	}
+	return "waiting for a majority of the voters " + strings.Join(all, ", ") + "; no answer from " + strings.Join(silent, ", ")
+}
+
+// Failure gives why Failed is closed; nil while it is not.
+func (q *Quorum) Failure() error { return q.failedErr() }
 
 // Leader is the node that takes changes, as far as this node knows; NoBroker if
 // it knows none.
