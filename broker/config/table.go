@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"regexp"
 	"sort"
 )
 
@@ -35,6 +36,11 @@ var identity = []Setting{
 }
 
 var network = []Setting{
+	{Name: "controller.quorum.voters", Scope: Node, Kind: List, Help: "The first controllers of a new cluster, the same on all of them: ID@HOST:PORT of 1, 3 or 5 nodes. All of them must be up to form it. Not looked at once a node belongs to a cluster; empty = this node is alone, or joins one."},
+	{Name: "controller.listener", Scope: Node, Kind: String, Help: "HOST:PORT where this node listens to the other nodes of its cluster; empty = its own entry of controller.quorum.voters. A node alone has none unless this is set."},
+	{Name: "controller.quorum.fetch.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1000", Min: 50, Max: maxInt, Help: "How long a node hears nothing of the leader of the metadata log before another one is elected."},
+	{Name: "join", Scope: Node, Kind: Password, Sensitive: true, Help: "Token of belfry cluster join-token, with which this node joins a cluster that is there. Not looked at once it belongs to one."},
+	{Name: "cluster.join.tokens", Scope: Node, Kind: List, Dynamic: true, form: checkJoinTokens, Help: "What tells good join tokens: HASH:EXPIRY, several separated by commas, as belfry cluster join-token adds them; a token that does not stand here lets nobody in."},
 	{Name: "listeners", Scope: Node, Kind: List, Default: "PLAINTEXT://127.0.0.1:9092", Help: "Where Kafka clients connect: NAME://HOST:PORT, separated by commas. Only PLAINTEXT and PUBLIC (both plaintext) are served yet; beyond loopback only if an address here says so."},
 	{Name: "advertised.listeners", Scope: Node, Kind: List, Help: "Addresses told to clients, in the form of listeners; empty = those of listeners."},
 	{Name: "inter.broker.listener.name", Scope: Node, Kind: String, Help: "Which of listeners the other brokers connect to; empty = the only one, or the first that is not PUBLIC."},
@@ -45,6 +51,18 @@ var network = []Setting{
 	{Name: "queued.max.request.bytes", Scope: Node, Kind: Long, Unit: "bytes", Default: "268435456", Min: 16 << 20, Max: unlimited, Help: "Memory for requests being read and served; when it is used up, connections are read later."},
 	{Name: "fetch.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "57671680", Min: 1024, Max: maxInt, Help: "Most bytes of records in one fetch response, except that one batch is always returned."},
 	{Name: "max.incremental.fetch.session.cache.slots", Scope: Node, Kind: Int, Default: "1000", Min: 0, Max: 1_000_000, Help: "Most incremental fetch sessions kept."},
+}
+
+// joinToken is one entry of cluster.join.tokens: SHA-256 in hex, seconds since 1970.
+var joinToken = regexp.MustCompile(`^[0-9a-f]{64}:[0-9]{1,18}$`)
+
+func checkJoinTokens(text string) (want string) {
+	for _, part := range split(text) {
+		if !joinToken.MatchString(part) {
+			return "HASH:EXPIRY, several separated by commas, as belfry cluster join-token makes them"
+		}
+	}
+	return ""
 }
 
 var logs = []Setting{
