@@ -70,6 +70,7 @@ type Disks interface {
 // Quorum knows how the metadata log stands; ok is false while it does not run.
 type Quorum interface {
 	Status() (s quorum.Status, ok bool)
+	Members
 }
 
 // Options of an API; all are required but Version.

@@ -48,6 +48,8 @@ func served() table {
 		kmsg.IncrementalAlterConfigs.Int16():      {1, (*API).incrementalAlterConfigs},
 		kmsg.OffsetDelete.Int16():                 {0, (*API).offsetDelete},
 		kmsg.DescribeQuorum.Int16():               {2, (*API).describeQuorum},
+		kmsg.AddRaftVoter.Int16():                 {1, (*API).addRaftVoter},
+		kmsg.RemoveRaftVoter.Int16():              {0, (*API).removeRaftVoter},
 		kmsg.DescribeProducers.Int16():            {0, (*API).describeProducers},
 		kmsg.DescribeTopicPartitions.Int16():      {0, (*API).describeTopicPartitions},
 		kmsg.ElectLeaders.Int16():                 {2, (*API).electLeaders},
