@@ -27,7 +27,7 @@ func (p *Partition) position(epoch record.Epoch) (peer.FetchPartition, bool) {
 		PartitionID: peer.PartitionID{Topic: p.id, Partition: p.name.Partition},
 		LeaderEpoch: epoch, Offset: end, LastFetched: -1, LogStart: p.log.Start(),
 	}
-	if end > f.LogStart {
+	if end > f.LogStart && !p.flaws.cutToHW {
 		f.LastFetched = p.log.EpochAt(end - 1)
 	}
 	return f, true

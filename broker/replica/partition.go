@@ -225,6 +225,9 @@ func (p *Partition) follow(m metadata.Partition, set *settings) error {
 	case m.LeaderEpoch < epoch:
 		return nil
 	case m.Leader != p.self:
+		if p.flaws.cutToHW && m.LeaderEpoch != epoch {
+			_ = p.log.Truncate(p.HighWatermark())
+		}
 		p.resign(m)
 		return nil
 	case m.LeaderEpoch == epoch && leads:
