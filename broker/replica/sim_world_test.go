@@ -181,7 +181,7 @@ func (n *simNode) start(lost bool) {
 	w := n.w
 	store, err := storage.Open(storage.Options{
 		FS: slowDisk{n.fs, w}, Dirs: []string{"/data"}, NodeID: int32(n.id), ClusterID: "sim", Now: time.Now,
-		Checkpoint: 2 * time.Second, RetentionCheck: time.Hour, CleanEvery: time.Hour, Logger: slog.New(slog.DiscardHandler),
+		Checkpoint: 2 * time.Second, RetentionCheck: time.Hour, CleanEvery: time.Hour, Logger: slog.New(slog.NewTextHandler(saying{w, n}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.t.Fatalf("node %d cannot open its disk: %v", n.id, err)
