@@ -26,7 +26,7 @@ type modelController struct {
 }
 
 const (
-	simSession   = 3 * time.Second
+	simSession   = 1500 * time.Millisecond
 	simHeartbeat = 500 * time.Millisecond
 )
 

@@ -118,7 +118,7 @@ func call[T any](ctx context.Context, w *world, from, to metadata.BrokerID, do f
 			done <- answer{got, err}
 		}
 	})
-	timer := time.NewTimer(700 * time.Millisecond)
+	timer := time.NewTimer(500 * time.Millisecond)
 	defer timer.Stop()
 	var none T
 	select {
@@ -153,10 +153,10 @@ type simNode struct {
 		store   *storage.Store
 		applied uint64
 		epoch   int64
+		lost    bool // what it had may not be all there, and the controller does not know
 	}
 	stop     func()
 	sessions fakeSessions
-	lost     bool // it is down, and may have lost something
 }
 
 // lives tells whether the node is still in that life.
@@ -176,8 +176,8 @@ func (n *simNode) now() (*Set, int) {
 	return n.mu.set, n.mu.inc
 }
 
-// start brings a node up from what is on its disk. lost: what it had may not be all there.
-func (n *simNode) start(lost bool) {
+// start brings a node up from what is on its disk.
+func (n *simNode) start() {
 	w := n.w
 	store, err := storage.Open(storage.Options{
 		FS: slowDisk{n.fs, w}, Dirs: []string{"/data"}, NodeID: int32(n.id), ClusterID: "sim", Now: time.Now,
@@ -200,8 +200,8 @@ func (n *simNode) start(lost bool) {
 		Settings: func(*metadata.Image, string) *config.Values { return values },
 		Peers:    peersOf{w, n, inc}, ISR: controllerOf{w, n, inc},
 		Replication: Replication{
-			LagTime: 2 * time.Second, FetchWait: 300 * time.Millisecond, FetchMinBytes: 1, FetchMaxBytes: 4096,
-			FetchPartitionBytes: 1024, BackOff: 200 * time.Millisecond, SocketTimeout: time.Second, Fetchers: 1 + int(w.seed%2),
+			LagTime: 800 * time.Millisecond, FetchWait: 200 * time.Millisecond, FetchMinBytes: 1, FetchMaxBytes: 4096,
+			FetchPartitionBytes: 1024, BackOff: 200 * time.Millisecond, SocketTimeout: time.Second, Fetchers: 1 + int(w.seed/8%2),
 		},
 	})
 	set.flaws = w.flaws
@@ -213,15 +213,15 @@ func (n *simNode) start(lost bool) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = store.Run(ctx) })
 	wg.Go(func() { _ = set.Run(ctx) })
-	wg.Go(func() { n.live(ctx, inc, set, lost) })
+	wg.Go(func() { n.live(ctx, inc, set) })
 	n.stop = func() { cancel(); wg.Wait() }
-	w.say("node %d starts (lost %t)", n.id, lost)
+	w.say("node %d starts", n.id)
 }
 
 // live registers, sends heartbeats and follows the metadata.
-func (n *simNode) live(ctx context.Context, inc int, set *Set, lost bool) {
+func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 	w := n.w
-	epoch := n.register(ctx, inc, set, lost)
+	epoch := n.register(ctx, inc, set)
 	var old *metadata.Image
 	for ctx.Err() == nil {
 		if img, err := call(ctx, w, n.id, 0, func() (*metadata.Image, error) { return w.control.image(), nil }); err == nil && img != old && img.Broker(n.id).Epoch >= epoch {
@@ -241,20 +241,24 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set, lost bool) {
 		if err == nil && ok {
 			set.Lease(sent.Add(simSession))
 		} else if err == nil {
-			epoch = n.register(ctx, inc, set, false) // an earlier request came late
+			epoch = n.register(ctx, inc, set) // an earlier request came late
 		}
 		sleep(ctx, time.Duration(w.roll(int(simHeartbeat))))
 	}
 }
 
 // register makes the node known, and tells its set.
-func (n *simNode) register(ctx context.Context, inc int, set *Set, lost bool) (epoch int64) {
+func (n *simNode) register(ctx context.Context, inc int, set *Set) (epoch int64) {
 	for ctx.Err() == nil {
 		var err error
 		epoch, err = call(ctx, n.w, n.id, 0, func() (int64, error) {
-			if !n.lives(inc) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.mu.inc != inc {
 				return 0, errSim
 			}
+			lost := n.mu.lost
+			n.mu.lost = false
 			return n.w.control.register(n.id, lost), nil
 		})
 		if err == nil {
@@ -270,18 +274,32 @@ func (n *simNode) register(ctx context.Context, inc int, set *Set, lost bool) (e
 
 // kill ends a node's life at once. With power it loses what was not synced, or some of it.
 func (n *simNode) kill(power bool) {
+	n.halt(power)
+	n.bury()
+}
+
+// halt ends a node's life: whatever it does from now on is not seen by anybody, and not on
+// its disk.
+func (n *simNode) halt(power bool) {
 	n.mu.Lock()
 	n.mu.inc++
 	n.mu.set = nil
+	n.mu.lost = n.mu.lost || power && !n.w.flush
 	n.mu.Unlock()
 	seed := uint64(1) // everything is kept
 	if power {
 		seed = uint64(n.w.roll(1 << 30))
 	}
-	fs := n.fs.Crash(seed)
-	n.stop()
-	n.fs = fs
+	n.fs = n.fs.Crash(seed)
 	n.w.say("node %d dies (power %t)", n.id, power)
+}
+
+// bury waits for what is left of a life.
+func (n *simNode) bury() {
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
 }
 
 // peersOf is the other brokers as one of them reaches them.
