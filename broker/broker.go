@@ -35,18 +35,19 @@ type Options struct {
 
 // Broker is one node.
 type Broker struct {
-	node      metadata.BrokerID
-	values    *config.Values
-	dirs      []string
-	fs        disk.FS
-	stats     *stats.Broker
-	log       *slog.Logger
-	now       func() time.Time
-	listen    []address
-	advertise []address
-	settings  *settings
-	inside    *pipe
-	dirFailed chan struct{} // capacity 1: a log directory failed, look at them
+	node       metadata.BrokerID
+	values     *config.Values
+	dirs       []string
+	fs         disk.FS
+	stats      *stats.Broker
+	log        *slog.Logger
+	now        func() time.Time
+	listen     []address
+	advertise  []address
+	settings   *settings
+	membership *membership // nil: this node is alone
+	inside     *pipe
+	dirFailed  chan struct{} // capacity 1: a log directory failed, look at them
 
 	mu struct {
 		sync.Mutex
@@ -109,8 +110,12 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	node := metadata.BrokerID(o.Values.Int("node.id"))
+	part, err := readMembership(o.Values, node)
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
-		node: node, values: o.Values, dirs: dirs, fs: o.FS, stats: o.Stats, log: o.Logger, now: o.Now,
+		node: node, membership: part, values: o.Values, dirs: dirs, fs: o.FS, stats: o.Stats, log: o.Logger, now: o.Now,
 		listen: listen, advertise: advertise, settings: newSettings(node, o.Values),
 		inside: newPipe(), dirFailed: make(chan struct{}, 1),
 	}

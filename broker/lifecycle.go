@@ -94,11 +94,12 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	p.add("listeners", func() error { shut(r.doors); return b.inside.Close() })
 	b.show(r)
 
-	b.step("recovering logs")
-	if err := b.openStore(r, p); err != nil {
-		return err
+	if b.membership != nil {
+		err = b.enter(ctx, r, p)
+	} else {
+		err = b.openAlone(r, p)
 	}
-	if err := b.openQuorum(r, p); err != nil {
+	if err != nil {
 		return err
 	}
 	b.step("reading the metadata log")
@@ -107,14 +108,8 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 		return err
 	}
 	p.run("the metadata log", r.quorum.Run)
-	if err := r.quorum.WaitLeading(ctx); err != nil {
-		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
-	}
-	if err := b.fixVersion(ctx, r.quorum); err != nil {
+	if err := b.catchUp(ctx, r, p); err != nil {
 		return err
-	}
-	if err := r.control.FinalizeFeatures(ctx); err != nil {
-		return fmt.Errorf("cannot write the levels of features down: %w", err)
 	}
 	b.step("registering")
 	if err := b.register(ctx, r); err != nil {
@@ -125,6 +120,23 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	p.run("the partitions that failed", pub.run)
 	b.step("opening the doors")
 	return b.openDoors(r, p)
+}
+
+// catchUp waits until this node has the cluster's metadata of now, and a version of
+// the cluster that it can serve.
+func (b *Broker) catchUp(ctx context.Context, r *rooms, p *parts) error {
+	if b.membership == nil {
+		if err := r.quorum.WaitLeading(ctx); err != nil {
+			return fmt.Errorf("cannot catch up with the metadata log: %w", err)
+		}
+		return b.firstDuties(ctx, r)
+	}
+	p.run("the metadata log's disk", func(ctx context.Context) error { return b.watchMetadata(ctx, r.quorum) })
+	if err := b.follow(ctx, r.quorum); err != nil {
+		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
+	}
+	p.run("the leader's first duties", func(ctx context.Context) error { return b.reign(ctx, r) })
+	return b.awaitDuties(ctx, r)
 }
 
 // show lets the outside see the rooms there are.
@@ -138,10 +150,29 @@ func (b *Broker) show(r *rooms) {
 	}
 }
 
-func (b *Broker) openStore(r *rooms, p *parts) (err error) {
+// openAlone opens the logs and the metadata log of a node that is its own cluster.
+func (b *Broker) openAlone(r *rooms, p *parts) (err error) {
+	b.step("recovering logs")
+	if err := b.openStore(r, p, ""); err != nil {
+		return err
+	}
+	r.quorum, err = quorum.Open(quorum.Options{
+		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(),
+		// Why: to a new, empty cluster every log would be one of a deleted topic (R25).
+		MustExist: len(r.store.Logs()) > 0, Logger: b.log, Now: b.now,
+	})
+	if err != nil {
+		return err
+	}
+	p.add("the metadata log's files", r.quorum.Close)
+	return nil
+}
+
+// openStore opens the logs; cluster is the ID that they must have, "" for what they have.
+func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 	v := b.values
 	r.store, err = storage.Open(storage.Options{
-		FS: b.fs, Dirs: b.dirs, NodeID: int32(b.node), Stats: b.stats, Logger: b.log, Now: b.now,
+		FS: b.fs, Dirs: b.dirs, NodeID: int32(b.node), ClusterID: cluster, Stats: b.stats, Logger: b.log, Now: b.now,
 		Checkpoint:     v.Duration("log.flush.offset.checkpoint.interval.ms"),
 		RetentionCheck: v.Duration("log.retention.check.interval.ms"),
 		Reserve:        v.Int("storage.reserve.bytes"),
@@ -174,19 +205,6 @@ func (b *Broker) replicas() *replica.Set {
 	return nil
 }
 
-func (b *Broker) openQuorum(r *rooms, p *parts) (err error) {
-	r.quorum, err = quorum.Open(quorum.Options{
-		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(),
-		// Why: to a new, empty cluster every log would be one of a deleted topic (R25).
-		MustExist: len(r.store.Logs()) > 0, Logger: b.log, Now: b.now,
-	})
-	if err != nil {
-		return err
-	}
-	p.add("the metadata log's files", r.quorum.Close)
-	return nil
-}
-
 // join makes the rooms that follow the metadata and has them told.
 func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 	features, err := api.Features(b.values.String("version"))
@@ -204,8 +222,9 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 	})
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
-		Features: features,
+		Features: features, Logger: b.log,
 	}, r.quorum)
+	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
 	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, log: b.log}
 	r.quorum.Subscribe(pub.image)
@@ -268,7 +287,7 @@ func (b *Broker) register(ctx context.Context, r *rooms) error {
 	me := metadata.Broker{
 		ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends,
 	}
-	epoch, err := r.control.RegisterBroker(ctx, me)
+	epoch, err := r.control.RegisterBroker(ctx, controller.Registration{Broker: me, Previous: controller.NoEpoch})
 	if err != nil {
 		return fmt.Errorf("cannot register broker %d: %w", b.node, err)
 	}

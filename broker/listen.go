@@ -92,21 +92,21 @@ func open(listen []address) ([]wire.Listener, error) {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
 			shut(doors)
-			return nil, listenError(a.name, at, err)
+			return nil, listenError(a.name, at, "listeners", err)
 		}
 		doors = append(doors, wire.Listener{Name: a.name, Public: a.name == "PUBLIC", Net: l})
 	}
 	return doors, nil
 }
 
-func listenError(name, at string, err error) error {
+func listenError(name, at, setting string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("cannot listen on %s for %s: another program has the port; stop it or change the setting listeners", at, name)
+		return fmt.Errorf("cannot listen on %s for %s: another program has the port; stop it or change the setting %s", at, name, setting)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("cannot listen on %s for %s: not permitted; ports below 1024 need a privilege", at, name)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("cannot listen on %s for %s: this machine does not have the address; change the setting listeners", at, name)
+		return fmt.Errorf("cannot listen on %s for %s: this machine does not have the address; change the setting %s", at, name, setting)
 	}
 	return fmt.Errorf("cannot listen on %s for %s: %w", at, name, err)
 }

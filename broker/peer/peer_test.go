@@ -33,7 +33,7 @@ type server struct {
 	keys    map[int16]int16
 }
 
-func (s *server) versions(key int16) (int16, int16, bool) {
+func (s *server) versions(_ *wire.Session, key int16) (int16, int16, bool) {
 	v, ok := s.keys[key]
 	return 0, v, ok
 }
