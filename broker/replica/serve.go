@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"time"
-
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -160,6 +158,3 @@ func (p *Partition) FollowerReadable(epoch record.Epoch, from record.Offset, max
 	}
 	return p.log.Bytes(from, end, max)
 }
-
-// isolated tells whether this broker may have lost its partitions without knowing (R12).
-func (p *Partition) isolated(now time.Time) bool { return p.cluster.isolated(now) }
