@@ -93,6 +93,7 @@ type Quorum interface {
 	// far as this one knows; metadata.NoBroker: none.
 	Leading() (leads bool, changed <-chan struct{})
 	Leader() metadata.BrokerID
+	Members
 }
 
 // Peers asks other brokers; see peer.Client.
@@ -248,7 +249,7 @@ func (a *API) Serve(r *wire.Request) {
 		r.Drop(fmt.Errorf("cannot serve API key %d version %d: not in the table of served versions", r.Key, r.Version))
 		return
 	}
-	if row.change && a.elsewhere() {
+	if changes(r.Key) && a.elsewhere() {
 		a.forward(r, row)
 		return
 	}

@@ -1,13 +1,12 @@
 package api
 
 import (
-	"encoding/binary"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -42,11 +41,6 @@ func (a *API) brokerRegistration(r *wire.Request) {
 	r.Answer(wire.Message(resp, resp.ErrorCode))
 }
 
-// TagOffline is a tag of BrokerHeartbeat: the broker's replicas on failed log
-// directories, each a topic ID and a partition number of 4 bytes. Kafka tells
-// directories instead, which takes one metadata record more for each replica there is.
-const TagOffline = 10_000
-
 // brokerHeartbeat answers BrokerHeartbeat 0–2 (KIP-631).
 func (a *API) brokerHeartbeat(r *wire.Request) {
 	req := r.Body.(*kmsg.BrokerHeartbeatRequest)
@@ -56,8 +50,8 @@ func (a *API) brokerHeartbeat(r *wire.Request) {
 		Fence: req.WantFence, Shutdown: req.WantShutdown, Tie: r.Context(),
 	}
 	req.UnknownTags.Each(func(tag uint32, v []byte) {
-		if tag == TagOffline {
-			h.Offline = ReadOffline(v)
+		if tag == peer.TagOffline {
+			h.Offline = peer.ReadOffline(v)
 		}
 	})
 	ctx, cancel := within(r, int32(patience.Milliseconds()))
@@ -66,25 +60,6 @@ func (a *API) brokerHeartbeat(r *wire.Request) {
 	resp.ErrorCode, _ = a.answer("BrokerHeartbeat", err)
 	resp.IsCaughtUp, resp.IsFenced, resp.ShouldShutdown = p.CaughtUp, p.Fenced || err != nil, p.MayStop
 	r.Answer(wire.Message(resp, resp.ErrorCode))
-}
-
-const offlineSize = len(topic.ID{}) + 4
-
-// AppendOffline writes what ReadOffline reads.
-func AppendOffline(b []byte, rs []controller.Replica) []byte {
-	for _, r := range rs {
-		b = append(b, r.Topic[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(r.Number))
-	}
-	return b
-}
-
-// ReadOffline reads the tag TagOffline; what is cut short at its end is left out.
-func ReadOffline(b []byte) (rs []controller.Replica) {
-	for ; len(b) >= offlineSize; b = b[offlineSize:] {
-		rs = append(rs, controller.Replica{Topic: topic.ID(b[:len(topic.ID{})]), Number: int32(binary.BigEndian.Uint32(b[len(topic.ID{}):]))})
-	}
-	return rs
 }
 
 // alterPartition answers AlterPartition 0–3 (KIP-497; topics by ID since 2, the epochs

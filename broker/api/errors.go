@@ -66,6 +66,10 @@ var codes = []struct {
 	{quorum.ErrClosed, kerr.NotController},
 	{quorum.ErrNoLeader, kerr.NotController},
 	{quorum.ErrTooLarge, kerr.InvalidRequest},
+	{quorum.ErrVoterThere, kerr.DuplicateVoter},
+	{quorum.ErrVoterNotFound, kerr.VoterNotFound},
+	{quorum.ErrVoterBehind, kerr.RequestTimedOut},
+	{quorum.ErrMajority, kerr.InvalidRequest},
 	// A change that another one overtook: decided anew it may well be good.
 	{quorum.ErrRefused, kerr.NotController},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},

@@ -200,7 +200,7 @@ func (a *API) envelope(r *wire.Request) {
 		return
 	}
 	row, ok := a.brokers[inner.Key]
-	if !ok || !row.change {
+	if !ok || !changes(inner.Key) {
 		refuse(kerr.InvalidRequest)
 		return
 	}

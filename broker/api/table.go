@@ -16,7 +16,6 @@ import (
 type row struct {
 	max    int16
 	handle func(*API, *wire.Request)
-	change bool // it changes the cluster: the active controller has to do it
 }
 
 type table map[int16]row
@@ -24,67 +23,83 @@ type table map[int16]row
 // served is the one list of APIs. What is not in it is not advertised.
 func served() table {
 	return table{
-		kmsg.Produce.Int16():                      {13, (*API).produce, false},
-		kmsg.Fetch.Int16():                        {18, (*API).fetch, false},
-		kmsg.ListOffsets.Int16():                  {11, (*API).listOffsets, false},
-		kmsg.Metadata.Int16():                     {13, (*API).metadata, false},
-		kmsg.OffsetCommit.Int16():                 {10, (*API).offsetCommit, false},
-		kmsg.OffsetFetch.Int16():                  {10, (*API).offsetFetch, false},
-		kmsg.FindCoordinator.Int16():              {6, (*API).findCoordinator, false},
-		kmsg.JoinGroup.Int16():                    {9, (*API).joinGroup, false},
-		kmsg.Heartbeat.Int16():                    {4, (*API).heartbeat, false},
-		kmsg.LeaveGroup.Int16():                   {5, (*API).leaveGroup, false},
-		kmsg.SyncGroup.Int16():                    {5, (*API).syncGroup, false},
-		kmsg.DescribeGroups.Int16():               {6, (*API).describeGroups, false},
-		kmsg.ListGroups.Int16():                   {5, (*API).listGroups, false},
-		kmsg.ApiVersions.Int16():                  {4, (*API).apiVersions, false},
-		kmsg.CreateTopics.Int16():                 {7, (*API).createTopics, true},
-		kmsg.DeleteTopics.Int16():                 {6, (*API).deleteTopics, true},
-		kmsg.DeleteRecords.Int16():                {2, (*API).deleteRecords, false},
-		kmsg.InitProducerID.Int16():               {5, (*API).initProducerID, false},
-		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers, false},
-		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch, false},
-		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs, false},
-		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs, true},
-		kmsg.DescribeLogDirs.Int16():              {5, (*API).describeLogDirs, false},
-		kmsg.CreatePartitions.Int16():             {3, (*API).createPartitions, true},
-		kmsg.DeleteGroups.Int16():                 {2, (*API).deleteGroups, false},
-		kmsg.IncrementalAlterConfigs.Int16():      {1, (*API).incrementalAlterConfigs, true},
-		kmsg.OffsetDelete.Int16():                 {0, (*API).offsetDelete, false},
-		kmsg.DescribeQuorum.Int16():               {2, (*API).describeQuorum, false},
-		kmsg.DescribeProducers.Int16():            {0, (*API).describeProducers, false},
-		kmsg.DescribeTopicPartitions.Int16():      {0, (*API).describeTopicPartitions, false},
-		kmsg.ElectLeaders.Int16():                 {2, (*API).electLeaders, true},
-		kmsg.AlterPartitionAssignments.Int16():    {1, (*API).alterPartitionAssignments, true},
-		kmsg.ListPartitionReassignments.Int16():   {0, (*API).listPartitionReassignments, false},
-		kmsg.UnregisterBroker.Int16():             {0, (*API).unregisterBroker, true},
-		kmsg.DescribeTransactions.Int16():         {0, (*API).describeTransactions, false},
-		kmsg.ListTransactions.Int16():             {2, (*API).listTransactions, false},
-		kmsg.DescribeACLs.Int16():                 {3, (*API).describeACLs, false},
-		kmsg.CreateACLs.Int16():                   {3, (*API).createACLs, true},
-		kmsg.DeleteACLs.Int16():                   {3, (*API).deleteACLs, true},
-		kmsg.DescribeUserSCRAMCredentials.Int16(): {0, (*API).describeUserSCRAMCredentials, false},
-		kmsg.ListConfigResources.Int16():          {1, (*API).listConfigResources, false},
-		kmsg.DescribeClientQuotas.Int16():         {1, (*API).describeClientQuotas, false},
-		kmsg.AlterClientQuotas.Int16():            {1, (*API).alterClientQuotas, true},
-		kmsg.GetTelemetrySubscriptions.Int16():    {0, (*API).getTelemetrySubscriptions, false},
-		kmsg.PushTelemetry.Int16():                {0, (*API).pushTelemetry, false},
-		kmsg.UpdateFeatures.Int16():               {2, (*API).updateFeatures, true},
-		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster, false},
-		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat, false},
-		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe, false},
+		kmsg.Produce.Int16():                      {13, (*API).produce},
+		kmsg.Fetch.Int16():                        {18, (*API).fetch},
+		kmsg.ListOffsets.Int16():                  {11, (*API).listOffsets},
+		kmsg.Metadata.Int16():                     {13, (*API).metadata},
+		kmsg.OffsetCommit.Int16():                 {10, (*API).offsetCommit},
+		kmsg.OffsetFetch.Int16():                  {10, (*API).offsetFetch},
+		kmsg.FindCoordinator.Int16():              {6, (*API).findCoordinator},
+		kmsg.JoinGroup.Int16():                    {9, (*API).joinGroup},
+		kmsg.Heartbeat.Int16():                    {4, (*API).heartbeat},
+		kmsg.LeaveGroup.Int16():                   {5, (*API).leaveGroup},
+		kmsg.SyncGroup.Int16():                    {5, (*API).syncGroup},
+		kmsg.DescribeGroups.Int16():               {6, (*API).describeGroups},
+		kmsg.ListGroups.Int16():                   {5, (*API).listGroups},
+		kmsg.ApiVersions.Int16():                  {4, (*API).apiVersions},
+		kmsg.CreateTopics.Int16():                 {7, (*API).createTopics},
+		kmsg.DeleteTopics.Int16():                 {6, (*API).deleteTopics},
+		kmsg.DeleteRecords.Int16():                {2, (*API).deleteRecords},
+		kmsg.InitProducerID.Int16():               {5, (*API).initProducerID},
+		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch},
+		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs},
+		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs},
+		kmsg.DescribeLogDirs.Int16():              {5, (*API).describeLogDirs},
+		kmsg.CreatePartitions.Int16():             {3, (*API).createPartitions},
+		kmsg.DeleteGroups.Int16():                 {2, (*API).deleteGroups},
+		kmsg.IncrementalAlterConfigs.Int16():      {1, (*API).incrementalAlterConfigs},
+		kmsg.OffsetDelete.Int16():                 {0, (*API).offsetDelete},
+		kmsg.DescribeQuorum.Int16():               {2, (*API).describeQuorum},
+		kmsg.AddRaftVoter.Int16():                 {1, (*API).addRaftVoter},
+		kmsg.RemoveRaftVoter.Int16():              {0, (*API).removeRaftVoter},
+		kmsg.DescribeProducers.Int16():            {0, (*API).describeProducers},
+		kmsg.DescribeTopicPartitions.Int16():      {0, (*API).describeTopicPartitions},
+		kmsg.ElectLeaders.Int16():                 {2, (*API).electLeaders},
+		kmsg.AlterPartitionAssignments.Int16():    {1, (*API).alterPartitionAssignments},
+		kmsg.ListPartitionReassignments.Int16():   {0, (*API).listPartitionReassignments},
+		kmsg.UnregisterBroker.Int16():             {0, (*API).unregisterBroker},
+		kmsg.DescribeTransactions.Int16():         {0, (*API).describeTransactions},
+		kmsg.ListTransactions.Int16():             {2, (*API).listTransactions},
+		kmsg.DescribeACLs.Int16():                 {3, (*API).describeACLs},
+		kmsg.CreateACLs.Int16():                   {3, (*API).createACLs},
+		kmsg.DeleteACLs.Int16():                   {3, (*API).deleteACLs},
+		kmsg.DescribeUserSCRAMCredentials.Int16(): {0, (*API).describeUserSCRAMCredentials},
+		kmsg.ListConfigResources.Int16():          {1, (*API).listConfigResources},
+		kmsg.DescribeClientQuotas.Int16():         {1, (*API).describeClientQuotas},
+		kmsg.AlterClientQuotas.Int16():            {1, (*API).alterClientQuotas},
+		kmsg.GetTelemetrySubscriptions.Int16():    {0, (*API).getTelemetrySubscriptions},
+		kmsg.PushTelemetry.Int16():                {0, (*API).pushTelemetry},
+		kmsg.UpdateFeatures.Int16():               {2, (*API).updateFeatures},
+		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
+		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},
+		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe},
+		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
 	}
+}
+
+// changes tells of the APIs that change the cluster: the active controller has to serve
+// them. Those about the quorum itself are among them, for only its leader knows how far
+// the others are.
+func changes(key int16) bool {
+	switch key {
+	case kmsg.CreateTopics.Int16(), kmsg.DeleteTopics.Int16(), kmsg.CreatePartitions.Int16(),
+		kmsg.AlterConfigs.Int16(), kmsg.IncrementalAlterConfigs.Int16(), kmsg.AlterClientQuotas.Int16(),
+		kmsg.ElectLeaders.Int16(), kmsg.AlterPartitionAssignments.Int16(), kmsg.UnregisterBroker.Int16(),
+		kmsg.UpdateFeatures.Int16(), kmsg.DescribeQuorum.Int16(), kmsg.AddRaftVoter.Int16(), kmsg.RemoveRaftVoter.Int16():
+		return true
+	}
+	return false
 }
 
 // forBrokers is what only brokers ask of each other. It is served at every listener, but
 // shown only to who says in ApiVersions that it is a broker (peer.Software).
 func forBrokers() table {
 	return table{
-		kmsg.AlterPartition.Int16():      {3, (*API).alterPartition, false},
-		kmsg.Envelope.Int16():            {0, (*API).envelope, false},
-		kmsg.BrokerRegistration.Int16():  {4, (*API).brokerRegistration, false},
-		kmsg.BrokerHeartbeat.Int16():     {2, (*API).brokerHeartbeat, false},
-		kmsg.AllocateProducerIDs.Int16(): {0, (*API).allocateProducerIDs, false},
+		kmsg.AlterPartition.Int16():      {3, (*API).alterPartition},
+		kmsg.Envelope.Int16():            {0, (*API).envelope},
+		kmsg.BrokerRegistration.Int16():  {4, (*API).brokerRegistration},
+		kmsg.BrokerHeartbeat.Int16():     {2, (*API).brokerHeartbeat},
+		kmsg.AllocateProducerIDs.Int16(): {0, (*API).allocateProducerIDs},
 	}
 }
 

@@ -96,15 +96,20 @@ type lineKey struct {
 // New wires a Client; it starts nothing. Close must be called.
 func New(o Options) *Client {
 	if o.Dial == nil {
-		dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
 		o.Dial = func(ctx context.Context, _ metadata.BrokerID, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
+			return Dial(ctx, address)
 		}
 	}
 	c := &Client{o: o, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID("broker-" + strconv.Itoa(int(o.Node))))}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mu.lines = make(map[lineKey]*line)
 	return c
+}
+
+// Dial connects by TCP; a machine that is gone is noticed after ten seconds.
+func Dial(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // Do sends a request to a broker and gives its answer. Lanes are names that the

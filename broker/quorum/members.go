@@ -308,9 +308,9 @@ func (q *Quorum) RemoveVoter(ctx context.Context, node metadata.BrokerID, dir to
 }
 
 // Forget takes a node that does not vote out of the members, because it is gone for
-// good. A node that is no member is forgotten already.
+// good. A voter stays one until RemoveVoter.
 //
-// Errors: ErrMajority for a voter; those of Propose.
+// Errors: those of Propose.
 func (q *Quorum) Forget(ctx context.Context, node metadata.BrokerID) error {
 	q.changing.Lock()
 	defer q.changing.Unlock()
@@ -319,11 +319,7 @@ func (q *Quorum) Forget(ctx context.Context, node metadata.BrokerID) error {
 		return err
 	}
 	for _, s := range members {
-		switch {
-		case nodeOf(s.ID) != node:
-		case s.Suffrage == raft.Voter:
-			return fmt.Errorf("%w: node %d votes; run `belfry cluster voters remove %[2]d` first", ErrMajority, node)
-		default:
+		if nodeOf(s.ID) == node && s.Suffrage != raft.Voter {
 			if err := q.change(ctx, func(r *raft.Raft) raft.Future { return r.RemoveServer(s.ID, 0, joinTime) }); err != nil {
 				return err
 			}

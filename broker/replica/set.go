@@ -142,6 +142,17 @@ func (s *Set) DirFailed(dir string, _ error) {
 	}
 }
 
+// Offline gives the partitions that are here but out of service because their log
+// directories failed.
+func (s *Set) Offline() (ps []*Partition) {
+	for _, p := range s.All() {
+		if errors.Is(p.ended(), storage.ErrOffline) {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
 func (s *Set) takeOffline() {
 	s.mu.Lock()
 	failed := s.mu.failed
