@@ -36,6 +36,8 @@ var codes = []struct {
 	{replica.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{replica.ErrNotEnoughAfterAppend, kerr.NotEnoughReplicasAfterAppend},
 	{replica.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
+	{replica.ErrNotReplica, kerr.ReplicaNotAvailable},
+	{replica.ErrStaleBroker, kerr.StaleBrokerEpoch},
 	{replica.ErrTimeout, kerr.RequestTimedOut},
 	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},

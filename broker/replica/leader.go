@@ -148,6 +148,10 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	if err := p.CheckLeader(-1); err != nil {
 		return Fetched{}, err
 	}
+	return p.read(from, max, minOne, committed)
+}
+
+func (p *Partition) read(from record.Offset, max int, minOne, committed bool) (Fetched, error) {
 	high := p.HighWatermark()
 	f := Fetched{HighWatermark: high, LastStable: p.log.LastStable(high), LogStart: p.LogStart()}
 	limit := high
@@ -169,13 +173,13 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	return f, err
 }
 
-// Readable gives how many bytes a read from there could give, over all segments, up to max,
-// without reading them; an offset that cannot be read counts as max, so that its reader
-// looks and is told why.
+// Readable gives how many bytes a read from there, of this replica whatever its role, could
+// give, over all segments, up to max, without reading them; an offset that cannot be read
+// counts as max, so that its reader looks and is told why.
 func (p *Partition) Readable(from record.Offset, max int, committed bool) int {
 	limit := p.limit(committed)
 	switch {
-	case p.CheckLeader(-1) != nil, from < p.LogStart(), from > p.End():
+	case p.ended() != nil, from < p.LogStart(), from > p.End():
 		return max
 	case from >= limit:
 		return 0

@@ -67,14 +67,15 @@ func (p *Partition) checkFollowerLocked(f *FollowerFetch) error {
 	epoch := f.LeaderEpoch
 	if p.flaws.unfenced {
 		epoch = -1
-	} else if epoch < 0 {
-		return ErrFencedEpoch // Why: a follower always knows; who does not say is none of ours
 	}
 	if err := p.checkLeaderLocked(epoch); err != nil {
 		return err
 	}
 	if p.mu.lead.others[f.Broker] == nil {
 		return ErrNotReplica
+	}
+	if f.LeaderEpoch < 0 {
+		return ErrFencedEpoch // Why: a follower always knows; who does not say is none of ours
 	}
 	return nil
 }
@@ -111,6 +112,9 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
 	}
 	return nil
 }
+
+// Replicated counts bytes of records that a follower was given.
+func (p *Partition) Replicated(bytes int) { p.numbers.ReplicationOut(bytes) }
 
 // marks are the offsets that every answer carries.
 func (p *Partition) marks() Fetched {
