@@ -242,7 +242,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
 	}
 	if b.membership != nil {
-		replicas.Peers, replicas.ISR = r.peers, road
+		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
 	}
 	r.set = replica.New(replicas)
 	r.groups = group.New(group.Options{
