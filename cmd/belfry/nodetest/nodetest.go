@@ -65,13 +65,19 @@ type Options struct {
 	Env      []string          // added to the environment
 	Args     []string          // added to `belfry server --config FILE`
 	Output   io.Writer         // gets all that the node prints, too; nil = nobody
+	// Host is the address the node listens at, at ports of its own; "" = 127.0.0.1 at free ports.
+	Host string
+	// Namespace names the network namespace (of ip netns) the node runs in; "" = the test's own.
+	Namespace string
 }
 
 // Node is one running process. Its addresses stay the same over restarts.
 type Node struct {
 	Kafka   string // HOST:PORT
 	Metrics string // HOST:PORT
-	Dir     string
+	// Controller is where a node of a cluster listens to the others, HOST:PORT.
+	Controller string
+	Dir        string
 	Config  string // path of the configuration file
 
 	t    testing.TB
@@ -101,7 +107,11 @@ func New(t testing.TB, o Options) *Node {
 	if n.Dir == "" {
 		n.Dir = t.TempDir()
 	}
-	n.Kafka, n.Metrics = freeAddr(t), freeAddr(t)
+	if o.Host != "" {
+		n.Kafka, n.Controller, n.Metrics = net.JoinHostPort(o.Host, "9092"), net.JoinHostPort(o.Host, "9093"), net.JoinHostPort(o.Host, "9100")
+	} else {
+		n.Kafka, n.Controller, n.Metrics = freeAddr(t), freeAddr(t), freeAddr(t)
+	}
 	n.Config = filepath.Join(t.TempDir(), "node.yaml")
 	n.WriteConfig(o.Settings)
 	t.Cleanup(func() {
@@ -141,7 +151,12 @@ func (n *Node) Launch() {
 	if n.opts.Agent {
 		name = "agent"
 	}
-	cmd := exec.Command(Binary(n.t), append([]string{name, "--config", n.Config}, n.opts.Args...)...)
+	line := append([]string{Binary(n.t), name, "--config", n.Config}, n.opts.Args...)
+	if n.opts.Namespace != "" {
+		// Why nsenter: it replaces itself by the node, so that the process is the node's.
+		line = append([]string{"nsenter", "--net=/run/netns/" + n.opts.Namespace, "--"}, line...)
+	}
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), n.opts.Env...)
 	var output io.Writer = n.log
 	if n.opts.Output != nil {

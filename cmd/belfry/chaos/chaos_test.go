@@ -1,0 +1,71 @@
+package chaos
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/ledger"
+)
+
+// span is how long faults go on.
+func span(t *testing.T) time.Duration {
+	if text := os.Getenv("BELFRY_CHAOS_TIME"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("BELFRY_CHAOS_TIME: %v", err)
+		}
+		return d
+	}
+	if os.Getenv("BELFRY_LONG") != "" {
+		return time.Hour
+	}
+	return 90 * time.Second
+}
+
+// seed makes a run like an earlier one; not the same, as nobody tells the machine when to do what.
+func seed(t *testing.T) uint64 {
+	text := os.Getenv("BELFRY_CHAOS_SEED")
+	if text == "" {
+		return rand.Uint64()
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("BELFRY_CHAOS_SEED: %v", err)
+	}
+	return n
+}
+
+// TestChaos puts one fault after the other to a cluster under load.
+func TestChaos(t *testing.T) {
+	w := newWorld(t, seed(t))
+	l := w.topic(ledger.Options{Topic: "exact"})
+	w.exact(l, 300)
+	w.healed()
+	faults := append(processFaults(), networkFaults()...)
+	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {
+		faults = named(t, faults, only)
+	}
+	for end, i := time.Now().Add(span(t)), 0; time.Now().Before(end) && !t.Failed(); i++ {
+		if i%len(faults) == 0 {
+			w.rnd.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
+		}
+		f := faults[i%len(faults)]
+		w.say("%s (%d acknowledged)", f.name, l.Count())
+		f.do(w)
+		w.healed()
+	}
+	w.finish()
+}
+
+func named(t *testing.T, faults []fault, name string) []fault {
+	for _, f := range faults {
+		if f.name == name {
+			return []fault{f}
+		}
+	}
+	t.Fatalf("no fault is called %q", name)
+	return nil
+}
