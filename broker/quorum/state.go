@@ -357,8 +357,14 @@ func (s *state) SetStable(key, value []byte) error {
 	return err
 }
 
-// Close implements types.MetaStore.
-func (s *state) Close() error { return s.file.Close() }
+// Close implements types.MetaStore; the log closes it too.
+func (s *state) Close() error {
+	err := s.file.Close()
+	if errors.Is(err, fs.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // marked is the index up to which the log was durable at least.
 func (s *state) marked() uint64 {
