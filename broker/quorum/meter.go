@@ -45,7 +45,7 @@ type progress struct {
 	term     uint64    // of the leader who knows that
 	heard    time.Time // its last answer
 	caughtUp time.Time // when it had all that the leader had
-	lost     bool      // the last message failed
+	lost     bool      // it did not answer for lostAfter
 }
 
 var (
@@ -53,6 +53,9 @@ var (
 	_ raft.WithPreVote = (*meter)(nil)
 	_ raft.WithClose   = (*meter)(nil)
 )
+
+// lostAfter is how long a member does not answer until that is worth a line in the log.
+const lostAfter = time.Second
 
 // errSilent is what raft hears of the others while this node is silent.
 var errSilent = errors.New("this node's disk is stalled: it lets another one lead")
@@ -122,7 +125,7 @@ func (m *meter) progress(id raft.ServerID) progress {
 	return progress{}
 }
 
-// isLost tells that the last message to a node failed.
+// isLost tells that a node does not answer.
 func (m *meter) isLost(node metadata.BrokerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,8 +145,10 @@ func (m *meter) note(id raft.ServerID, err error, f func(*progress)) {
 		p = &progress{}
 		m.mu.peers[id] = p
 	}
-	changed := p.lost != (err != nil)
-	p.lost = err != nil
+	// Why not at once: a member that answers heartbeats is there, however slow its disk is.
+	lost := err != nil && m.now().Sub(p.heard) >= lostAfter
+	changed := p.lost != lost
+	p.lost = lost
 	if err == nil {
 		p.heard = m.now()
 		f(p)
@@ -151,7 +156,7 @@ func (m *meter) note(id raft.ServerID, err error, f func(*progress)) {
 	m.mu.Unlock()
 	switch {
 	case !changed || m.closed():
-	case err != nil:
+	case lost:
 		m.logger.Warn("cannot reach a member of the cluster", "member", string(id), "err", err)
 	default:
 		m.logger.Info("a member of the cluster answers", "member", string(id))

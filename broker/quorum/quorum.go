@@ -279,8 +279,12 @@ func (q *Quorum) Close() error {
 		errs = append(errs, q.o.Network.Listener.Close())
 	}
 	switch {
-	case q.store != nil && q.store.hung.Load():
-		errs = append(errs, fmt.Errorf("a write still hangs: %w", errStalled)) // the library would wait for it
+	case q.store != nil && q.wal != nil:
+		files, st := q.wal, q.state
+		// Why not at once then: the library would wait for the write.
+		if !q.store.hangs(func() { _ = errors.Join(files.Close(), st.Close()) }) {
+			errs = append(errs, files.Close(), st.Close())
+		}
 	case q.wal != nil:
 		errs = append(errs, q.wal.Close(), q.state.Close())
 	case q.state != nil:

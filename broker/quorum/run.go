@@ -50,7 +50,7 @@ func (q *Quorum) Run(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err), q.letGo())
 		}
 		q.serve(ctx, s.raft, notify)
-		err := errors.Join(q.letGo(), s.raft.Shutdown().Error())
+		err := errors.Join(q.letGo(), q.shutDown(s.raft))
 		close(q.ended)
 		q.watching.Wait()
 		q.calls.Wait()
@@ -58,7 +58,7 @@ func (q *Quorum) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err := q.letGo()
 		if s := <-started; s.err == nil {
-			err = errors.Join(err, s.raft.Shutdown().Error())
+			err = errors.Join(err, q.shutDown(s.raft))
 		}
 		return errors.Join(q.failedErr(), err)
 	}
@@ -79,6 +79,7 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 		q.meter.Load().standForElection()
 	}
 	q.watching.Go(func() { q.watch(r, notify) })
+	q.watching.Go(func() { q.standFirst(ctx, r) })
 	q.watching.Go(func() { q.renewAddress(ctx) })
 	q.watching.Go(func() { q.watchStalls(ctx, r) })
 	<-ctx.Done()
@@ -102,6 +103,22 @@ func (q *Quorum) letGo() error {
 	return err
 }
 
+// shutDown ends raft. It gives a write up that hangs: raft would wait for it.
+func (q *Quorum) shutDown(r *raft.Raft) error {
+	over := make(chan error, 1)
+	go func() { over <- r.Shutdown().Error() }()
+	for {
+		select {
+		case err := <-over:
+			return err
+		case <-time.After(stallPause):
+		}
+		if q.store.writing() >= q.o.Stall {
+			q.store.give(fmt.Errorf("cannot append to the metadata log in %q: %w", q.o.Dir, errStalled))
+		}
+	}
+}
+
 // transportTime is how long a message between members may take. A snapshot gets as
 // much for each 256 KiB of it.
 const transportTime = 5 * time.Second
@@ -123,6 +140,31 @@ func (q *Quorum) connect() raft.Transport {
 	m := newMeter(inner, &q.o, q.store.end)
 	q.meter.Store(m)
 	return m
+}
+
+// standFirst has the first of the founders stand for election as soon as the others can
+// hear it. Why: nobody leads a cluster that has just formed, and a time-out would be
+// waited for in vain.
+func (q *Quorum) standFirst(ctx context.Context, r *raft.Raft) {
+	founders := foundersConfiguration(q.ident.founders).Servers
+	if !q.fresh || q.ident.founders == "" || founders[0].ID != q.self() {
+		return
+	}
+	for _, f := range founders[1:] {
+		_, at := splitAddress(f.Address)
+		for r.LastIndex() == 1 {
+			reply, err := q.door.ask(at, q.greetMember(f.ID), askTime)
+			if err == nil && reply.Later == "" {
+				break
+			}
+			if pause(ctx, followPause) != nil {
+				return
+			}
+		}
+	}
+	if r.LastIndex() == 1 && r.State() == raft.Follower {
+		q.meter.Load().standForElection()
+	}
 }
 
 // alone tells whether this node is the only voter.
@@ -187,16 +229,20 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 				continue
 			}
 			// Why aside: raft waits for this loop while it changes its mind.
-			aside.Go(func() {
-				if err := q.takeOver(r); err != nil {
-					q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
-					return
-				}
-				if q.lead(term) {
-					q.o.Logger.Info("this node leads the metadata log", "index", q.Image().Index())
-				}
-			})
+			aside.Go(func() { q.ascend(r, term) })
 		}
+	}
+}
+
+// ascend makes this node the leader that takes changes, if leadership does not change
+// again before it has applied everything.
+func (q *Quorum) ascend(r *raft.Raft, term uint64) {
+	if err := q.takeOver(r); err != nil {
+		q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
+		return
+	}
+	if q.lead(term) {
+		q.o.Logger.Info("this node leads the metadata log", "index", q.Image().Index())
 	}
 }
 

@@ -34,9 +34,12 @@ type store struct {
 
 	mu struct {
 		sync.Mutex
-		err error
+		err     error
+		hangs   bool   // a write that was given up has not ended
+		release func() // closes the files when it has
 	}
-	given chan struct{} // closed when a write that hangs is waited for no more
+	giving sync.Once
+	given  chan struct{} // closed when a write that hangs is waited for no more
 }
 
 func newStore(log *wal.WAL, st *state, snaps *snapshots, fail func(error)) *store {
@@ -56,10 +59,29 @@ func (s *store) writing() time.Duration {
 	return max(1, time.Since(*began))
 }
 
+// endHang notes that the write that was given up has ended.
+func (s *store) endHang() {
+	s.mu.Lock()
+	s.mu.hangs = false
+	release := s.mu.release
+	s.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
+// hangs tells that a write that was given up has not ended; release is called when it has.
+func (s *store) hangs(release func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.release = release
+	return s.mu.hangs
+}
+
 // give gives a write up that does not end: the log has failed.
 func (s *store) give(err error) {
 	s.keep(err)
-	close(s.given)
+	s.giving.Do(func() { close(s.given) })
 }
 
 var (
@@ -154,10 +176,12 @@ func (s *store) storeGroup(logs []*raft.Log) error {
 	select {
 	case err = <-said:
 	case <-s.given:
-		s.hung.Store(true)
+		s.mu.Lock()
+		s.mu.hangs = true
+		s.mu.Unlock()
 		go func() {
 			<-said
-			s.hung.Store(false)
+			s.endHang()
 		}()
 		return s.failed()
 	}
