@@ -34,14 +34,21 @@ func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Tim
 	}
 	epoch, enough := p.mu.epoch, p.mu.lead.enough()
 	p.mu.Unlock()
-	if acks == -1 && !enough {
+	switch {
+	case acks == -1 && !enough:
 		return storage.Appended{}, ErrNotEnoughReplicas
+	case acks != -1 && p.isolated(now):
+		return storage.Appended{}, ErrNotLeader
 	}
-	return p.log.Append(b, storage.Append{
+	a, err := p.log.Append(b, storage.Append{
 		Epoch: epoch, Assign: true,
 		LogAppendTime: p.settings.Load().rules.LogAppendTime,
 		Now:           now.UnixMilli(),
 	})
+	if err == nil {
+		p.appended()
+	}
+	return a, err
 }
 
 // Acked calls done exactly once, perhaps before it returns, when the records below end may
@@ -94,6 +101,11 @@ func (p *Partition) Await(w *Wait, end record.Offset, acks int16, timeout time.D
 type Fetched struct {
 	Slice                               storage.Slice // Len 0: nothing; Release always
 	HighWatermark, LastStable, LogStart record.Offset
+	// Diverged: the follower's log parts from this one before its offset; here EndEpoch ends
+	// at EndOffset.
+	Diverged  bool
+	EndEpoch  record.Epoch
+	EndOffset record.Offset
 }
 
 // Read reads for a consumer: whole batches below the high watermark, or below the last
@@ -175,7 +187,60 @@ func (p *Partition) DeleteBefore(o record.Offset, done func(record.Offset, error
 	}
 	p.mu.Lock()
 	wake := p.mu.watchers.all()
+	low := start
+	if p.mu.lead != nil {
+		low = p.mu.lead.lowStart(start)
+	}
+	if low < o && len(p.mu.deletes) < maxDeletes {
+		p.mu.deletes = append(p.mu.deletes, deletion{o, done})
+		done = nil
+	}
 	p.mu.Unlock()
 	wakeAll(wake)
-	done(start, nil)
+	p.appended() // the followers hear of it by their fetch
+	switch {
+	case done == nil:
+	case low < o:
+		done(-1, ErrTimeout)
+	default:
+		done(low, nil)
+	}
+}
+
+// maxDeletes is how many deletions of a partition wait for its followers at a time.
+const maxDeletes = 100
+
+// deletion is a DeleteBefore that waits until no replica has what it deletes.
+type deletion struct {
+	o    record.Offset
+	done func(record.Offset, error)
+}
+
+func refuseAll(ds []deletion, err error) {
+	for _, d := range ds {
+		d.done(-1, err)
+	}
+}
+
+// deleted answers the deletions that every replica has made.
+func (p *Partition) deleted() {
+	p.mu.Lock()
+	if p.mu.lead == nil {
+		p.mu.Unlock()
+		return
+	}
+	low := p.mu.lead.lowStart(p.log.Start())
+	var made, rest []deletion
+	for _, d := range p.mu.deletes {
+		if d.o <= low {
+			made = append(made, d)
+		} else {
+			rest = append(rest, d)
+		}
+	}
+	p.mu.deletes = rest
+	p.mu.Unlock()
+	for _, d := range made {
+		d.done(low, nil)
+	}
 }

@@ -61,7 +61,9 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 		return r, err
 	}
 	c := l.conf.Load()
-	if !c.Internal && l.dir.reserve.short.Load() {
+	// Why not for a follower: its leader's clients are not this disk's, and what it lacks
+	// would hold up everybody (R22).
+	if a.Assign && !c.Internal && l.dir.reserve.short.Load() {
 		return r, ErrFull
 	}
 	p, err := l.planLocked(b, a)
