@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,7 @@ type entering struct {
 	mu   sync.Mutex
 	wait string
 	stop context.CancelFunc
+	gate *atomic.Pointer[chan struct{}]
 }
 
 func (e *entering) waits() string {
@@ -198,7 +200,7 @@ func (c *crew) enter(o Options) *entering {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	e := &entering{Quorum: q, done: make(chan error, 1)}
+	e := &entering{Quorum: q, done: make(chan error, 1), gate: canHang(q)}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stop = cancel
 	go func() {
@@ -220,7 +222,7 @@ func (c *crew) run(e *entering) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
-	n := &node{Quorum: e.Quorum, t: c.t}
+	n := &node{Quorum: e.Quorum, t: c.t, gate: e.gate}
 	stopped := false
 	n.stop = func() error {
 		if stopped {
@@ -509,5 +511,28 @@ func TestJoin(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// TestFollowersSeeAChangeAtOnce: without waiting for the library's timer.
+func TestFollowersSeeAChangeAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		time.Sleep(time.Second)
+		for i := range 20 {
+			began := time.Now()
+			c.propose(100 + i)
+			synctest.Wait()
+			for id, n := range c.nodes {
+				if n.Image().Topic(fmt.Sprintf("t%d", 100+i)) == nil {
+					t.Errorf("node %d does not have topic %d, %v after it was proposed", id, 100+i, time.Since(began))
+				}
+			}
+			time.Sleep(170 * time.Millisecond)
+		}
+		c.stopAll()
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func created(n int) []metadata.Record {
 type node struct {
 	*Quorum
 	t    *testing.T
-	stop func() error // ends Run and closes
+	stop func() error                   // ends Run and closes
+	gate *atomic.Pointer[chan struct{}] // of a disk that can hang
 }
 
 func testLogger(t *testing.T) *slog.Logger {

@@ -75,6 +75,7 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.mu.Lock()
 	q.mu.raft = r
 	q.mu.Unlock()
+	q.meter.Load().raft.Store(r)
 	if q.alone(r) {
 		q.meter.Load().standForElection()
 	}
@@ -177,12 +178,17 @@ func (q *Quorum) alone(r *raft.Raft) bool {
 	return len(all) == 1 && all[0].ID == q.self()
 }
 
+// commitTimeout is how often at least a member is told how far the log is committed,
+// and how soon one that did not answer is tried again. What is new is told at once, see push.
+const commitTimeout = 100 * time.Millisecond
+
 func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = q.self()
 	c.HeartbeatTimeout = q.o.Heartbeat
 	c.ElectionTimeout = q.o.Heartbeat
 	c.LeaderLeaseTimeout = q.o.Heartbeat / 2
+	c.CommitTimeout = commitTimeout
 	c.NotifyCh = notify
 	c.BatchApplyCh = true
 	c.SnapshotInterval = q.o.SnapshotCheck

@@ -3,6 +3,7 @@ package quorum
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,23 +12,33 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 )
 
-// hanging is a log segment whose syncs wait while gate is there.
+// hanging is a log segment whose syncs wait while there is a gate.
 type hanging struct {
 	types.WritableFile
-	gate chan struct{}
+	gate *atomic.Pointer[chan struct{}]
 }
 
 func (h *hanging) Sync() error {
-	<-h.gate
+	if gate := h.gate.Load(); gate != nil {
+		<-*gate
+	}
 	return h.WritableFile.Sync()
+}
+
+// canHang makes the log's disk of a node one that can hang. Requires: the node does not run.
+func canHang(q *Quorum) *atomic.Pointer[chan struct{}] {
+	gate := new(atomic.Pointer[chan struct{}])
+	q.files.open = func(w types.WritableFile) types.WritableFile { return &hanging{w, gate} }
+	if tail := q.files.mu.tail; tail != nil {
+		tail.WritableFile = &hanging{tail.WritableFile, gate}
+	}
+	return gate
 }
 
 // hang makes the log's disk of a node hang until the gate is closed.
 func (n *node) hang() (gate chan struct{}) {
 	gate = make(chan struct{})
-	n.files.mu.Lock()
-	n.files.mu.tail.WritableFile = &hanging{n.files.mu.tail.WritableFile, gate}
-	n.files.mu.Unlock()
+	n.gate.Store(&gate)
 	return gate
 }
 
