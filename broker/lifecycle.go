@@ -23,6 +23,10 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
+// ErrAtOnce as the cause of the context's end stops a node without waiting until others
+// lead what it led.
+var ErrAtOnce = errors.New("stop at once")
+
 // Run is the node's life: it opens its doors and its logs, takes part in the
 // quorum, registers, catches up, serves until ctx ends, answers what is in flight,
 // flushes and closes. All its goroutines are over when it returns.
@@ -38,7 +42,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.mu.Lock()
 	b.mu.ready, b.mu.state = false, "stopping"
 	b.mu.Unlock()
-	b.leave(err == nil)
+	if !errors.Is(context.Cause(ctx), ErrAtOnce) {
+		b.leave(err == nil)
+	}
 	epoch, whole := b.standing()
 	if stopErr := p.stop(); err == nil {
 		err = stopErr
@@ -236,7 +242,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
 	}
 	if b.membership != nil {
-		replicas.Peers, replicas.ISR = r.peers, road
+		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
 	}
 	r.set = replica.New(replicas)
 	r.groups = group.New(group.Options{

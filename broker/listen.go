@@ -63,7 +63,9 @@ func parseListeners(setting string, entries []string) ([]address, error) {
 }
 
 // secure tells of the names that stand for a security protocol in Kafka.
-func secure(name string) bool { return strings.HasPrefix(name, "SSL") || strings.HasPrefix(name, "SASL") }
+func secure(name string) bool {
+	return strings.HasPrefix(name, "SSL") || strings.HasPrefix(name, "SASL")
+}
 
 func legalListener(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {

@@ -175,6 +175,7 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.AddRaftVoter:                 askAddRaftVoter,
 		kmsg.RemoveRaftVoter:              askRemoveRaftVoter,
 		kmsg.DescribeProducers:            askDescribeProducers,
+		kmsg.WriteTxnMarkers:              askWriteTxnMarkers,
 		kmsg.DescribeTopicPartitions:      askDescribeTopicPartitions,
 		kmsg.ElectLeaders:                 askElectLeaders,
 		kmsg.AlterPartitionAssignments:    askAlterPartitionAssignments,

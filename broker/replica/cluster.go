@@ -54,9 +54,9 @@ func (c *cluster) broker(id metadata.BrokerID) *metadata.Broker {
 
 // isolated tells whether the controller has not been heard of for a session: by now this
 // broker may be fenced, and another one lead in its place (R12).
-func (c *cluster) isolated(now time.Time) bool {
+func (c *cluster) isolated(now func() time.Time) bool {
 	until := c.lease.Load()
-	return until != noLease && int64(now.Sub(c.base)) > until
+	return until != noLease && int64(now().Sub(c.base)) > until
 }
 
 // Registered notes this process' broker epoch. Followers sign their fetches with it.

@@ -49,7 +49,7 @@ type fetcher struct {
 
 	// The rest belongs to run's goroutine.
 	list     map[peer.PartitionID]*followed
-	forget   []peer.PartitionID // in the session, not in list any more
+	gone     map[peer.PartitionID]bool // in the session, and not to be
 	session  int32
 	epoch    int32 // of the session's next request
 	failures int
@@ -141,7 +141,7 @@ func (f *fetcher) backOff(failures int) time.Duration {
 // begin forgets the session; the next request asks for everything.
 func (f *fetcher) begin() {
 	f.epoch = 0
-	f.forget = nil
+	clear(f.gone)
 	for _, w := range f.list {
 		w.told = false
 	}
@@ -159,7 +159,7 @@ func (f *fetcher) adopt() {
 	for id, w := range f.list {
 		if n, ok := next[id]; !ok || n != w.assignment {
 			if w.told && !ok {
-				f.forget = append(f.forget, id)
+				f.gone[id] = true
 			}
 			if !ok {
 				delete(f.list, id)
@@ -187,9 +187,8 @@ func (f *fetcher) request() (*peer.Fetch, time.Duration) {
 	wait := time.Hour
 	req := &peer.Fetch{
 		BrokerEpoch: f.own(), Wait: f.o.FetchWait, MinBytes: f.o.FetchMinBytes, MaxBytes: f.o.FetchMaxBytes,
-		Session: f.session, SessionEpoch: f.epoch, Forget: f.forget,
+		Session: f.session, SessionEpoch: f.epoch,
 	}
-	f.forget = nil
 	asked := 0
 	for id, w := range f.list {
 		ready := !w.rest.After(now)
@@ -201,24 +200,26 @@ func (f *fetcher) request() (*peer.Fetch, time.Duration) {
 				wait = min(wait, left)
 			}
 			if w.told {
-				req.Forget = append(req.Forget, id)
+				f.gone[id] = true
 				w.told = false
 			}
 			continue
 		}
 		asked++
 		if !w.told {
+			// Why: what is named both ways is forgotten.
+			delete(f.gone, id)
 			req.Partitions = append(req.Partitions, w.at)
 		}
 		w.told = true
 	}
 	if asked == 0 {
-		f.forget = req.Forget
 		return nil, wait
 	}
-	if f.epoch == 0 {
-		req.Forget = nil
+	for id := range f.gone {
+		req.Forget = append(req.Forget, id)
 	}
+	clear(f.gone)
 	if wait < req.Wait {
 		req.Wait = max(wait, time.Millisecond) // Why: a partition that rests must not rest longer because others are idle
 	}
@@ -362,7 +363,7 @@ func (m *fetchers) fetcher(key fetcherKey) *fetcher {
 		leader: key.leader, lane: "fetch-" + strconv.Itoa(key.n), peers: m.s.o.Peers, own: m.s.cluster.own.Load,
 		o: &m.s.o.Replication, now: m.s.o.Now, logger: m.s.o.Logger,
 		kick: make(chan struct{}, 1), synced: make(chan struct{}, 1),
-		list: make(map[peer.PartitionID]*followed),
+		list: make(map[peer.PartitionID]*followed), gone: make(map[peer.PartitionID]bool),
 	}
 }
 

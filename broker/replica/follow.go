@@ -27,7 +27,7 @@ func (p *Partition) position(epoch record.Epoch) (peer.FetchPartition, bool) {
 		PartitionID: peer.PartitionID{Topic: p.id, Partition: p.name.Partition},
 		LeaderEpoch: epoch, Offset: end, LastFetched: -1, LogStart: p.log.Start(),
 	}
-	if end > f.LogStart {
+	if end > f.LogStart && !p.flaws.cutToHW {
 		f.LastFetched = p.log.EpochAt(end - 1)
 	}
 	return f, true
@@ -64,7 +64,7 @@ func (p *Partition) receive(epoch record.Epoch, asked *peer.FetchPartition, f *p
 	}
 	start := p.log.Start()
 	if len(f.Records) > 0 {
-		if err := p.store(f); err != nil {
+		if err := p.store(epoch, f); err != nil {
 			return false, err
 		}
 	}
@@ -139,8 +139,8 @@ func (p *Partition) restart(f *peer.FetchedPartition) error {
 }
 
 // store appends the leader's batches as they are (R7), each with its check sum looked at (R21).
-func (p *Partition) store(f *peer.FetchedPartition) error {
-	b, err := p.fitting(f.Records)
+func (p *Partition) store(epoch record.Epoch, f *peer.FetchedPartition) error {
+	b, err := p.fitting(epoch, f.Records)
 	if err != nil || len(b) == 0 {
 		return err
 	}
@@ -154,7 +154,7 @@ func (p *Partition) store(f *peer.FetchedPartition) error {
 
 // fitting gives the whole, good batches from the log's end on. A batch that begins before
 // the end of an empty log is the first one of the leader, whose log start lies within it.
-func (p *Partition) fitting(b []byte) ([]byte, error) {
+func (p *Partition) fitting(epoch record.Epoch, b []byte) ([]byte, error) {
 	end, from, to := p.log.End(), -1, 0
 	for to < len(b) {
 		if len(b)-to < record.HeaderSize {
@@ -166,6 +166,10 @@ func (p *Partition) fitting(b []byte) ([]byte, error) {
 		}
 		if err == nil {
 			_, err = record.Verify(b[to : to+h.Size()])
+		}
+		if err == nil && h.LeaderEpoch > epoch && !p.flaws.unfenced {
+			// Why: its sender lost the leadership while it read, and its log is another's now.
+			err = fmt.Errorf("it is of epoch %d, followed is %d", h.LeaderEpoch, epoch)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot take the leader's batch for partition %q after offset %d: %w", p.name, end, err)

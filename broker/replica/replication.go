@@ -45,4 +45,5 @@ type numbers interface {
 	ISRShrunk()
 	ISRExpanded()
 	ReplicationIn(bytes int)
+	ReplicationOut(bytes int)
 }

@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"time"
-
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -69,14 +67,15 @@ func (p *Partition) checkFollowerLocked(f *FollowerFetch) error {
 	epoch := f.LeaderEpoch
 	if p.flaws.unfenced {
 		epoch = -1
-	} else if epoch < 0 {
-		return ErrFencedEpoch // Why: a follower always knows; who does not say is none of ours
 	}
 	if err := p.checkLeaderLocked(epoch); err != nil {
 		return err
 	}
 	if p.mu.lead.others[f.Broker] == nil {
 		return ErrNotReplica
+	}
+	if f.LeaderEpoch < 0 {
+		return ErrFencedEpoch // Why: a follower always knows; who does not say is none of ours
 	}
 	return nil
 }
@@ -113,6 +112,9 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
 	}
 	return nil
 }
+
+// Replicated counts bytes of records that a follower was given.
+func (p *Partition) Replicated(bytes int) { p.numbers.ReplicationOut(bytes) }
 
 // marks are the offsets that every answer carries.
 func (p *Partition) marks() Fetched {
@@ -160,6 +162,3 @@ func (p *Partition) FollowerReadable(epoch record.Epoch, from record.Offset, max
 	}
 	return p.log.Bytes(from, end, max)
 }
-
-// isolated tells whether this broker may have lost its partitions without knowing (R12).
-func (p *Partition) isolated(now time.Time) bool { return p.cluster.isolated(now) }

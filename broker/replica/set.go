@@ -223,10 +223,10 @@ func (s *Set) Apply(old, img *metadata.Image) error {
 // shrink looks for followers that are behind for too long (R12: not while this broker may
 // be fenced itself).
 func (s *Set) shrink() {
-	now := s.o.Now()
-	if s.alterer == nil || s.cluster.isolated(now) {
+	if s.alterer == nil || s.cluster.isolated(s.o.Now) {
 		return
 	}
+	now := s.o.Now()
 	for _, p := range s.All() {
 		p.shrink(now, s.o.Replication.LagTime)
 	}
