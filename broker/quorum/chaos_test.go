@@ -38,7 +38,7 @@ func TestSeededFaults(t *testing.T) {
 	for _, size := range []int{3, 5} {
 		for seed := range uint64(2) {
 			t.Run(fmt.Sprintf("%d nodes, seed %d", size, seed), func(t *testing.T) {
-				inBubble(t, func(t *testing.T) { runChaos(t, size, seed, 40) })
+				inBubble(t, func(t *testing.T) { runChaos(t, size, seed, 30) })
 			})
 		}
 	}

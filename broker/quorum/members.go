@@ -122,7 +122,7 @@ func (q *Quorum) admit(a application) reply {
 	if cluster := q.ClusterID(); a.Cluster != cluster {
 		return reply{Refused: fmt.Sprintf("the application is for cluster %q, this is cluster %q", a.Cluster, cluster)}
 	}
-	if nodeOf(a.Member) == metadata.NoBroker || directory(a.Member).IsZero() && len(a.Secret) > 0 || a.Address == "" {
+	if nodeOf(a.Member) == metadata.NoBroker || directory(a.Member).IsZero() && len(a.Secret) > 0 || a.Address == "" || checkAddress(a.Address) != nil {
 		return reply{Refused: fmt.Sprintf("member %q at %q is not a name and an address", a.Member, a.Address)}
 	}
 	var same, gone *raft.Server

@@ -111,6 +111,11 @@ func (o *Options) complete() error {
 	if o.Dir == "" || o.Logger == nil || o.Node < 0 {
 		return fmt.Errorf("cannot open metadata: directory %q, node %d and a logger must be given", o.Dir, o.Node)
 	}
+	if o.Network != nil {
+		if err := checkAddress(o.Network.Address); err != nil {
+			return fmt.Errorf("cannot open metadata in %q: %w", o.Dir, err)
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -38,6 +39,8 @@ type store struct {
 		hangs   bool   // a write that was given up has not ended
 		release func() // closes the files when it has
 	}
+	voteTerm []byte // of the vote that is about to be given; raft's one goroutine only
+
 	giving sync.Once
 	given  chan struct{} // closed when a write that hangs is waited for no more
 }
@@ -218,14 +221,33 @@ func (s *store) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// Set implements raft.StableStore.
+// Keys under which raft keeps its vote.
+// Source: hashicorp/raft, persistVote: the term, then at once for whom.
+const (
+	voteTermKey = "LastVoteTerm"
+	voteForKey  = "LastVoteCand"
+)
+
+// Set implements raft.StableStore. Why both parts of a vote at once: with a crash in
+// between, raft would take the vote of an earlier term for one of this term, and give
+// it again to a candidate whose log it never looked at.
 func (s *store) Set(key, value []byte) error {
-	return s.hold(func() error { return s.wal.Set(key, value) })
+	if string(key) != voteForKey {
+		return s.hold(func() error { return s.state.SetStable(key, value) })
+	}
+	return s.hold(func() error {
+		return s.state.setStable(map[string][]byte{voteTermKey: s.voteTerm, voteForKey: value})
+	})
 }
 
 // SetUint64 implements raft.StableStore.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	return s.hold(func() error { return s.wal.SetUint64(key, value) })
+	b := binary.LittleEndian.AppendUint64(nil, value)
+	if string(key) == voteTermKey {
+		s.voteTerm = b
+		return nil
+	}
+	return s.hold(func() error { return s.state.SetStable(key, b) })
 }
 
 // hold makes a change of term or vote. Why it waits after an error: the library

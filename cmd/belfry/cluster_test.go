@@ -33,11 +33,14 @@ func shows(t *testing.T, n *nodetest.Node, want string, args ...string) string {
 	return ""
 }
 
+// brief lets the last ones of a whole cluster stop soon: nobody is left to take over.
+var brief = map[string]string{"controlled.shutdown.timeout.ms": "1000"}
+
 // TestClusterOfProcesses is a cluster's life with the program's own commands: it forms
 // in any order, what is made at one node is seen at all, it outlives the death of the
 // one that leads, a fourth node joins, votes, and takes the place of one that is gone.
 func TestClusterOfProcesses(t *testing.T) {
-	nodes := nodetest.NewCluster(t, 3, nodetest.Options{})
+	nodes := nodetest.NewCluster(t, 3, nodetest.Options{Settings: brief})
 	nodes[2].Launch()
 	waits := func() bool { _, body := nodes[2].HTTP("/readyz"); return strings.Contains(body, "waiting for node 1 at ") }
 	for end := time.Now().Add(time.Minute); !waits(); <-time.After(20 * time.Millisecond) {
@@ -61,7 +64,7 @@ func TestClusterOfProcesses(t *testing.T) {
 		t.Errorf("voters:\n%s", voters)
 	}
 
-	fourth := nodetest.NewJoiner(t, 4, strings.TrimSpace(must(t, nodes[2], "cluster", "join-token", "--expires", "10m")), nodetest.Options{})
+	fourth := nodetest.NewJoiner(t, 4, strings.TrimSpace(must(t, nodes[2], "cluster", "join-token", "--expires", "10m")), nodetest.Options{Settings: brief})
 	fourth.Launch()
 	fourth.WaitReady()
 	shows(t, fourth, "made-at-3", "topic", "list")
