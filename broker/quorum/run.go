@@ -277,6 +277,10 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 	if err := q.answer(r.Barrier(0)); err != nil {
 		return err
 	}
+	// Why before it leads: whoever joins must find it.
+	if err := q.correctAddress(r); err != nil {
+		return err
+	}
 	q.machine.catchUp()
 	if q.alone(r) && time.Since(q.began) > longReplay {
 		q.store.bulk.snapshot()
