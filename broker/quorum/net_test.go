@@ -536,3 +536,63 @@ func TestFollowersSeeAChangeAtOnce(t *testing.T) {
 		c.stopAll()
 	})
 }
+
+// TestVotersChange: the leader itself may lose its vote; what would leave no majority is
+// refused; a member that is not there gets no vote.
+func TestVotersChange(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		old := c.leader()
+		if err := old.RemoveVoter(t.Context(), old.o.Node, topic.ID{}); err != nil {
+			t.Fatal(err)
+		}
+		for c.leader() == old {
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.propose(2)
+		c.agree()
+		now := c.leader()
+		refused := func(what string, err, want error) {
+			t.Helper()
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", what, err, want)
+			}
+		}
+		if err := old.AddVoter(t.Context(), 1, topic.ID{}); !errors.As(err, new(*NotLeaderError)) {
+			t.Errorf("asked of a follower: %v", err)
+		}
+		refused("a voter twice", now.AddVoter(t.Context(), now.o.Node, topic.ID{}), ErrVoterThere)
+		refused("a stranger", now.AddVoter(t.Context(), 9, topic.ID{}), ErrVoterNotFound)
+		refused("another incarnation", now.AddVoter(t.Context(), old.o.Node, topic.ID{1}), ErrVoterNotFound)
+		if err := now.AddVoter(t.Context(), old.o.Node, directory(old.self())); err != nil {
+			t.Fatal(err)
+		}
+		refused("no voter", now.RemoveVoter(t.Context(), 9, topic.ID{}), ErrVoterNotFound)
+		var other metadata.BrokerID
+		for id := range c.nodes {
+			if id != old.o.Node && id != now.o.Node {
+				other = id
+			}
+		}
+		c.stop(other)
+		time.Sleep(silentFor)
+		refused("one of the two that answer", now.RemoveVoter(t.Context(), old.o.Node, topic.ID{}), ErrMajority)
+		if err := now.RemoveVoter(t.Context(), other, topic.ID{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		refused("one that is silent", now.AddVoter(ctx, other, topic.ID{}), ErrVoterBehind)
+		if err := now.Forget(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := now.Status(); !ok || len(s.Voters) != 2 || len(s.Observers) != 0 {
+			t.Errorf("status %+v", s)
+		}
+		c.propose(3)
+		c.stopAll()
+	})
+}

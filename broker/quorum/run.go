@@ -189,6 +189,7 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c.ElectionTimeout = q.o.Heartbeat
 	c.LeaderLeaseTimeout = q.o.Heartbeat / 2
 	c.CommitTimeout = commitTimeout
+	c.ShutdownOnRemove = false // a node that loses its vote goes on following
 	c.NotifyCh = notify
 	c.BatchApplyCh = true
 	c.SnapshotInterval = q.o.SnapshotCheck
