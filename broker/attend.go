@@ -31,6 +31,7 @@ type attendanceOptions struct {
 	cluster  string
 	previous int64
 	every    time.Duration // between heartbeats
+	look     time.Duration // after which it sees that another node is the controller
 	session  time.Duration
 	road     road
 	news     *publisher
@@ -156,7 +157,7 @@ var errReplaced = errors.New("another process has registered as this broker sinc
 //
 // Errors: another process took this broker's place.
 func (a *attendance) run(ctx context.Context) error {
-	look := time.NewTicker(min(a.o.every, 50*time.Millisecond))
+	look := time.NewTicker(a.o.look)
 	defer look.Stop()
 	var next time.Time
 	asked, told := a.o.road.Controller(), uint64(0)
