@@ -213,6 +213,26 @@ func TestControllerDies(t *testing.T) {
 	if _, err := all.CreateTopic(ctx, 1, 2, nil, "later"); err != nil {
 		t.Fatal(err)
 	}
+	// One of three decides nothing, and says so in time.
+	c.Broker(metadata.BrokerID(now.Controller)).Kill()
+	last := seedOf(t, c.Broker(metadata.BrokerID(6-now.Controller-meta.Controller))) // IDs 1, 2, 3
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.TimeoutMillis = 1500
+	nt := kmsg.NewCreateTopicsRequestTopic()
+	nt.Topic, nt.NumPartitions, nt.ReplicationFactor = "never", 1, 1
+	create.Topics = append(create.Topics, nt)
+	began := time.Now()
+	made, err := create.RequestWith(ctx, last)
+	if err != nil || made.Topics[0].ErrorCode != kerr.RequestTimedOut.Code && made.Topics[0].ErrorCode != kerr.NotController.Code {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v to say so", took)
+	}
+	who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, last)
+	if err != nil || who.ControllerID != -1 {
+		t.Fatalf("%+v, %v: there is no controller", who, err)
+	}
 }
 
 // count reads a topic to its end.
