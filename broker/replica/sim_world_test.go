@@ -619,7 +619,7 @@ func (n *simNode) describe(part int) string {
 	if l := p.mu.lead; l != nil {
 		s += fmt.Sprintf(", isr %v + %v, state %d", l.isr.committed, l.isr.proposed, p.mu.partitionEpoch)
 		if c := p.mu.change; c != nil {
-			s += fmt.Sprintf(", change %+v tries %d unclear %t", c.proposal, c.tries, c.unclear)
+			s += fmt.Sprintf(", change %+v tries %d", c.proposal, c.tries)
 		}
 		for id, o := range l.others {
 			s += fmt.Sprintf(", %d at %d", id, o.end)
