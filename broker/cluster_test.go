@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/brokertest"
 	"github.com/belfry-mq/belfry/broker/metadata"
@@ -31,6 +33,17 @@ func admin(t *testing.T, addrs ...string) *kadm.Client {
 	return kadm.NewClient(c)
 }
 
+// seedOf asks one broker and no other.
+func seedOf(t *testing.T, b *brokertest.Broker) *kgo.Broker {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c.SeedBrokers()[0]
+}
+
 // leaders gives the leader of each partition, as one broker says.
 func leaders(t *testing.T, a *kadm.Client, topic string) map[int32]kadm.PartitionDetail {
 	t.Helper()
@@ -46,20 +59,31 @@ func leaders(t *testing.T, a *kadm.Client, topic string) map[int32]kadm.Partitio
 func TestThreeBrokers(t *testing.T) {
 	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
 	ctx := t.Context()
-	each := make([]*kadm.Client, 3)
-	for i, b := range c.Brokers {
-		each[i] = admin(t, b.Addr())
-	}
 	// Each takes a change of the cluster, and has seen it when it answers.
-	for i, a := range each {
+	for i, b := range c.Brokers {
 		name := fmt.Sprint("by-", i+1)
-		if _, err := a.CreateTopic(ctx, 6, 3, nil, name); err != nil {
-			t.Fatalf("broker %d: %v", i+1, err)
+		seed := seedOf(t, b)
+		create := kmsg.NewPtrCreateTopicsRequest()
+		create.TimeoutMillis = 10_000
+		nt := kmsg.NewCreateTopicsRequestTopic()
+		nt.Topic, nt.NumPartitions, nt.ReplicationFactor = name, 6, 3
+		create.Topics = append(create.Topics, nt)
+		made, err := create.RequestWith(ctx, seed)
+		if err != nil || made.Topics[0].ErrorCode != 0 || made.Topics[0].NumPartitions != 6 {
+			t.Fatalf("broker %d: %+v, %v", i+1, made, err)
 		}
-		only := admin(t, c.Brokers[i].Addr())
-		ts, err := only.ListTopics(ctx, name)
-		if err != nil || len(ts[name].Partitions) != 6 {
-			t.Fatalf("broker %d does not know what it made: %v, %v", i+1, ts, err)
+		ask := kmsg.NewPtrMetadataRequest()
+		ask.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
+		got, err := ask.RequestWith(ctx, seed)
+		if err != nil || len(got.Topics) != 1 || got.Topics[0].ErrorCode != 0 || len(got.Topics[0].Partitions) != 6 {
+			t.Fatalf("broker %d does not know what it made: %+v, %v", i+1, got, err)
+		}
+		producer := kmsg.NewPtrInitProducerIDRequest()
+		if got, err := producer.RequestWith(ctx, seed); err != nil || got.ErrorCode != 0 || got.ProducerID < 0 {
+			t.Fatalf("broker %d gives no producer ID: %+v, %v", i+1, got, err)
+		}
+		if twice, err := create.RequestWith(ctx, seed); err != nil || twice.Topics[0].ErrorCode != kerr.TopicAlreadyExists.Code {
+			t.Fatalf("broker %d: %+v, %v", i+1, twice, err)
 		}
 	}
 	all := admin(t, c.Addrs()...)

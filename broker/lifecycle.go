@@ -243,7 +243,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 		Replication: replica.ReplicationOf(b.values),
 	}
 	if b.membership != nil {
-		replicas.Peers, replicas.ISR = r.peers, road
+		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
 	}
 	r.set = replica.New(replicas)
 	r.groups = group.New(group.Options{
