@@ -21,7 +21,6 @@ import (
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
-	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // world is a whole cluster in one test process: brokers (replica sets over real logs on
@@ -45,6 +44,7 @@ type world struct {
 		slow  time.Duration
 		trace []string
 		acked []ackedRecord
+		kept  []kept
 		sent  int
 	}
 	began time.Time
@@ -316,7 +316,7 @@ func (p peersOf) Fetch(ctx context.Context, to metadata.BrokerID, _ string, f *p
 		if set == nil {
 			return nil, errSim
 		}
-		a, err := leader.sessions.serve(p.w.ctx, set, p.n.id, f)
+		a, err := leader.sessions.serve(p.w, set, p.n.id, to, f)
 		if !leader.lives(inc) {
 			return nil, errSim
 		}
@@ -397,14 +397,15 @@ func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants [
 }
 
 // serve answers a fetch, after a while if there is nothing.
-func (s *fakeSessions) serve(ctx context.Context, set *Set, from metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
+func (s *fakeSessions) serve(w *world, set *Set, from, to metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
 	id, sess, wants, code := s.open(f)
 	if code != 0 {
 		return &peer.FetchAnswer{Code: code}, nil
 	}
+	w.keep(kept{from, to, *f, wants})
 	wake := make(chan struct{}, 1)
-	for _, w := range wants {
-		if p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: w.Partition}); err == nil {
+	for _, want := range wants {
+		if p, err := set.Partition(nameOf(want.Partition)); err == nil {
 			defer p.WatchEnd(func() { kick(wake) })()
 		}
 	}
@@ -419,7 +420,7 @@ func (s *fakeSessions) serve(ctx context.Context, set *Set, from metadata.Broker
 		case <-wake:
 		case <-timer.C:
 			last = true
-		case <-ctx.Done():
+		case <-w.ctx.Done():
 			return nil, errSim
 		}
 	}
@@ -438,7 +439,7 @@ func readWants(set *Set, from metadata.BrokerID, f *peer.Fetch, wants []peer.Fet
 
 func readWant(set *Set, from metadata.BrokerID, f *peer.Fetch, w peer.FetchPartition, most int, minOne bool) peer.FetchedPartition {
 	out := peer.FetchedPartition{PartitionID: w.PartitionID, HighWatermark: -1, LogStart: -1}
-	p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: w.Partition})
+	p, err := set.Partition(nameOf(w.Partition))
 	if err != nil {
 		out.Code = kerr.NotLeaderForPartition.Code
 		return out
@@ -490,7 +491,7 @@ func (s *fakeSessions) settle(sess *fakeSession, got []peer.FetchedPartition, fu
 
 // produce sends one record to a node that takes itself for the leader.
 func (w *world) produce(part int) {
-	name := topic.Partition{Topic: orders.Topic, Partition: int32(part)}
+	name := nameOf(int32(part))
 	first := w.roll(len(w.nodes))
 	for i := range w.nodes {
 		n := w.nodes[(first+i)%len(w.nodes)]
@@ -609,7 +610,7 @@ func (s saying) Write(b []byte) (int, error) {
 // describe tells how a replica stands.
 func (n *simNode) describe(part int) string {
 	set, _ := n.now()
-	p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: int32(part)})
+	p, err := set.Partition(nameOf(int32(part)))
 	if err != nil {
 		return fmt.Sprintf("  node %d: %v", n.id, err)
 	}
