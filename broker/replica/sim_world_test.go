@@ -333,7 +333,8 @@ type fakeSessions struct {
 
 type fakeSession struct {
 	epoch int32
-	order list.List // of *simWant
+	over  chan struct{} // closed by the next request
+	order list.List     // of *simWant
 	index map[peer.PartitionID]*list.Element
 }
 
@@ -359,7 +360,7 @@ func (s *fakeSession) put(p peer.FetchPartition) {
 }
 
 // open finds or makes the session of a request and gives what it wants.
-func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants []peer.FetchPartition, code int16) {
+func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants []peer.FetchPartition, over chan struct{}, code int16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -374,13 +375,17 @@ func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants [
 	} else {
 		id, sess = f.Session, s.all[f.Session]
 		if sess == nil {
-			return 0, nil, nil, kerr.FetchSessionIDNotFound.Code
+			return 0, nil, nil, nil, kerr.FetchSessionIDNotFound.Code
 		}
 		if f.SessionEpoch != sess.epoch {
-			return 0, nil, nil, kerr.InvalidFetchSessionEpoch.Code
+			return 0, nil, nil, nil, kerr.InvalidFetchSessionEpoch.Code
 		}
 	}
 	sess.epoch++
+	if sess.over != nil {
+		close(sess.over)
+	}
+	sess.over = make(chan struct{})
 	for _, p := range f.Partitions {
 		sess.put(p)
 	}
@@ -393,12 +398,12 @@ func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants [
 	for e := sess.order.Front(); e != nil; e = e.Next() {
 		wants = append(wants, e.Value.(*simWant).FetchPartition)
 	}
-	return id, sess, wants, 0
+	return id, sess, wants, sess.over, 0
 }
 
 // serve answers a fetch, after a while if there is nothing.
 func (s *fakeSessions) serve(w *world, set *Set, from, to metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
-	id, sess, wants, code := s.open(f)
+	id, sess, wants, over, code := s.open(f)
 	if code != 0 {
 		return &peer.FetchAnswer{Code: code}, nil
 	}
@@ -420,6 +425,8 @@ func (s *fakeSessions) serve(w *world, set *Set, from, to metadata.BrokerID, f *
 		case <-wake:
 		case <-timer.C:
 			last = true
+		case <-over:
+			last, over = true, nil
 		case <-w.ctx.Done():
 			return nil, errSim
 		}
