@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/ledger"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
@@ -27,9 +28,10 @@ const partitions = 6
 type world struct {
 	*network
 	*nodetest.Cluster
-	rnd   *rand.Rand
-	began time.Time
-	admin *kadm.Client
+	rnd    *rand.Rand
+	began  time.Time
+	client *kgo.Client
+	admin  *kadm.Client
 
 	ledgers []*ledger.Ledger
 	ctx     context.Context // ends when the workers are to end
@@ -55,7 +57,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	t.Logf("seed %d", seed)
 	w := &world{network: newNetwork(t, 3), rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now()}
 	all := settings()
-	w.Cluster = nodetest.NewCluster(t, w.nodes, func(id int) nodetest.Options {
+	w.Cluster = nodetest.Form(t, w.nodes, func(id int) nodetest.Options {
 		return nodetest.Options{Settings: all, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2"}}
 	})
 	w.Start()
@@ -64,7 +66,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	w.admin = kadm.NewClient(c)
+	w.client, w.admin = c, kadm.NewClient(c)
 	w.ctx, w.stop = context.WithCancel(t.Context())
 	t.Cleanup(func() { w.stop(); w.workers.Wait() })
 	return w
@@ -161,21 +163,29 @@ func (w *world) exact(l *ledger.Ledger, perSecond int) {
 	}
 }
 
-// detail gives what the cluster says of a topic's partitions.
-func (w *world) detail(topic string) (kadm.PartitionDetails, error) {
+// detail gives what one node says of a topic's partitions.
+func (w *world) detail(id int, topic string) (kadm.PartitionDetails, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
-	ts, err := w.admin.ListTopics(ctx, topic)
+	ask := kmsg.NewPtrMetadataRequest()
+	ask.Topics = []kmsg.MetadataRequestTopic{{Topic: &topic}}
+	got, err := ask.RequestWith(ctx, w.client.SeedBrokers()[id-1])
 	if err != nil {
 		return nil, err
 	}
-	return ts[topic].Partitions, ts[topic].Err
+	d := kadm.PartitionDetails{}
+	for _, p := range got.Topics[0].Partitions {
+		d[p.Partition] = kadm.PartitionDetail{Topic: topic, Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR}
+	}
+	return d, nil
 }
 
 // leader gives who leads a partition; 0 = nobody knows.
 func (w *world) leader(topic string, partition int32) int {
-	if d, err := w.detail(topic); err == nil && d[partition].Leader > 0 {
-		return int(d[partition].Leader)
+	for _, id := range w.ids() {
+		if d, err := w.detail(id, topic); err == nil && d[partition].Leader > 0 {
+			return int(d[partition].Leader)
+		}
 	}
 	return 0
 }
@@ -197,13 +207,15 @@ func (w *world) healed() {
 	began := time.Now()
 	for _, l := range w.ledgers {
 		w.eventually("all replicas of "+l.Topic+" in sync", func() string {
-			d, err := w.detail(l.Topic)
-			if err != nil {
-				return err.Error()
-			}
-			for p := range int32(partitions) {
-				if len(d[p].ISR) != 3 || d[p].Leader < 1 {
-					return fmt.Sprintf("%+v", d[p])
+			for id := range w.Nodes {
+				d, err := w.detail(id+1, l.Topic)
+				if err != nil {
+					return fmt.Sprintf("node %d: %v", id+1, err)
+				}
+				for p := range int32(partitions) {
+					if len(d[p].ISR) != 3 || d[p].Leader < 1 {
+						return fmt.Sprintf("node %d says %+v", id+1, d[p])
+					}
 				}
 			}
 			return ""

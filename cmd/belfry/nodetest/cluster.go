@@ -3,6 +3,7 @@ package nodetest
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,38 +14,60 @@ type Cluster struct {
 	Nodes []*Node
 }
 
-// NewCluster prepares nodes with the IDs 1 … n, all of them first controllers, without starting them. each gives the
-// options of a node; nil = none.
-func NewCluster(t testing.TB, n int, each func(id int) Options) *Cluster {
+// StartCluster runs nodes 1 to size as one cluster, all of them voters, and waits until
+// all are ready. What o sets holds for each of them; o.Dir must be "".
+func StartCluster(t testing.TB, size int, o Options) []*Node {
+	t.Helper()
+	nodes := NewCluster(t, size, o)
+	(&Cluster{nodes}).Start()
+	return nodes
+}
+
+// NewCluster prepares the nodes of a cluster without starting them. Size is 1, 3 or 5.
+func NewCluster(t testing.TB, size int, o Options) []*Node {
+	t.Helper()
+	if o.Dir != "" {
+		t.Fatal("the nodes of a cluster cannot share a directory")
+	}
+	return Form(t, size, func(int) Options { return o }).Nodes
+}
+
+// Form prepares the nodes of a cluster, each with options of its own, without starting them. Size is 1, 3 or 5.
+func Form(t testing.TB, size int, each func(id int) Options) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	var voters []string
-	var settings []map[string]string
-	for id := 1; id <= n; id++ {
-		var o Options
-		if each != nil {
-			o = each(id)
-		}
-		node := New(t, o)
-		c.Nodes = append(c.Nodes, node)
-		settings = append(settings, o.Settings)
-		voters = append(voters, fmt.Sprintf("%d@%s", id, node.Controller))
+	for id := 1; id <= size; id++ {
+		n := New(t, each(id))
+		c.Nodes = append(c.Nodes, n)
+		voters = append(voters, fmt.Sprintf("%d@%s", id, n.Controller))
 	}
-	for i, node := range c.Nodes {
-		all := map[string]string{
-			"node.id": fmt.Sprint(i + 1), "controller.listener": node.Controller, "controller.quorum.voters": strings.Join(voters, ","),
-		}
-		maps.Copy(all, settings[i])
-		node.WriteConfig(all)
+	for i, n := range c.Nodes {
+		settings := map[string]string{"node.id": strconv.Itoa(i + 1), "controller.quorum.voters": strings.Join(voters, ",")}
+		maps.Copy(settings, n.opts.Settings)
+		n.opts.Settings = settings
+		n.WriteConfig(settings)
 	}
-	// Why: a node that is killed first leaves the others looking for a leader; nobody waits for that.
+	// Why all at once: a node that ends alone leaves the others looking for a leader; nobody waits for that.
 	t.Cleanup(c.Kill)
 	return c
+}
+
+// NewJoiner prepares a node that joins a cluster with a token, without starting it.
+func NewJoiner(t testing.TB, node int, token string, o Options) *Node {
+	t.Helper()
+	n := New(t, o)
+	settings := map[string]string{"node.id": strconv.Itoa(node), "controller.listener": n.Controller, "join": token}
+	maps.Copy(settings, o.Settings)
+	n.opts.Settings = settings
+	n.WriteConfig(settings)
+	return n
 }
 
 // Start launches all and waits until all are ready.
 func (c *Cluster) Start() {
 	for _, n := range c.Nodes {
+		n.t.Helper()
 		n.Launch()
 	}
 	for _, n := range c.Nodes {
