@@ -38,7 +38,7 @@ var walls = map[string][]string{
 	"github.com/prometheus/alertmanager":    {"agent/notify"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"agent/cluster", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kadm":     {"agent/cluster", "cmd/belfry"},
-	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
+	"github.com/twmb/franz-go/pkg/kmsg":     {"agent/cluster", "broker/wire", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kversion": {"broker/api"},
 	"github.com/shirou/gopsutil":            {"agent/collect", "agent/volume"},
 }
