@@ -75,7 +75,7 @@ type lagResult struct {
 // shown either.
 func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResult {
 	var r lagResult
-	var s sheet
+	s := newSheet(lagSeries(state))
 	all := sum{incomplete: !state.GroupsKnown}
 	for _, g := range state.Groups {
 		shown := show(g.Name)
@@ -105,6 +105,16 @@ func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResul
 	s.addIf(!all.incomplete, metric.GroupMsgs, float64(all.remained), nil)
 	r.samples = s.samples
 	return r
+}
+
+// lagSeries is about as many as a state's groups have: two of each partition, and fewer
+// of each topic.
+func lagSeries(state *cluster.State) int {
+	n := 0
+	for i := range state.Groups {
+		n += 4 + 3*len(state.Groups[i].Commits)
+	}
+	return n
 }
 
 // topicLag gives the series of one group's commits in one topic.

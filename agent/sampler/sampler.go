@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/metric"
@@ -69,6 +70,7 @@ type Sampler struct {
 	o         Options
 	sources   []*source
 	receivers []Receiver
+	order     metric.Order
 	ticks     int // since Run began
 	missed    int // since Run began
 }
@@ -149,13 +151,12 @@ func (s *Sampler) prime(ctx context.Context, now time.Time) {
 // collect makes the snapshot of one period.
 func (s *Sampler) collect(ctx context.Context, p Period, missed int) *metric.Snapshot {
 	s.ask(ctx, p)
-	var samples []metric.Sample
+	taken := make([][]metric.Sample, 0, len(s.sources)+1)
 	for _, src := range s.sources {
-		samples = append(samples, src.take()...)
+		taken = append(taken, src.take())
 	}
 	s.ticks++
-	samples = append(samples, s.own(p)...)
-	samples, repeated := metric.Arrange(samples)
+	samples, repeated := s.order.Arrange(slices.Concat(append(taken, s.own(p))...))
 	if repeated > 0 {
 		s.o.Logger.Error("series came from two collectors", "dropped", repeated)
 	}
