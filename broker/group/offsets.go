@@ -238,7 +238,9 @@ func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic
 
 func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGroupTopic {
 	out := []kmsg.OffsetFetchResponseGroupTopic{}
-	for _, p := range slices.SortedFunc(maps.Keys(offsets), comparePartitions) {
+	keys := slices.AppendSeq(make([]topic.Partition, 0, len(offsets)), maps.Keys(offsets))
+	slices.SortFunc(keys, comparePartitions)
+	for _, p := range keys {
 		if len(out) == 0 || out[len(out)-1].Topic != p.Topic {
 			rt := kmsg.NewOffsetFetchResponseGroupTopic()
 			rt.Topic = p.Topic
@@ -259,7 +261,8 @@ func fetched(n int32, o offset, ok bool) kmsg.OffsetFetchResponseGroupTopicParti
 	if !ok {
 		o = offset{at: -1, epoch: -1}
 	}
-	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = n, o.at, o.epoch, &o.metadata
+	said := o.metadata // Why a copy: the answer keeps this string and not the whole offset
+	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = n, o.at, o.epoch, &said
 	return rp
 }
 
