@@ -107,12 +107,12 @@ func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sampl
 		c.o.Seen(state)
 	}
 	c.meet(state)
-	samples := c.dataSizes(state)
 	elapsed := counted.Sub(c.counted)
 	if c.counted.IsZero() {
 		elapsed = 0
 	}
 	wide := c.wide(state, traffic, elapsed)
+	samples := c.dataSizes(state)
 	if c.o.Emits() {
 		samples = append(wide, samples...)
 	}
@@ -159,7 +159,15 @@ func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReadi
 		{ID: metric.Brokers, Value: float64(len(c.life.known))},
 	}
 	out = append(out, lag.samples, c.lags.samples(state, ix, show), c.alive(), own)
-	return limited(slices.Concat(out...), c.o.SeriesLimit)
+	n := 1 + len(state.LogDirs) // that are added behind
+	for _, some := range out {
+		n += len(some)
+	}
+	all := make([]metric.Sample, 0, n)
+	for _, some := range out {
+		all = append(all, some...)
+	}
+	return limited(all, c.o.SeriesLimit)
 }
 
 // limited leaves out the series of single partitions when there are too many:

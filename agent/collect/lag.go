@@ -107,12 +107,18 @@ func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResul
 	return r
 }
 
-// lagSeries is about as many as a state's groups have: two of each partition, and fewer
-// of each topic.
+// lagSeries is the most that a state's groups have: two of each partition and topic, three
+// of each group.
 func lagSeries(state *cluster.State) int {
-	n := 0
+	n := 1
 	for i := range state.Groups {
-		n += 4 + 3*len(state.Groups[i].Commits)
+		commits := state.Groups[i].Commits
+		n += 3 + 2*len(commits)
+		for j := range commits {
+			if j == 0 || commits[j].Topic != commits[j-1].Topic {
+				n += 2
+			}
+		}
 	}
 	return n
 }

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/metric"
@@ -71,6 +70,7 @@ type Sampler struct {
 	sources   []*source
 	receivers []Receiver
 	order     metric.Order
+	taken     []metric.Sample // of one tick; empty between ticks, for its memory
 	ticks     int // since Run began
 	missed    int // since Run began
 }
@@ -151,12 +151,14 @@ func (s *Sampler) prime(ctx context.Context, now time.Time) {
 // collect makes the snapshot of one period.
 func (s *Sampler) collect(ctx context.Context, p Period, missed int) *metric.Snapshot {
 	s.ask(ctx, p)
-	taken := make([][]metric.Sample, 0, len(s.sources)+1)
 	for _, src := range s.sources {
-		taken = append(taken, src.take())
+		s.taken = append(s.taken, src.take()...)
 	}
 	s.ticks++
-	samples, repeated := s.order.Arrange(slices.Concat(append(taken, s.own(p))...))
+	s.taken = append(s.taken, s.own(p)...)
+	samples, repeated := s.order.Arrange(s.taken)
+	clear(s.taken) // Why: the labels of series that have gone
+	s.taken = s.taken[:0]
 	if repeated > 0 {
 		s.o.Logger.Error("series came from two collectors", "dropped", repeated)
 	}

@@ -240,14 +240,18 @@ func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGr
 	out := []kmsg.OffsetFetchResponseGroupTopic{}
 	keys := slices.AppendSeq(make([]topic.Partition, 0, len(offsets)), maps.Keys(offsets))
 	slices.SortFunc(keys, comparePartitions)
-	for _, p := range keys {
-		if len(out) == 0 || out[len(out)-1].Topic != p.Topic {
-			rt := kmsg.NewOffsetFetchResponseGroupTopic()
-			rt.Topic = p.Topic
-			out = append(out, rt)
+	for len(keys) > 0 {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic = keys[0].Topic
+		n := 1
+		for n < len(keys) && keys[n].Topic == rt.Topic {
+			n++
 		}
-		rt := &out[len(out)-1]
-		rt.Partitions = append(rt.Partitions, fetched(p.Partition, offsets[p], true))
+		rt.Partitions = make([]kmsg.OffsetFetchResponseGroupTopicPartition, n)
+		for i, p := range keys[:n] {
+			rt.Partitions[i] = fetched(p.Partition, offsets[p], true)
+		}
+		out, keys = append(out, rt), keys[n:]
 	}
 	return out
 }
