@@ -71,8 +71,8 @@ type Sampler struct {
 	receivers []Receiver
 	order     metric.Order
 	taken     []metric.Sample // of one tick; empty between ticks, for its memory
-	ticks     int // since Run began
-	missed    int // since Run began
+	ticks     int             // since Run began
+	missed    int             // since Run began
 }
 
 // New makes a sampler that starts with Run. Receivers get snapshots in the order
