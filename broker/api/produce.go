@@ -47,6 +47,9 @@ func (a *API) produce(r *wire.Request) {
 	if c.refused {
 		a.refused.Add(1)
 	}
+	if c.left.Load() > 1 {
+		r.RecordsDone() // all are in their logs or refused, and the answer waits
+	}
 	c.release()
 }
 
