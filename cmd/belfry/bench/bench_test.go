@@ -52,8 +52,8 @@ func TestRun(t *testing.T) {
 	for _, m := range res.Lines {
 		rounds := map[string]int{idStart: 2, idMemoryIdle: 2} // two processes a round
 		n := max(rounds[m.ID], 1)
-		if m.Section == sectionTools || m.ID == idConsumeClient {
-			n = 0 // they are Kafka's, or the client's
+		if m.Section == sectionTools {
+			n = 0 // they are Kafka's
 		}
 		// Why not above 0: processor time of so short a run may be less than a tick.
 		if vs := m.Values[peer.Belfry]; len(vs) != n || slices.ContainsFunc(vs, func(v float64) bool { return v < 0 || v == 0 && m.Unit != "s/GB" }) {

@@ -65,7 +65,6 @@ const (
 	idConsumeCold   = "consume.cold"
 	idConsumeWarm   = "consume.warm"
 	idConsumeCPU    = "consume.cpu"
-	idConsumeClient = "consume.client"
 	idFetchTail     = "fetch.tail"
 	idFetchWarm     = "fetch.warm"
 	idConsumeTool   = "consume.tool"
@@ -84,31 +83,30 @@ const (
 
 // lines are all measures of a run. The goals are those the project has set itself.
 func lines(o Options) []Line {
-	sendfile, null := "sendfile of the same bytes", "null broker"
+	sendfile, null := "sendfile of the same bytes", peer.Null
 	all := []Line{
 		{ID: idProduce1K, Section: sectionProduce, Name: "produce, acks=all", Unit: mbs, Goal: 1.5, Limit: null, LimitGoal: 0.7},
-		{ID: "produce.100b", Section: sectionProduce, Name: "produce, 100 B", Unit: mbs, Goal: 1.5},
-		{ID: "produce.10k", Section: sectionProduce, Name: "produce, 10 KB", Unit: mbs, Goal: 1.5},
-		{ID: "produce.lz4", Section: sectionProduce, Name: "produce, lz4", Unit: mbs, Goal: 1.5},
-		{ID: idProduceTool, Section: sectionTools, Name: "produce, kafka-producer-perf-test", Unit: mbs, Goal: 1.5},
-		{ID: idProduceSingle, Section: sectionProduce, Name: "produce, each message waits for its answer", Unit: "msg/s"},
-		{ID: idProduceCPU, Section: sectionProduce, Name: "broker's CPU, produce", Unit: "s/GB", Lower: true},
+		{ID: "produce.100b", Section: sectionProduce, Name: "produce, 100 B", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: "produce.10k", Section: sectionProduce, Name: "produce, 10 KB", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: "produce.lz4", Section: sectionProduce, Name: "produce, lz4", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: idProduceTool, Section: sectionTools, Name: "produce, kafka-producer-perf-test", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: idProduceSingle, Section: sectionProduce, Name: "produce, each message waits for its answer", Unit: "msg/s", Limit: null},
+		{ID: idProduceCPU, Section: sectionProduce, Name: "broker's CPU, produce", Unit: "s/GB", Lower: true, Limit: null},
 		{ID: idProduceFsync, Section: sectionFsync, Name: "produce, fsync before every answer", Unit: mbs, Goal: 2, Limit: "write and fdatasync of the same bytes", LimitGoal: 0.8},
 		{ID: idProduceSafe, Section: sectionFsync, Name: "produce, our safe default (fsync) against Kafka's default (page cache)", Unit: mbs},
 		{ID: idConsumeTail, Section: sectionConsume, Name: "consume at the tail, just written", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeCold, Section: sectionConsume, Name: "consume from disk, cold", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeWarm, Section: sectionConsume, Name: "consume from disk, warm", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
-		{ID: idConsumeClient, Section: sectionConsume, Name: "the same, what franz-go can take at most", Unit: mbs, Limit: null},
 		{ID: idFetchTail, Section: sectionConsume, Name: "consume at the tail, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idFetchWarm, Section: sectionConsume, Name: "consume from disk, warm, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeTool, Section: sectionTools, Name: "consume, kafka-consumer-perf-test", Unit: mbs, Goal: 1.5},
-		{ID: idConsumeCPU, Section: sectionConsume, Name: "broker's CPU, consume", Unit: "s/GB", Lower: true},
-		{ID: idBoth, Section: sectionBoth, Name: "produce and consume together, 1:1", Unit: mbs, Goal: 1.5},
+		{ID: idConsumeCPU, Section: sectionConsume, Name: "broker's CPU, consume", Unit: "s/GB", Lower: true, Limit: null},
+		{ID: idBoth, Section: sectionBoth, Name: "produce and consume together, 1:1", Unit: mbs, Goal: 1.5, Limit: null},
 	}
-	all = append(all, answerLines("answer", fmt.Sprintf("answer time at %d msg/s", o.Rate), 0.5, 1.0/3, 1.0/3)...)
-	all = append(all, answerLines("answer.fsync", fmt.Sprintf("answer time at %d msg/s, fsync before every answer", o.Rate), 0, 0, 0)...)
+	all = append(all, answerLines("answer", fmt.Sprintf("answer time at %d msg/s", o.Rate), null, 0.5, 1.0/3, 1.0/3)...)
+	all = append(all, answerLines("answer.fsync", fmt.Sprintf("answer time at %d msg/s, fsync before every answer", o.Rate), "", 0, 0, 0)...)
 	all = append(all,
-		Line{ID: idE2E, Section: sectionE2E, Name: fmt.Sprintf("end-to-end time at %d msg/s, p99", o.EndToEndRate), Unit: ms, Lower: true, Goal: 1.0 / 3},
+		Line{ID: idE2E, Section: sectionE2E, Name: fmt.Sprintf("end-to-end time at %d msg/s, p99", o.EndToEndRate), Unit: ms, Lower: true, Goal: 1.0 / 3, Limit: null},
 		Line{ID: idMemoryIdle, Section: sectionStart, Name: "memory, idle", Unit: mib, Lower: true, Goal: 1.0 / 8},
 		Line{ID: idMemoryLoad, Section: sectionProduce, Name: "memory, under load", Unit: mib, Lower: true, Goal: 1.0 / 4},
 		Line{ID: idMemoryMany, Section: sectionStart, Name: fmt.Sprintf("memory, %d partitions", o.ManyPartitions), Unit: mib, Lower: true, Goal: 1.0 / 6},
@@ -134,11 +132,11 @@ func lines(o Options) []Line {
 	return all
 }
 
-func answerLines(id, name string, p50, p99, p999 float64) []Line {
+func answerLines(id, name, limit string, p50, p99, p999 float64) []Line {
 	return []Line{
-		{ID: id + ".p50", Section: sectionLatency, Name: name + ", p50", Unit: ms, Lower: true, Goal: p50},
-		{ID: id + ".p99", Section: sectionLatency, Name: name + ", p99", Unit: ms, Lower: true, Goal: p99},
-		{ID: id + ".p999", Section: sectionLatency, Name: name + ", p99.9", Unit: ms, Lower: true, Goal: p999},
+		{ID: id + ".p50", Section: sectionLatency, Name: name + ", p50", Unit: ms, Lower: true, Goal: p50, Limit: limit},
+		{ID: id + ".p99", Section: sectionLatency, Name: name + ", p99", Unit: ms, Lower: true, Goal: p99, Limit: limit},
+		{ID: id + ".p999", Section: sectionLatency, Name: name + ", p99.9", Unit: ms, Lower: true, Goal: p999, Limit: limit},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // columns are the heads of the table.
-var columns = []string{"measure", "unit", "Belfry", "Kafka", "ratio", "goal", "", "limit", "ratio", "goal", "", "klite", "NATS"}
+var columns = []string{"measure", "unit", "Belfry", "Kafka", "ratio", "goal", "", "limit", "ratio", "goal", "", "null broker", "ratio", "klite", "NATS"}
 
 // row gives the cells of a line.
 func (m *Measure) row() []string {
@@ -25,10 +25,12 @@ func (m *Measure) row() []string {
 		limit += " (" + m.Limit + ")"
 	}
 	ratio, goal, verdict := m.compare(m.Against, m.Goal)
+	toNull, _, _ := m.compare(peer.Null, 0)
 	toLimit, limitGoal, limitVerdict := m.compare(limitColumn, m.LimitGoal)
 	return []string{
 		m.Name, m.Unit, m.cell(peer.Belfry), against, ratio, goal, verdict,
-		limit, toLimit, limitGoal, limitVerdict, m.cell(peer.Klite), m.cell(peer.NATS),
+		limit, toLimit, limitGoal, limitVerdict,
+		m.cell(peer.Null), toNull, m.cell(peer.Klite), m.cell(peer.NATS),
 	}
 }
 

@@ -47,9 +47,12 @@ func newResult(o Options) *Result {
 	return r
 }
 
-// note keeps what one round found out about a peer. A line that was not asked for is left out.
+// note keeps what one round found out about a peer, or about the limit. A line that was not asked for is left out.
 func (r *Result) note(id, peer string, v float64) {
 	if m := r.line(id); m != nil {
+		if peer == m.Limit {
+			peer = limitColumn
+		}
 		m.Values[peer] = append(m.Values[peer], v)
 		m.Medians[peer] = median(m.Values[peer])
 	}

@@ -32,6 +32,9 @@ func (r *run) tools(ctx context.Context, l *live) error {
 			return err
 		}
 		r.res.note(idProduceTool, l.name, rate)
+		if l.name == peer.Null {
+			return nil // it has no groups
+		}
 		out, err = peer.KafkaTool(ctx, r.o.Cache, "org.apache.kafka.tools.ConsumerPerformance",
 			"--bootstrap-server", l.Process.Addr, "--topic", topic, "--num-records", strconv.Itoa(n+n/2))
 		if err != nil {
