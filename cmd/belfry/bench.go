@@ -6,10 +6,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/belfry-mq/belfry/broker"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/null"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/profile"
 )
 
 func benchCommand() *cobra.Command {
@@ -46,6 +48,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Cache, "cache", os.Getenv("BELFRY_CACHE"), "folder of the other brokers; BELFRY_CACHE or ~/.cache/belfry if not given")
 	f.StringVar(&o.Markdown, "markdown", "", "file that gets the table for a page")
 	f.StringVar(&o.JSON, "json", "", "file that gets every round's values")
+	f.StringVar(&o.Profiles, "profiles", "", "folder that keeps the CPU profiles of both sides for lines that missed a goal")
 	f.StringVar(&o.Curves, "curves", "", "file that gets the growth curves as SVG")
 	cmd.AddCommand(benchNull(), benchBroker())
 	return cmd
@@ -67,7 +70,7 @@ func benchNull() *cobra.Command {
 }
 
 func benchBroker() *cobra.Command {
-	var file string
+	var file, profiles string
 	cmd := &cobra.Command{
 		Use: "broker", Short: "Run a broker without its agent, to see what the agent costs", Args: noArgs,
 		Example: "  belfry bench broker --config node.yaml",
@@ -80,9 +83,16 @@ func benchBroker() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return b.Run(cmd.Context())
+			if profiles == "" {
+				return b.Run(cmd.Context())
+			}
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return profile.Serve(ctx, profiles) })
+			g.Go(func() error { return b.Run(ctx) })
+			return g.Wait()
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file")
+	cmd.Flags().StringVar(&profiles, "profiles", "", "HOST:PORT at which POST /start and POST /stop take a CPU profile")
 	return cmd
 }

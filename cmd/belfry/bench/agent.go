@@ -24,7 +24,7 @@ const (
 // agent compares a node with its agent with a broker alone, both with the same topics and
 // groups, and what a sample and a scrape cost with what the exporters beside a broker cost.
 func (r *run) agent(ctx context.Context) error {
-	r.res.remark("agent: agent.period=%v instead of 1m0s, so that each measurement holds a sample", r.o.AgentPeriod)
+	r.res.remark("agent: agent.period=%v instead of 1m0s, so that each measurement holds a sample; a scrape of the node shows the last sample, an exporter asks the broker for each", r.o.AgentPeriod)
 	more := peer.Setting{Name: "agent.period", Value: r.o.AgentPeriod.String()}
 	on := peer.BelfryNode(r.o.Program, r.o.Version, more)
 	off := peer.BelfryBroker(r.o.Program, r.o.Version)
@@ -86,7 +86,8 @@ func (r *run) furnish(ctx context.Context, l *live) error {
 // scrapes measures the processor time of a scrape: what a node with its agent uses in a period in
 // which it is scraped once, above what it uses in one without, against what an exporter and the
 // broker it asks use together. The sample that a node takes once a period, whoever scrapes, has a
-// line of its own: what it uses in a period without a scrape, above what a broker alone uses.
+// line of its own: what it uses in a period without a scrape, above what a broker alone uses. An
+// exporter has no sample, it asks whenever it is scraped: so both stand there together, too.
 func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	exporters := map[string]*live{}
 	for _, name := range []string{kafkaExporter, kminion} {
@@ -118,16 +119,21 @@ func (r *run) scrapes(ctx context.Context, on, off *live) error {
 			return err
 		}
 		r.res.note(idSample, peer.Belfry, max(float64((sampled-idle).Microseconds())/1000, 0.001))
+		with := max(float64((own-idle).Microseconds())/1000, 0.001)
+		r.res.note(idSampleOne, peer.Belfry, with)
+		r.res.note(idSampleTwo, peer.Belfry, with)
 		cost := max(float64((own-sampled).Microseconds())/1000, 0.001)
 		r.res.note(idScrapeOne, peer.Belfry, cost)
 		r.res.note(idScrapeTwo, peer.Belfry, cost)
-		for name, id := range map[string]string{kafkaExporter: idScrapeOne, kminion: idScrapeTwo} {
+		for name, ids := range map[string][]string{kafkaExporter: {idScrapeOne, idSampleOne}, kminion: {idScrapeTwo, idSampleTwo}} {
 			if l := exporters[name]; l != nil {
 				used, err := r.period(ctx, l.Process.Addr, off, l)
 				if err != nil {
 					return fmt.Errorf("%s: %w\n%s", name, err, l.Said())
 				}
-				r.res.note(id, name, float64((used-idle).Microseconds())/1000)
+				for _, id := range ids {
+					r.res.note(id, name, float64((used-idle).Microseconds())/1000)
+				}
 			}
 		}
 	}

@@ -32,6 +32,7 @@ func small(t *testing.T) Options {
 func TestRun(t *testing.T) {
 	o := small(t)
 	files := t.TempDir()
+	o.Profiles = filepath.Join(files, "profiles")
 	o.Markdown, o.JSON, o.Curves = filepath.Join(files, "md"), filepath.Join(files, "json"), filepath.Join(files, "svg")
 	var out bytes.Buffer
 	o.Out = &out
@@ -72,6 +73,10 @@ func TestRun(t *testing.T) {
 		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("%s has no %q: %v", file, want, err)
 		}
+	}
+	kept, err := filepath.Glob(filepath.Join(o.Profiles, "*.pprof"))
+	if err != nil || len(kept) != 2*len(res.Profiles) {
+		t.Errorf("%d profiles are kept of %d loads: %v", len(kept), len(res.Profiles), err)
 	}
 	empty(t, o.Dir)
 }

@@ -134,14 +134,14 @@ func (r *run) failed(l *live, step string, err error) {
 }
 
 // newTopic makes a topic; drop removes it and waits until its files are gone and the disk is quiet.
-func (r *run) newTopic(ctx context.Context, l *live, partitions int, settings map[string]string) (topic string, drop func() error, err error) {
+func (r *run) newTopic(ctx context.Context, l *live, partitions int, settings map[string]string) (topic string, drop func(context.Context) error, err error) {
 	r.seq++
 	topic = fmt.Sprintf("bench-%d", r.seq)
 	_, before := l.Files()
 	if err := l.Create(ctx, topic, partitions, settings); err != nil {
 		return "", nil, err
 	}
-	return topic, func() error {
+	return topic, func(ctx context.Context) error {
 		if err := l.Delete(ctx, topic); err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (r *run) on(ctx context.Context, l *live, settings map[string]string, do fu
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(topic), drop())
+	return errors.Join(do(topic), drop(ctx))
 }
 
 // peak samples a peer's memory until stop is called, which gives the largest value.

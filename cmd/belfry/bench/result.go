@@ -15,7 +15,9 @@ type Result struct {
 	Settings []string   `json:"settings"`
 	Peers    []Peer     `json:"peers"`
 	Notes    []string   `json:"notes,omitempty"` // what could not be measured, and why
+	Took     []string   `json:"took,omitempty"`  // what took how long
 	Lines    []*Measure `json:"lines"`
+	Profiles []Profile  `json:"profiles,omitempty"`
 }
 
 // Peer is who took part.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/profile"
 )
 
 func TestMedian(t *testing.T) {
@@ -31,10 +32,11 @@ func TestTable(t *testing.T) {
 		v       float64
 	}{
 		{"a", peer.Belfry, 900}, {"a", peer.Belfry, 1500}, {"a", peer.Belfry, 1200}, {"a", peer.Kafka, 400}, {"a", limitColumn, 2000},
-		{"b", peer.Belfry, 4}, {"b", peer.Kafka, 10}, {"c", peer.Belfry, 1}, {"c", "other", 50}, {"x", peer.Belfry, 1},
+		{"b", peer.Belfry, 4}, {"b", peer.Kafka, 10}, {"c", peer.Belfry, 1}, {"c", "other", 50}, {"x", peer.Belfry, 1}, {"b", peer.Null, 5}, {"a", peer.Null, 1800},
 	} {
 		r.note(n.id, n.who, n.v)
 	}
+	r.Profiles = []Profile{{Name: "fast", Lines: []string{"a"}, Busy: 0.98, Broker: 0.25, BrokerTime: []profile.Share{{Name: "sendfile", Part: 0.6}, {Name: "CRC", Part: 0.02}}}}
 	r.remark("said %s", "once")
 	r.remark("said %s", "once")
 	var b strings.Builder
@@ -50,11 +52,14 @@ func TestTable(t *testing.T) {
 		text += strings.Join(f, " ") + "\n"
 	}
 	for _, want := range []string{
-		"measure unit Belfry Kafka ratio goal limit ratio goal\n",
-		"fast MB/s 1200 400 3 × ≥ 1.5 × ok 2000 (the wall) 0.6 × ≥ 0.7 × missed\n",
-		"slow ms 4.00 10.0 0.4 × ≤ 1/3 × missed\n",
+		"measure unit Belfry Kafka ratio goal limit ratio goal null broker ratio\n",
+		"fast MB/s 1200 400 3 × ≥ 1.5 × ok 2000 (the wall) 0.6 × ≥ 0.7 × missed 1800 0.667 ×\n",
+		"slow ms 4.00 10.0 0.4 × ≤ 1/3 × missed 5.00 0.8 ×\n",
 		"scrape ms 1.00 50.0 (other) 0.02 × ≤ 1/5 × ok\n",
-		"note: said once\n2 goals reached, 2 missed\n",
+		"note: said once\n",
+		"fast: 98 % busy, broker : client 25 % : 75 %\nbroker: sendfile 60 %\nclient:\na broker that stores nothing: 4.5 × Kafka\n",
+		"a broker that stores nothing: 0.5 × Kafka: the goal is out of reach\n",
+		"2 goals reached, 2 missed\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -73,6 +73,17 @@ func BelfryBroker(program, version string, more ...Setting) Spec {
 	return belfry(program, version, []string{"bench", "broker"}, more)
 }
 
+// BelfryProfiled is a node without its agent that gives profiles of itself at Process.Second.
+func BelfryProfiled(program, version string) Spec {
+	s := BelfryBroker(program, version)
+	prepare := s.prepare
+	s.prepare = func(ctx context.Context, dir string, a addresses) ([]string, error) {
+		argv, err := prepare(ctx, dir, a)
+		return append(argv, "--profiles", a.second), err
+	}
+	return s
+}
+
 func belfry(program, version string, command []string, more []Setting) Spec {
 	// Why so many connections: all of them come from one address here.
 	settings := append([]Setting{{"log.segment.delete.delay.ms", deleteDelay}, {"max.connections.per.ip", "20000"}}, more...)
