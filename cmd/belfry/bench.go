@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/belfry-mq/belfry/broker"
+	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/null"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/profile"
@@ -71,6 +73,7 @@ func benchNull() *cobra.Command {
 
 func benchBroker() *cobra.Command {
 	var file, profiles string
+	var agent bool
 	cmd := &cobra.Command{
 		Use: "broker", Short: "Run a broker without its agent, to see what the agent costs", Args: noArgs,
 		Example: "  belfry bench broker --config node.yaml",
@@ -79,20 +82,37 @@ func benchBroker() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, err := broker.New(broker.Options{Values: v, Logger: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			run, err := benched(v, agent, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}
 			if profiles == "" {
-				return b.Run(cmd.Context())
+				return run(cmd.Context())
 			}
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return profile.Serve(ctx, profiles) })
-			g.Go(func() error { return b.Run(ctx) })
+			g.Go(func() error { return run(ctx) })
 			return g.Wait()
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file")
 	cmd.Flags().StringVar(&profiles, "profiles", "", "HOST:PORT at which POST /start and POST /stop take a CPU profile")
+	cmd.Flags().BoolVar(&agent, "agent", false, "run the agent, too")
 	return cmd
+}
+
+// benched gives what runs a node, or only its broker.
+func benched(v *config.Values, agent bool, log *slog.Logger) (run func(context.Context) error, err error) {
+	if agent {
+		n, err := newNode(v, log)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context) error { return n.Run(ctx, func() {}) }, nil
+	}
+	b, err := broker.New(broker.Options{Values: v, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return b.Run, nil
 }

@@ -28,8 +28,7 @@ type Profile struct {
 	ClientTime []profile.Share `json:"client_time,omitempty"` // not of a client that is a Java program
 }
 
-// workload is what some lines have in common. Lines that are not about a load (memory, start) and
-// those of the agent, whose own processor time is what is measured, have none.
+// workload is what some lines have in common. Lines that are not about a load (memory, start) have none.
 type workload struct {
 	name       string
 	lines      []string
@@ -39,68 +38,112 @@ type workload struct {
 	prepare func(ctx context.Context, l *live, topic string) error
 	run     func(ctx context.Context, l *live, topic string) error
 	java    bool // the client is Kafka's tool
+	agent   bool // the node has its agent
 }
 
+// agentPeriods is how many samples and scrapes a profile of the agent holds.
+const agentPeriods = 3
+
 func (r *run) workloads() []workload {
-	cache := peer.PageCache()
-	produce := func(p load.Produce) func(context.Context, *live, string) error {
-		return func(ctx context.Context, l *live, topic string) error {
-			p.Topic, p.For = topic, r.o.Time
-			_, err := l.Produce(ctx, p)
-			return err
-		}
-	}
-	fill := func(ctx context.Context, l *live, topic string) error {
-		_, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time / 2})
+	return slices.Concat(r.produceLoads(), r.consumeLoads(), r.pacedLoads(), r.agentLoads())
+}
+
+// produces is a load for a workload.
+func (r *run) produces(p load.Produce) func(context.Context, *live, string) error {
+	return func(ctx context.Context, l *live, topic string) error {
+		p.Topic, p.For = topic, r.o.Time
+		_, err := l.Produce(ctx, p)
 		return err
 	}
-	var all []workload
+}
+
+// answers is another one, at a fixed rate.
+func (r *run) answers(p load.Pace) func(context.Context, *live, string) error {
+	return func(ctx context.Context, l *live, topic string) error {
+		p.Topic, p.Size, p.For = topic, 1000, r.o.Time
+		_, err := l.Answer(ctx, p)
+		return err
+	}
+}
+
+func (r *run) produceLoads() (all []workload) {
+	cache := peer.PageCache()
 	for _, k := range produceKinds {
-		all = append(all, workload{name: "produce, " + k.name, lines: []string{k.id}, settings: cache, run: produce(load.Produce{Size: k.size, Codec: k.codec})})
+		all = append(all, workload{name: "produce, " + k.name, lines: []string{k.id}, settings: cache, run: r.produces(load.Produce{Size: k.size, Codec: k.codec})})
 	}
 	all = append(all,
 		workload{name: "kafka-producer-perf-test", lines: []string{idProduceTool}, settings: cache, java: true, run: func(ctx context.Context, l *live, topic string) error {
 			_, err := r.produceTool(ctx, l, topic)
 			return err
 		}},
-		workload{name: "produce, fsync", lines: []string{idProduceFsync}, settings: peer.Flushed(), run: produce(load.Produce{Size: 1000})},
-		workload{name: "consume", lines: []string{idConsumeTail, idConsumeCold, idConsumeWarm}, settings: cache, prepare: fill, run: func(ctx context.Context, l *live, topic string) error {
+		workload{name: "produce, fsync", lines: []string{idProduceFsync}, settings: peer.Flushed(), run: r.produces(load.Produce{Size: 1000})})
+	for _, g := range growths(r.o) {
+		p := g.load(r.o)
+		all = append(all,
+			workload{name: g.name("produce"), lines: []string{g.id("rate")}, settings: cache, partitions: g.partitions(r.o), run: r.produces(p)},
+			workload{
+				name: g.name(fmt.Sprintf("%d msg/s", growthRate)), lines: []string{g.id("p99")}, settings: cache, partitions: g.partitions(r.o),
+				run: r.answers(load.Pace{Rate: growthRate, Clients: p.Clients, Spread: p.Spread}),
+			})
+	}
+	return all
+}
+
+func (r *run) consumeLoads() []workload {
+	cache := peer.PageCache()
+	fill := func(ctx context.Context, l *live, topic string) error {
+		_, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time / 2})
+		return err
+	}
+	return []workload{
+		{name: "consume", lines: []string{idConsumeTail, idConsumeCold, idConsumeWarm}, settings: cache, prepare: fill, run: func(ctx context.Context, l *live, topic string) error {
 			_, err := l.Consume(ctx, topic, r.o.Time)
 			return err
 		}},
-		workload{name: "consume, not decoded", lines: []string{idFetchTail, idFetchWarm}, settings: cache, prepare: fill, run: func(ctx context.Context, l *live, topic string) error {
+		{name: "consume, not decoded", lines: []string{idFetchTail, idFetchWarm}, settings: cache, prepare: fill, run: func(ctx context.Context, l *live, topic string) error {
 			_, err := l.Fetch(ctx, topic, r.o.Time)
 			return err
 		}},
-		workload{name: "kafka-consumer-perf-test", lines: []string{idConsumeTool}, settings: cache, java: true, prepare: func(ctx context.Context, l *live, topic string) error {
+		{name: "kafka-consumer-perf-test", lines: []string{idConsumeTool}, settings: cache, java: true, prepare: func(ctx context.Context, l *live, topic string) error {
 			_, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, Bytes: int64(r.toolMessages()) * 1000})
 			return err
 		}, run: func(ctx context.Context, l *live, topic string) error {
 			_, err := r.consumeTool(ctx, l, topic)
 			return err
 		}},
-		workload{name: "1:1", lines: []string{idBoth}, settings: cache, run: func(ctx context.Context, l *live, topic string) error {
+		{name: "1:1", lines: []string{idBoth}, settings: cache, run: func(ctx context.Context, l *live, topic string) error {
 			_, err := l.Both(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time})
 			return err
 		}},
-		workload{name: fmt.Sprintf("%d msg/s", r.o.Rate), lines: []string{"answer.p50", "answer.p99", "answer.p999"}, settings: cache, run: func(ctx context.Context, l *live, topic string) error {
-			_, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.Rate, For: r.o.Time})
-			return err
-		}},
-		workload{name: fmt.Sprintf("end to end, %d msg/s", r.o.EndToEndRate), lines: []string{idE2E}, settings: cache, run: func(ctx context.Context, l *live, topic string) error {
+	}
+}
+
+func (r *run) pacedLoads() []workload {
+	return []workload{
+		{
+			name: fmt.Sprintf("%d msg/s", r.o.Rate), lines: []string{"answer.p50", "answer.p99", "answer.p999"}, settings: peer.PageCache(),
+			run: r.answers(load.Pace{Rate: r.o.Rate}),
+		},
+		{name: fmt.Sprintf("end to end, %d msg/s", r.o.EndToEndRate), lines: []string{idE2E}, settings: peer.PageCache(), run: func(ctx context.Context, l *live, topic string) error {
 			_, err := l.EndToEnd(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.EndToEndRate, For: r.o.Time})
 			return err
-		}})
-	for _, g := range growths(r.o) {
-		p := g.load(r.o)
-		all = append(all,
-			workload{name: g.name("produce"), lines: []string{g.id("rate")}, settings: cache, partitions: g.partitions(r.o), run: produce(p)},
-			workload{name: g.name(fmt.Sprintf("%d msg/s", growthRate)), lines: []string{g.id("p99")}, settings: cache, partitions: g.partitions(r.o), run: func(ctx context.Context, l *live, topic string) error {
-				_, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: growthRate, For: r.o.Time, Clients: p.Clients, Spread: p.Spread})
-				return err
-			}})
+		}},
 	}
-	return all
+}
+
+func (r *run) agentLoads() []workload {
+	return []workload{{
+		name: "samples and scrapes", lines: []string{idAgentRate, idScrapeOne, idScrapeTwo}, settings: peer.PageCache(), agent: true,
+		prepare: func(ctx context.Context, l *live, _ string) error { return r.furnish(ctx, l) },
+		run: func(ctx context.Context, l *live, _ string) error {
+			for range agentPeriods {
+				if _, err := r.period(ctx, l.Second, l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}}
 }
 
 // profiles measures what missed a goal once more, with profiles of both sides. Why not in the
@@ -112,17 +155,31 @@ func (r *run) profiles(ctx context.Context) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	l, err := r.start(ctx, peer.BelfryProfiled(r.o.Program, r.o.Version))
-	if err != nil {
-		return err
-	}
-	defer l.Stop()
 	if r.o.Profiles != "" {
 		if err := os.MkdirAll(r.o.Profiles, 0o755); err != nil {
 			return err
 		}
 	}
-	for _, w := range todo {
+	more := peer.Setting{Name: "agent.period", Value: r.o.AgentPeriod.String()}
+	for _, agent := range []bool{false, true} {
+		these := slices.DeleteFunc(slices.Clone(todo), func(w workload) bool { return w.agent != agent })
+		if len(these) == 0 {
+			continue
+		}
+		if err := r.profilesOf(ctx, peer.BelfryProfiled(r.o.Program, r.o.Version, agent, more), these); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) profilesOf(ctx context.Context, s peer.Spec, all []workload) error {
+	l, err := r.start(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer l.Stop()
+	for _, w := range all {
 		r.say("profile of %s", w.name)
 		if err := r.profile(ctx, l, w); err != nil {
 			return fmt.Errorf("%s: %w\n%s", w.name, err, l.Said())
@@ -157,7 +214,7 @@ func (r *run) profile(ctx context.Context, l *live, w workload) error {
 // record runs a load while both sides take their profiles.
 func (r *run) record(l *live, w workload, load func() error) (Profile, error) {
 	p := Profile{Name: w.name, Lines: w.lines}
-	remote, own := profile.Remote(l.Second), new(profile.Recorder)
+	remote, own := profile.Remote(l.Profiles), new(profile.Recorder)
 	if err := remote.Start(); err != nil {
 		return p, err
 	}
@@ -238,22 +295,29 @@ func (r *Result) profileRows() [][]string {
 
 var profileColumns = []string{"line that missed a goal", "processors busy", "broker : client", "the broker's time", "the client's time", "a broker that stores nothing"}
 
-// bound compares the null broker with whom the goal is about: no broker gets further with this
-// client on this machine.
+// bound compares the null broker with what the missed goals are about: no broker gets further with
+// this client on this machine.
 func (m *Measure) bound() string {
 	column := peer.Null
 	if m.Limit == peer.Null {
 		column = limitColumn
 	}
-	best, ok := m.ratio(column, m.Against)
-	if !ok || m.Goal == 0 {
-		return ""
+	var said []string
+	for _, g := range []struct {
+		to, name string
+		goal     float64
+	}{{m.Against, m.Against, m.Goal}, {limitColumn, m.Limit, m.LimitGoal}} {
+		best, ok := m.ratio(column, g.to)
+		if _, _, verdict := m.compare(g.to, g.goal); !ok || verdict != verdictMissed || column == g.to {
+			continue
+		}
+		s := fmt.Sprintf("%.3g × %s", best, g.name)
+		if !m.met(best, g.goal) {
+			s += ": the goal is out of reach"
+		}
+		said = append(said, s)
 	}
-	s := fmt.Sprintf("%.3g × %s", best, m.Against)
-	if !m.met(best, m.Goal) {
-		s += ": the goal is out of reach"
-	}
-	return s
+	return strings.Join(said, "; ")
 }
 
 // topShares is how many shares are told, leastShare the smallest of them.

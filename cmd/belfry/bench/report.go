@@ -203,7 +203,7 @@ func (r *Result) writeTime(out io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(out, "\n## %s\n\n", timeTitle)
-	fmt.Fprintln(out, "Every line that missed a goal, measured once more with CPU profiles of both sides; the broker without its agent. *Busy* is the part of all processors' time that broker and client used together: near 100 % they took it from each other. *A broker that stores nothing* is the null broker against the same peer, with the same client: no broker gets further here. Lines about memory, starts and the agent have no profile.")
+	fmt.Fprintln(out, "Every line that missed a goal, measured once more with CPU profiles of both sides; the broker without its agent, but for the lines about the agent, whose profile is of samples and scrapes alone. *Busy* is the part of all processors' time that broker and client used together: near 100 % they took it from each other. *A broker that stores nothing* is the null broker against the same peer, with the same client: no broker gets further here. Lines about memory and starts have no profile.")
 	fmt.Fprintf(out, "\n| %s |\n|%s\n", strings.Join(profileColumns, " | "), strings.Repeat(" --- |", len(profileColumns)))
 	for _, row := range rows {
 		if _, err := fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | ")); err != nil {

@@ -57,7 +57,7 @@ func TestTable(t *testing.T) {
 		"slow ms 4.00 10.0 0.4 × ≤ 1/3 × missed 5.00 0.8 ×\n",
 		"scrape ms 1.00 50.0 (other) 0.02 × ≤ 1/5 × ok\n",
 		"note: said once\n",
-		"fast: 98 % busy, broker : client 25 % : 75 %\nbroker: sendfile 60 %\nclient:\na broker that stores nothing: 4.5 × Kafka\n",
+		"fast: 98 % busy, broker : client 25 % : 75 %\nbroker: sendfile 60 %\nclient:\na broker that stores nothing: 0.9 × the wall\n",
 		"a broker that stores nothing: 0.5 × Kafka: the goal is out of reach\n",
 		"2 goals reached, 2 missed\n",
 	} {
@@ -67,6 +67,22 @@ func TestTable(t *testing.T) {
 	}
 	if strings.Contains(text, "never") || strings.Count(text, "said once") != 1 {
 		t.Errorf("too much in\n%s", text)
+	}
+}
+
+// TestBound says of a missed goal whether any broker could reach it.
+func TestBound(t *testing.T) {
+	for want, m := range map[string]*Measure{
+		"1.2 × Kafka: the goal is out of reach; 0.8 × sendfile": {
+			Line:    Line{Against: peer.Kafka, Goal: 1.5, Limit: "sendfile", LimitGoal: 0.7},
+			Medians: map[string]float64{peer.Belfry: 100, peer.Kafka: 100, peer.Null: 120, limitColumn: 150},
+		},
+		"0.25 × Kafka": {Line: Line{Against: peer.Kafka, Lower: true, Goal: 0.5, Limit: peer.Null}, Medians: map[string]float64{peer.Belfry: 3, peer.Kafka: 4, limitColumn: 1}},
+		"":             {Line: Line{Against: peer.Kafka, Goal: 1.5, Limit: peer.Null, LimitGoal: 0.7}, Medians: map[string]float64{peer.Belfry: 3, peer.Kafka: 1, limitColumn: 6}},
+	} {
+		if got := m.bound(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

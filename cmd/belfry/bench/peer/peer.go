@@ -45,7 +45,7 @@ type Spec struct {
 }
 
 // addresses are a process's own ports on loopback.
-type addresses struct{ client, second string }
+type addresses struct{ client, second, profiles string }
 
 // Setting is one line of a configuration.
 type Setting struct{ Name, Value string }
@@ -73,13 +73,17 @@ func BelfryBroker(program, version string, more ...Setting) Spec {
 	return belfry(program, version, []string{"bench", "broker"}, more)
 }
 
-// BelfryProfiled is a node without its agent that gives profiles of itself at Process.Second.
-func BelfryProfiled(program, version string) Spec {
-	s := BelfryBroker(program, version)
+// BelfryProfiled is a node that gives profiles of itself at Process.Profiles, with its agent or without.
+func BelfryProfiled(program, version string, agent bool, more ...Setting) Spec {
+	command := []string{"bench", "broker"}
+	if agent {
+		command = append(command, "--agent")
+	}
+	s := belfry(program, version, command, more)
 	prepare := s.prepare
 	s.prepare = func(ctx context.Context, dir string, a addresses) ([]string, error) {
 		argv, err := prepare(ctx, dir, a)
-		return append(argv, "--profiles", a.second), err
+		return append(argv, "--profiles", a.profiles), err
 	}
 	return s
 }
