@@ -23,7 +23,10 @@ func benchCommand() *cobra.Command {
 		Long: "Run a node, Apache Kafka, klite, NATS JetStream and a broker that stores nothing in turns,\n" +
 			"measure all of them and print medians, ratios and goals. `make bench` installs the others;\n" +
 			"those that are missing are told and left out. All of it takes about 35 minutes and up to\n" +
-			"40 GB below --dir, which are given back.\n\nSections: " + strings.Join(bench.Sections(), ", ") + ".",
+			"40 GB below --dir, which are given back.\n\n" +
+			"Lines that missed a goal are measured once more with CPU profiles of broker and client;\n" +
+			"what their time went to stands below the table, and --profiles keeps the profiles for\n" +
+			"`go tool pprof`.\n\nSections: " + strings.Join(bench.Sections(), ", ") + ".",
 		Example: "  belfry bench\n  belfry bench --only produce,latency --rounds 3 --time 4s --peers kafka,null",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()

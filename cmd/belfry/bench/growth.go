@@ -18,9 +18,9 @@ const growthRate = 5_000
 // growthShare is the part of a measurement's time that a point of a curve gets: there are many.
 const growthShare = 2
 
-// growthLimit is the longest that a round of a point may take: a peer that cannot keep up with so
+// growthLimit is the longest that a round of a point, or making its topic, may take: a peer that cannot keep up with so
 // many must not hold up the rest.
-const growthLimit = 2 * time.Minute
+const growthLimit = 4 * time.Minute
 
 // growthPatience is how long the rounds of a point may take before the rest of them is left out.
 const growthPatience = 150 * time.Second
