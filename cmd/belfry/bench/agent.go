@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
@@ -84,7 +85,7 @@ func (r *run) furnish(ctx context.Context, l *live) error {
 }
 
 // scrapes measures the processor time of a scrape: what a node with its agent uses in a period in
-// which it is scraped once, above what it uses in one without, against what an exporter and the
+// which it is scraped (more than once, divided), above what it uses in one without, against what an exporter and the
 // broker it asks use together. The sample that a node takes once a period, whoever scrapes, has a
 // line of its own: what it uses in a period without a scrape, above what a broker alone uses. An
 // exporter has no sample, it asks whenever it is scraped: so both stand there together, too.
@@ -106,28 +107,28 @@ func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	}
 	for round := range r.o.Rounds {
 		r.say("round %d of %d: scrapes", round+1, r.o.Rounds)
-		idle, err := r.period(ctx, "", off)
+		idle, err := r.period(ctx, nil, off)
 		if err != nil {
 			return err
 		}
-		sampled, err := r.period(ctx, "", on)
+		sampled, err := r.period(ctx, nil, on)
 		if err != nil {
 			return err
 		}
-		own, err := r.period(ctx, on.Second, on)
+		own, err := r.period(ctx, slices.Repeat([]string{on.Second}, ownScrapes), on)
 		if err != nil {
 			return err
 		}
 		r.res.note(idSample, peer.Belfry, max(float64((sampled-idle).Microseconds())/1000, 0.001))
-		with := max(float64((own-idle).Microseconds())/1000, 0.001)
+		cost := max(float64((own-sampled).Microseconds())/1000/ownScrapes, 0.001)
+		with := max(float64((sampled-idle).Microseconds())/1000, 0.001) + cost
 		r.res.note(idSampleOne, peer.Belfry, with)
 		r.res.note(idSampleTwo, peer.Belfry, with)
-		cost := max(float64((own-sampled).Microseconds())/1000, 0.001)
 		r.res.note(idScrapeOne, peer.Belfry, cost)
 		r.res.note(idScrapeTwo, peer.Belfry, cost)
 		for name, ids := range map[string][]string{kafkaExporter: {idScrapeOne, idSampleOne}, kminion: {idScrapeTwo, idSampleTwo}} {
 			if l := exporters[name]; l != nil {
-				used, err := r.period(ctx, l.Process.Addr, off, l)
+				used, err := r.period(ctx, []string{l.Process.Addr}, off, l)
 				if err != nil {
 					return fmt.Errorf("%s: %w\n%s", name, err, l.Said())
 				}
@@ -140,9 +141,13 @@ func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	return nil
 }
 
-// period scrapes once and gives what the processes used in a whole period of the agent, in the
-// middle of which the scrape is.
-func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Duration, error) {
+// ownScrapes is how many scrapes of a node's own are in a period. Why so many: one uses less than
+// two samples differ by.
+const ownScrapes = 20
+
+// period scrapes each address and gives what the processes used in a whole period of the agent, in
+// the middle of which the scrapes are.
+func (r *run) period(ctx context.Context, scrapes []string, ls ...*live) (time.Duration, error) {
 	used := func() (sum time.Duration) {
 		for _, l := range ls {
 			sum += l.FineCPU()
@@ -153,7 +158,7 @@ func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Dura
 	if err := sleep(ctx, r.o.AgentPeriod/2); err != nil {
 		return 0, err
 	}
-	if scrape != "" {
+	for _, scrape := range scrapes {
 		if err := peer.Scrape(ctx, scrape); err != nil {
 			return 0, fmt.Errorf("cannot scrape: %w", err)
 		}

@@ -137,7 +137,7 @@ func (r *run) agentLoads() []workload {
 		prepare: func(ctx context.Context, l *live, _ string) error { return r.furnish(ctx, l) },
 		run: func(ctx context.Context, l *live, _ string) error {
 			for range agentPeriods {
-				if _, err := r.period(ctx, l.Second, l); err != nil {
+				if _, err := r.period(ctx, []string{l.Second}, l); err != nil {
 					return err
 				}
 			}
