@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/belfry-mq/belfry/broker/group"
+	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
@@ -61,7 +61,7 @@ func (a *API) coordinator(ctx context.Context, kind int8, key string, r *wire.Re
 			return metadata.NoBroker, none, refuse(kerr.CoordinatorNotAvailable, topic.ConsumerOffsets+" was deleted just now: ask again")
 		}
 	}
-	p := group.PartitionOf(key, len(t.Partitions))
+	p := journal.PartitionOf(key, len(t.Partitions))
 	leader := t.Partitions[p].Leader
 	b := a.image().Broker(leader)
 	if b == nil {
