@@ -65,6 +65,7 @@ func play(t *testing.T, text string) string {
 			if line != "" && !strings.HasPrefix(line, "#") {
 				s.line(line)
 				s.check()
+				s.checkTransactions()
 			}
 		}
 		out.WriteString("----\n" + s.printed.String())

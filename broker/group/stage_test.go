@@ -267,6 +267,65 @@ func (st *stage) check() {
 	}
 }
 
+// checkTransactions works the offsets out from the log in the plainest way there is: what
+// counts is, of each partition, the last record that is not one of a transaction, or is one
+// of a committed transaction, unless a deletion comes after it or before its commit.
+func (st *stage) checkTransactions() {
+	st.t.Helper()
+	type place struct {
+		group string
+		topic.Partition
+	}
+	type entry struct{ index, at int64 }
+	counts := make(map[place]entry)
+	open := make(map[int64]map[place]entry)
+	for i, l := range st.committed {
+		if l.marker != nil {
+			for p, e := range open[l.marker.ProducerID] {
+				if l.marker.Commit && counts[p].index <= e.index {
+					counts[p] = e
+				}
+			}
+			delete(open, l.marker.ProducerID)
+			continue
+		}
+		var k kmsg.OffsetCommitKey
+		if l.record.Key[1] > 1 || k.ReadFrom(l.record.Key) != nil {
+			continue
+		}
+		p := place{k.Group, topic.Partition{Topic: k.Topic, Partition: k.Partition}}
+		var v kmsg.OffsetCommitValue
+		switch {
+		case l.record.Value == nil:
+			delete(counts, p)
+			for _, ps := range open {
+				delete(ps, p)
+			}
+		case v.ReadFrom(l.record.Value) != nil:
+			st.t.Fatalf("record %d cannot be read", i)
+		case l.batch.Transactional():
+			if open[l.batch.ProducerID] == nil {
+				open[l.batch.ProducerID] = make(map[place]entry)
+			}
+			open[l.batch.ProducerID][p] = entry{int64(i), v.Offset}
+		default:
+			counts[p] = entry{int64(i), v.Offset}
+		}
+	}
+	n := 0
+	for id, g := range st.shard.groups {
+		for p, o := range g.offsets {
+			n++
+			if e, ok := counts[place{id, p}]; !ok || e.at != o.at {
+				st.t.Fatalf("group %s serves %d for %s, by the log it is %v %v", id, o.at, p, e.at, ok)
+			}
+		}
+	}
+	if n != len(counts) {
+		st.t.Fatalf("%d offsets are served, by the log there are %d", n, len(counts))
+	}
+}
+
 func storedBytes(v *kmsg.GroupMetadataValue) []byte {
 	if v == nil {
 		return nil

@@ -187,8 +187,12 @@ func (c *Coordinator) Add(id string, producer int64, epoch int16, parts []topic.
 }
 
 // Verify tells of each partition whether it is in the producer's ongoing transaction, by a
-// Kafka code; the first result says why that cannot be told.
+// Kafka code; the first result says why that cannot be told. With
+// transaction.partition.verification.enable=false it is true of all.
 func (c *Coordinator) Verify(id string, producer int64, epoch int16, parts []topic.Partition) (why int16, of map[topic.Partition]int16) {
+	if !c.o.Settings().Bool("transaction.partition.verification.enable") {
+		return none, nil
+	}
 	verdict := none
 	why = c.do(id, func(s *shard) { verdict, of = s.verify(id, producer, epoch, parts) })
 	return max(why, verdict), of
@@ -202,8 +206,8 @@ func (c *Coordinator) AddPartitions(ctx context.Context, id string, producer int
 	out := make(map[topic.Partition]error, len(parts))
 	if verifyOnly {
 		why, of := c.Verify(id, producer, epoch, parts)
-		for p, c := range of {
-			out[p] = refusal(c)
+		for _, p := range parts {
+			out[p] = refusal(of[p])
 		}
 		return out, refusal(why)
 	}

@@ -90,7 +90,9 @@ type stage struct {
 	committed []record.Record
 	waiting   []journal.Entry
 	held      bool
-	markers   string // "go", "hold", "fail"
+	markers   string                                 // "go", "hold", "fail"
+	marked    func(record.Marker, []topic.Partition) // told of markers that are sent
+	written   func(record.Marker, []topic.Partition) // ... and written
 	sent      []sent
 }
 
@@ -100,7 +102,9 @@ type sent struct {
 }
 
 func newStage(t *testing.T) *stage {
+	nobody := func(record.Marker, []topic.Partition) {}
 	st := &stage{
+		marked: nobody, written: nobody,
 		t: t, say: func(string, ...any) {}, now: time.UnixMilli(1_000_000_000_000), tv: 2, nextID: 1000, markers: "go",
 		settings: limits{maxTimeout: 15 * time.Minute, abortInterval: 10 * time.Second, expiry: 7 * 24 * time.Hour, removeEvery: time.Hour},
 	}
@@ -129,6 +133,12 @@ func (st *stage) empty() *shard {
 			kind = "commit"
 		}
 		st.say("markers: %s %d/%d by coordinator %d version %d in %s", kind, m.ProducerID, m.ProducerEpoch, m.CoordinatorEpoch, version, names2(parts))
+		st.marked(m, parts)
+		tell := done
+		done = func(parts []topic.Partition) {
+			st.written(m, parts)
+			tell(parts)
+		}
 		switch st.markers {
 		case "go":
 			done(parts)
@@ -189,6 +199,24 @@ func (st *stage) advance(d time.Duration) {
 		st.do((*shard).Ring)
 	}
 	st.now = end
+}
+
+// journal holds commits back, lets them go on, or refuses those that wait.
+func (st *stage) journal(what string) {
+	switch what {
+	case "hold":
+		st.held = true
+	case "go":
+		st.held = false
+		st.settle()
+	case "fail":
+		waiting := st.waiting
+		st.waiting = nil
+		for _, e := range waiting {
+			e.Done(errJournal)
+		}
+		st.settle()
+	}
 }
 
 // replayed gives what the log alone gives.
@@ -270,7 +298,7 @@ func (s *script) line(line string) {
 		"resign":  func() { s.do((*shard).Resign) },
 		"level":   func() { s.tv = int16(s.number(s.words[1])) },
 		"advance": func() { s.advance(s.duration(s.words[1])) },
-		"markers": s.mark, "journal": s.journal, "epoch": s.epoch,
+		"markers": s.mark, "journal": func() { s.journal(s.words[1]) }, "epoch": s.epoch,
 	}[s.words[0]]
 	if command == nil {
 		s.t.Fatalf("no command %q", s.words[0])
@@ -404,23 +432,6 @@ func (s *script) mark() {
 			m.parts = m.parts[:1]
 		}
 		m.done(m.parts)
-	}
-}
-
-func (s *script) journal() {
-	switch what := s.words[1]; what {
-	case "hold":
-		s.held = true
-	case "go":
-		s.held = false
-		s.settle()
-	case "fail":
-		waiting := s.waiting
-		s.waiting = nil
-		for _, e := range waiting {
-			e.Done(errJournal)
-		}
-		s.settle()
 	}
 }
 

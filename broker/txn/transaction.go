@@ -137,7 +137,7 @@ func (t *transaction) fence(now int64) change {
 // judge tells whether the producer is the one that has the ID now.
 func (t *transaction) judge(producer int64, epoch int16) code {
 	switch {
-	case t.producer != producer:
+	case t.producer < 0, t.producer != producer:
 		return invalidMapping
 	case t.epoch != epoch:
 		return producerFenced
@@ -210,8 +210,10 @@ type endRequest struct {
 // Source: KIP-98; KIP-890, part 2.
 func (t *transaction) end(r endRequest, now int64) change {
 	bumps := t.version >= 2
-	bumped := bumps && t.producer == r.producer && t.epoch-1 == r.epoch
-	overflowed := bumps && t.previous == r.producer && r.epoch == lastEpoch && t.epoch == 0
+	deciding := t.state == PrepareCommit || t.state == PrepareAbort
+	complete := t.state == CompleteCommit || t.state == CompleteAbort
+	bumped := bumps && (deciding || complete) && t.producer == r.producer && t.epoch-1 == r.epoch
+	overflowed := bumps && complete && t.previous == r.producer && r.epoch == lastEpoch && t.epoch == 0
 	again := bumped || overflowed
 	switch {
 	case t.producer < 0, t.producer != r.producer && !overflowed:
@@ -219,8 +221,6 @@ func (t *transaction) end(r endRequest, now int64) change {
 	case t.writing && (again || t.epoch == r.epoch):
 		return refuse(concurrent)
 	}
-	deciding := t.state == PrepareCommit || t.state == PrepareAbort
-	complete := t.state == CompleteCommit || t.state == CompleteAbort
 	same := (t.state == PrepareCommit || t.state == CompleteCommit) == r.commit
 	if !bumps && (deciding || complete) {
 		again = t.epoch == r.epoch && (r.version < 2 || deciding) // the epoch does not tell
