@@ -76,6 +76,7 @@ var (
 	_ api.Controller   = (*controller.Controller)(nil)
 	_ api.Quorum       = (*quorum.Quorum)(nil)
 	_ api.Groups       = (*group.Coordinator)(nil)
+	_ api.TxnOffsets   = (*group.Coordinator)(nil)
 	_ api.Transactions = (*txn.Coordinator)(nil)
 	_ api.Replicas     = (*replica.Set)(nil)
 	_ api.Disks        = (*storage.Store)(nil)

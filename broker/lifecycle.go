@@ -224,7 +224,7 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	r.api, err = api.New(api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns,
+		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	})
 	if err != nil {

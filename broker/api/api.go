@@ -61,6 +61,12 @@ type Groups interface {
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 
+// TxnOffsets ends transactions in a partition of __consumer_offsets.
+type TxnOffsets interface {
+	// WriteMarker returns when the marker is committed and its offsets are, or are gone.
+	WriteMarker(ctx context.Context, partition int32, m record.Marker) error
+}
+
 // Disks shows the log directories and what lies in them.
 type Disks interface {
 	Dirs() []storage.Dir
@@ -86,6 +92,7 @@ type Options struct {
 	Disks      Disks
 
 	Transactions Transactions
+	TxnOffsets   TxnOffsets
 
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -104,6 +111,8 @@ type API struct {
 	disks      Disks
 
 	transactions Transactions
+	txnOffsets   TxnOffsets
+	verifying    verifying
 
 	log *slog.Logger
 	now func() time.Time
@@ -145,7 +154,7 @@ func New(o Options) (*API, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
-		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, log: o.Logger, now: o.Now,
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
 		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,

@@ -97,7 +97,7 @@ func step(l *Log, s *Store, r *rand.Rand, seqs map[int64]int32, epoch *record.Ep
 		if id >= 0 {
 			seqs[id] += int32(n)
 		}
-		m.batches = append(m.batches, appended{got.First, got.Last, bytes.Clone(b), l.mu.producers.encode()})
+		m.batches = append(m.batches, appended{got.First, got.Last, bytes.Clone(b), l.mu.producers.encode(nil)})
 	case x < 14:
 		return l.Flush()
 	case x < 15:
@@ -173,8 +173,8 @@ func judge(m *model, l *Log) error {
 	if next != l.End() {
 		return fmt.Errorf("the log ends at %d, its batches at %d", l.End(), next)
 	}
-	if state != nil && !bytes.Equal(l.mu.producers.encode(), state) {
-		want, _ := decodeProducers(state, 0)
+	if state != nil && !bytes.Equal(l.mu.producers.encode(nil), state) {
+		want, _, _ := decodeProducers(state, 0)
 		return fmt.Errorf("the producer state at %d (start %d) is not the live one:\n%+v, want\n%+v", l.End(), l.Start(), l.Producers(), want.list())
 	}
 	return nil
