@@ -226,8 +226,10 @@ func (t *transaction) end(r endRequest, now int64) change {
 		again = t.epoch == r.epoch && (r.version < 2 || deciding) // the epoch does not tell
 	}
 	switch {
-	case !again && (t.epoch != r.epoch || bumps && deciding):
+	case !again && t.epoch != r.epoch:
 		return refuse(producerFenced)
+	case !again && deciding:
+		return refuse(concurrent) // the next transaction ends before the markers of this one are written
 	case again && !same:
 		return refuse(invalidState)
 	case again && deciding:
