@@ -37,9 +37,9 @@ type asked struct {
 // fakeTransactions is a coordinator that answers when and what the test says.
 type fakeTransactions struct {
 	api.Transactions // what is not asked for
-	mu     sync.Mutex
-	asked  []asked
-	answer func(asked) (map[topic.Partition]error, error)
+	mu               sync.Mutex
+	asked            []asked
+	answer           func(asked) (map[topic.Partition]error, error)
 }
 
 func (f *fakeTransactions) AddPartitions(_ context.Context, id string, producer int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error) {
