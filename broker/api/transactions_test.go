@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,5 +200,43 @@ func copySome(t *testing.T, node *brokertest.Broker, id string, n int) {
 		if done {
 			copied += fs.NumRecords()
 		}
+	}
+}
+
+// TestRestartWhileCommitting stops the node right behind the answer to a commit, before the
+// markers or among them, cleanly and as by a crash: what was answered is committed.
+func TestRestartWhileCommitting(t *testing.T) {
+	node := brokertest.Start(t)
+	admin := dial(t, node)
+	create(t, admin, "kept", 8, nil)
+	var want []string
+	for i := range 6 {
+		cl := dial(t, node, kgo.TransactionalID("restarts"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		open(t, cl)
+		var rs []*kgo.Record
+		for p := range int32(8) {
+			v := fmt.Sprintf("%d-%d", i, p)
+			rs = append(rs, &kgo.Record{Topic: "kept", Partition: p, Value: []byte(v)})
+			if i%3 != 2 {
+				want = append(want, v)
+			}
+		}
+		send(t, cl, rs...)
+		finish(t, cl, i%3 != 2)
+		node.Restart(func() {
+			if i%2 == 1 {
+				node.ForgetCleanShutdown()
+			}
+		}, nil)
+		cl.Close()
+		adm := kadm.NewClient(admin)
+		brokertest.Eventually(t, "the transaction is complete", func() bool {
+			txns, err := adm.DescribeTransactions(within(t), "restarts")
+			return err == nil && strings.HasPrefix(txns["restarts"].State, "Complete")
+		})
+	}
+	slices.Sort(want)
+	if got := committedValues(t, node, "kept", kgo.ReadCommitted(), len(want)); !slices.Equal(got, want) {
+		t.Errorf("committed is\n%v\nwant\n%v", got, want)
 	}
 }
