@@ -183,11 +183,20 @@ func TestVerificationKeepsOrder(t *testing.T) {
 }
 
 // TestLateLeave: a batch whose transaction was ended while the coordinator was asked
-// begins no new one, which nobody would end.
+// begins no new one, which nobody would end; the coordinator is asked again.
 func TestLateLeave(t *testing.T) {
 	n := startTxnNode(t)
 	leave, come := make(chan struct{}), make(chan struct{})
-	n.txns.says(func(q asked) (map[topic.Partition]error, error) { close(come); <-leave; return agree(q) })
+	first := true
+	n.txns.says(func(q asked) (map[topic.Partition]error, error) {
+		if !first {
+			return nil, kafkaError{kerr.TransactionAbortable}
+		}
+		first = false
+		close(come)
+		<-leave
+		return agree(q)
+	})
 	c, other := dialRaw(t, n.addr), dialRaw(t, n.addr)
 	c.send(txnProduce(9, "t1", map[int32][]byte{0: txnBatch(t, 5, 0, 0, "x")}))
 	<-come
