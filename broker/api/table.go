@@ -43,7 +43,7 @@ func served() table {
 		kmsg.AddOffsetsToTxn.Int16():              {4, (*API).addOffsetsToTxn},
 		kmsg.EndTxn.Int16():                       {5, (*API).endTxn},
 		kmsg.TxnOffsetCommit.Int16():              {5, (*API).txnOffsetCommit},
-		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
+		kmsg.WriteTxnMarkers.Int16():              {2, (*API).writeTxnMarkers},
 		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch},
 		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs},
 		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs},
