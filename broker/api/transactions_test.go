@@ -88,6 +88,25 @@ func TestCommitAndAbort(t *testing.T) {
 	}
 }
 
+// TestReleases has instances of older versions serve transactions as these releases did.
+func TestReleases(t *testing.T) {
+	for _, version := range []string{"1.1.0", "2.3.0", "2.7"} {
+		t.Run(version, func(t *testing.T) {
+			node := brokertest.Start(t, brokertest.Set(map[string]string{"version": version}))
+			create(t, dial(t, node), "t", 1, nil)
+			cl := dial(t, node, kgo.TransactionalID("tx"))
+			for _, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+				open(t, cl)
+				send(t, cl, &kgo.Record{Topic: "t", Value: []byte(fmt.Sprint(how))})
+				finish(t, cl, how)
+			}
+			if got := committedValues(t, node, "t", kgo.ReadCommitted(), 2); !slices.Equal(got, []string{"true", "true"}) {
+				t.Errorf("committed is %v", got)
+			}
+		})
+	}
+}
+
 // TestZombieIsFenced has a second producer take a transactional ID over.
 func TestZombieIsFenced(t *testing.T) {
 	node := brokertest.Start(t)
