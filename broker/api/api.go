@@ -42,7 +42,6 @@ type Controller interface {
 	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
 	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
 	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
-	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 
 // Groups coordinates consumer groups; a reply func is called once, from any goroutine.
@@ -53,12 +52,19 @@ type Groups interface {
 	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
+	TxnOffsetCommit(*kmsg.TxnOffsetCommitRequest, group.Verify, func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
 	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
+}
+
+// TxnOffsets ends transactions in a partition of __consumer_offsets.
+type TxnOffsets interface {
+	// WriteMarker returns when the marker is committed and its offsets are, or are gone.
+	WriteMarker(ctx context.Context, partition int32, m record.Marker) error
 }
 
 // Disks shows the log directories and what lies in them.
@@ -84,8 +90,12 @@ type Options struct {
 	Replicas   Replicas
 	Groups     Groups
 	Disks      Disks
-	Logger     *slog.Logger
-	Now        func() time.Time
+
+	Transactions Transactions
+	TxnOffsets   TxnOffsets
+
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // API is a wire.Handler. It owns the fetches that wait; Close ends them.
@@ -99,14 +109,18 @@ type API struct {
 	replicas   Replicas
 	groups     Groups
 	disks      Disks
-	log        *slog.Logger
-	now        func() time.Time
+
+	transactions Transactions
+	txnOffsets   TxnOffsets
+	verifying    verifying
+
+	log *slog.Logger
+	now func() time.Time
 
 	table     table
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
-	producers producerIDs
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
 
@@ -140,7 +154,7 @@ func New(o Options) (*API, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
-		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
 		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
