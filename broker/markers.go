@@ -7,6 +7,7 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/api"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/txn"
@@ -16,6 +17,7 @@ import (
 // partitions are led: here, by the function that the API has for those of other brokers.
 type markers struct {
 	node  metadata.BrokerID
+	peers *peer.Client
 	local atomic.Pointer[api.API] // nil until the doors open: the API needs the coordinator first
 }
 
@@ -26,6 +28,9 @@ var errNoRoad = errors.New("the broker that leads the partition cannot be reache
 // Write is txn.Markers.
 func (m *markers) Write(ctx context.Context, to metadata.BrokerID, marker record.Marker, version int8, parts []topic.Partition) []error {
 	out := make([]error, len(parts))
+	if to != m.node && to != metadata.NoBroker {
+		return m.peers.WriteMarkers(ctx, to, marker, version, parts)
+	}
 	local := m.local.Load()
 	if to != m.node || local == nil {
 		for i := range out {
