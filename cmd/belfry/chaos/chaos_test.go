@@ -42,7 +42,9 @@ func seed(t *testing.T) uint64 {
 func TestChaos(t *testing.T) {
 	w := newWorld(t, seed(t))
 	l := w.topic(ledger.Options{Topic: "exact"})
-	w.exact(l, 300)
+	w.exact(l, 200)
+	w.weak(w.topic(ledger.Options{Topic: "weak"}), 100)
+	w.transactional(w.topic(ledger.Options{Topic: "transactions", Holes: true}))
 	w.healed()
 	faults := append(processFaults(), networkFaults()...)
 	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {

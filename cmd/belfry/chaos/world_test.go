@@ -151,6 +151,41 @@ func (w *world) exact(l *ledger.Ledger, perSecond int) {
 	} {
 		w.workers.Go(func() { l.Produce(w.ctx, w.Seeds(), k.name, perSecond, k.opts...) })
 	}
+	w.follow(l)
+}
+
+// weak puts producers to work that are promised less, and a group.
+func (w *world) weak(l *ledger.Ledger, perSecond int) {
+	for _, k := range []struct {
+		name     string
+		strength ledger.Strength
+		opts     []kgo.Opt
+	}{
+		{"loose", ledger.Loose, []kgo.Opt{kgo.DisableIdempotentWrite()}},
+		{"leader", ledger.Weak, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck())}},
+		{"nobody", ledger.Weak, []kgo.Opt{kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.NoAck())}},
+	} {
+		l.Promise(k.name, k.strength)
+		w.workers.Go(func() { l.Produce(w.ctx, w.Seeds(), k.name, perSecond, k.opts...) })
+	}
+	w.follow(l)
+}
+
+// transactional puts producers of transactions to work, a reader of committed messages and a group.
+func (w *world) transactional(l *ledger.Ledger) {
+	for i := range 2 {
+		name := fmt.Sprint("tx-", i)
+		rnd := rand.New(rand.NewPCG(w.rnd.Uint64(), 0))
+		w.workers.Go(func() {
+			committed, aborted, unsure := l.Transact(w.ctx, w.Seeds(), name, rnd)
+			w.say("%s: %d transactions committed, %d aborted, %d of which the client did not know", name, committed, aborted, unsure)
+		})
+	}
+	w.follow(l)
+}
+
+// follow puts a reader of all and two members of a group to work.
+func (w *world) follow(l *ledger.Ledger) {
 	w.workers.Go(func() {
 		if l.Follow(w.ctx, w.Seeds(), "a reader") == 0 {
 			w.t.Error("the reader was given nothing")
@@ -225,7 +260,7 @@ func (w *world) healed() {
 	for _, l := range w.ledgers {
 		from := l.Count()
 		w.eventually("messages of "+l.Topic+" flow", func() string {
-			if n := l.Count() - from; n < 100 {
+			if n := l.Count() - from; n < 50 {
 				return fmt.Sprintf("only %d were acknowledged", n)
 			}
 			return ""
@@ -252,6 +287,15 @@ func (w *world) finish() {
 	w.workers.Wait()
 	for _, l := range w.ledgers {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
+		if l.Holes {
+			w.eventually("no transaction of "+l.Topic+" is open", func() string {
+				open, err := l.Stable(ctx, w.client)
+				if err != nil {
+					return err.Error()
+				}
+				return open
+			})
+		}
 		weak, err := l.Verify(ctx, w.Seeds(), "read back")
 		cancel()
 		if err != nil {

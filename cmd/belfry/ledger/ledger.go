@@ -5,8 +5,8 @@
 // was known before: a message lost, written twice, out of order, another one at an offset that was acknowledged or
 // was read before, a damaged one. It is made for tens of millions of messages: one word an offset, two bits a message.
 //
-// The ledger itself (this file, reading.go) is pure: no clock, socket or process. road.go produces and reads by a real
-// client. It is for tests only.
+// The ledger itself (this file, reading.go) is pure: no clock, socket or process. road.go produces and reads by a real client, transact.go
+// sends transactions. It is for tests only.
 package ledger
 
 import (
@@ -71,6 +71,8 @@ type Ledger struct {
 		names    []string // an entry holds the index
 		strength map[string]Strength
 		weak     map[string]*bitmap // acknowledged numbers of weak producers
+		aborted  map[string]*bitmap // numbers in transactions that are never committed
+		unsure   []span
 		found    []Finding
 	}
 }
@@ -110,7 +112,7 @@ func New(o Options) *Ledger {
 	l := &Ledger{Options: o}
 	l.mu.slots = make([][]entry, o.Partitions)
 	l.mu.strength = map[string]Strength{}
-	l.mu.weak = map[string]*bitmap{}
+	l.mu.weak, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}
 	return l
 }
 

@@ -60,6 +60,9 @@ func (r *Reading) Take(partition int32, offset int64, value []byte) {
 		r.l.findLocked(Damaged, "%s: partition %d holds at offset %d %v", r.Who, partition, offset, err)
 		return
 	}
+	if b := r.l.mu.aborted[name]; b != nil && b.has(i) {
+		r.l.findLocked(Aborted, "%s: partition %d offset %d: number %d of %s", r.Who, partition, offset, i, name)
+	}
 	if !r.l.stateLocked(partition, offset, name, i, false) || !r.whole {
 		return
 	}
@@ -131,6 +134,7 @@ func (r *Reading) End(ends []int64) (weakLost int) {
 				r.Who, p, end, gone, first, e.number(), r.l.mu.names[e.producer()], how(e&ackedBit != 0))
 		}
 	}
+	r.tornLocked()
 	for name, acked := range r.l.mu.weak {
 		var back bitmap
 		if b := r.produced[name]; b != nil {

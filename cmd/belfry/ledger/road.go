@@ -82,7 +82,7 @@ func (l *Ledger) Follow(ctx context.Context, seeds []string, who string, opts ..
 	for p := range l.Partitions {
 		from[p] = kgo.NewOffset().At(0)
 	}
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, opts...)...)
+	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, append(l.isolation(), opts...)...)...)
 	if err != nil {
 		l.Find(Refused, "%s: %v", who, err)
 		return 0
@@ -98,7 +98,7 @@ func (l *Ledger) Follow(ctx context.Context, seeds []string, who string, opts ..
 func (l *Ledger) Join(ctx context.Context, seeds []string, group string, r *Shared, opts ...kgo.Opt) {
 	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(l.Topic), kgo.BlockRebalanceOnPoll(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(200 * time.Millisecond),
-		kgo.SessionTimeout(10 * time.Second), kgo.RebalanceTimeout(20 * time.Second)}, opts...)...)
+		kgo.SessionTimeout(10 * time.Second), kgo.RebalanceTimeout(20 * time.Second)}, append(l.isolation(), opts...)...)...)
 	if err != nil {
 		l.Find(Refused, "a member of group %s: %v", group, err)
 		return
@@ -123,13 +123,31 @@ func (l *Ledger) poll(ctx context.Context, c *kgo.Client, own *Reading, shared *
 				l.Find(Refused, "%s cannot read partition %d: %v", r.Who, e.Partition, e.Err)
 			}
 		}
-		fetches.EachRecord(func(rec *kgo.Record) { r.Take(rec.Partition, rec.Offset, rec.Value) })
+		fetches.EachRecord(r.give)
 		if shared != nil {
 			shared.mu.Unlock()
 			c.MarkCommitRecords(fetches.Records()...)
 			c.AllowRebalance()
 		}
 	}
+}
+
+// give takes what a client of ours reads: messages, and the markers of a ledger with holes.
+func (r *Reading) give(rec *kgo.Record) {
+	if rec.Attrs.IsControl() {
+		r.Marker(rec.Partition, rec.Offset)
+		return
+	}
+	r.Take(rec.Partition, rec.Offset, rec.Value)
+}
+
+// isolation is how this ledger's topic is read.
+func (l *Ledger) isolation() []kgo.Opt {
+	if !l.Holes {
+		return nil
+	}
+	// Why the markers: a partition often ends with one, and a reader of all wants to know that it is there.
+	return []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()}
 }
 
 // Ends gives where the partitions end now, as their leaders say: the high watermarks.
@@ -146,6 +164,27 @@ func (l *Ledger) Ends(ctx context.Context, c *kgo.Client) ([]int64, error) {
 	return ends, nil
 }
 
+// Stable tells whether no transaction is open, so that the last stable offsets are the ends; open names one that is not.
+func (l *Ledger) Stable(ctx context.Context, c *kgo.Client) (open string, err error) {
+	ends, err := l.Ends(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	listed, err := kadm.NewClient(c).ListCommittedOffsets(ctx, l.Topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot list last stable offsets of %s: %w", l.Topic, err)
+	}
+	listed.Each(func(o kadm.ListedOffset) {
+		if o.Offset < ends[o.Partition] {
+			open = fmt.Sprintf("partition %d ends at %d and is stable up to %d", o.Partition, ends[o.Partition], o.Offset)
+		}
+	})
+	return open, nil
+}
+
 // Verify reads everything back from the beginning and compares. Nobody may produce meanwhile.
 // It gives how many acknowledged messages of weak producers are gone.
 //
@@ -155,7 +194,7 @@ func (l *Ledger) Verify(ctx context.Context, seeds []string, who string, opts ..
 	for p := range l.Partitions {
 		from[p] = kgo.NewOffset().At(0)
 	}
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, opts...)...)
+	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, append(l.isolation(), opts...)...)...)
 	if err != nil {
 		return 0, err
 	}
@@ -168,15 +207,12 @@ func (l *Ledger) Verify(ctx context.Context, seeds []string, who string, opts ..
 	for slices.ContainsFunc(zip(r.Next, ends), func(p [2]int64) bool { return p[0] < p[1] }) {
 		pollCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		fetches := c.PollFetches(pollCtx)
-		idle := pollCtx.Err() != nil && fetches.NumRecords() == 0
+		idle := pollCtx.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
 			return 0, fmt.Errorf("cannot read %s back: read up to %v of %v: %w", l.Topic, r.Next, ends, ctx.Err())
 		}
-		fetches.EachRecord(func(rec *kgo.Record) { r.Take(rec.Partition, rec.Offset, rec.Value) })
-		if idle && l.Holes {
-			break // the last offsets are markers
-		}
+		fetches.EachRecord(r.give)
 		for _, e := range fetches.Errors() {
 			if !idle {
 				return 0, fmt.Errorf("cannot read %s back: read up to %v of %v: partition %d: %w", l.Topic, r.Next, ends, e.Partition, e.Err)

@@ -78,7 +78,7 @@ type Node struct {
 	// Controller is where a node of a cluster listens to the others, HOST:PORT.
 	Controller string
 	Dir        string
-	Config  string // path of the configuration file
+	Config     string // path of the configuration file
 
 	t    testing.TB
 	opts Options
