@@ -3,7 +3,9 @@ package chaos
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,12 +64,14 @@ func TestChaos(t *testing.T) {
 	w.finish()
 }
 
-func named(t *testing.T, faults []fault, name string) []fault {
-	for _, f := range faults {
-		if f.name == name {
-			return []fault{f}
+// named picks faults, separated by "; ".
+func named(t *testing.T, faults []fault, names string) (some []fault) {
+	for name := range strings.SplitSeq(names, "; ") {
+		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		if i < 0 {
+			t.Fatalf("no fault is called %q", name)
 		}
+		some = append(some, faults[i])
 	}
-	t.Fatalf("no fault is called %q", name)
-	return nil
+	return some
 }

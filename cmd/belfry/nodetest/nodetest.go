@@ -37,6 +37,9 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	bin := filepath.Join(dir, "belfry")
 	args := []string{"build", "-o", bin}
+	if tags := os.Getenv("BELFRY_TEST_TAGS"); tags != "" {
+		args = append(args, "-tags", tags)
+	}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
@@ -47,7 +50,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// Binary gives the program, built once a test process.
+// Binary gives the program, built once a test process, with the tags that BELFRY_TEST_TAGS names.
 func Binary(t testing.TB) string {
 	t.Helper()
 	bin, err := build()
