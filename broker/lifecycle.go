@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -252,10 +253,15 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
+	r.markers = &markers{node: b.node, peers: r.peers}
+	r.txns = txn.New(txn.Options{
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs,
+		Settings: b.settings.values, Logger: b.log, Now: b.now,
+	})
 	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
 	r.news = newPublisher()
-	r.news.settings, r.news.set, r.news.groups, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.peers, b.log
+	r.news.settings, r.news.set, r.news.groups, r.news.txns, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.txns, r.peers, b.log
 	r.quorum.Subscribe(r.news.image)
 	p.run("the partitions", r.set.Run)
 	return road, nil
@@ -266,7 +272,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: &transactions{r.txns, b.node, r.news.Image, r.peers}, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
@@ -275,6 +281,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	if r.api, err = api.New(o); err != nil {
 		return err
 	}
+	r.markers.local.Store(r.api)
 	v := b.values
 	idle := v.Duration("connections.max.idle.ms")
 	r.server, err = wire.New(wire.Options{
@@ -290,10 +297,12 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	}
 	b.show(r)
 	endGroups := p.run("the consumer groups", r.groups.Run)
+	endTxns := p.run("the transactions", r.txns.Run)
 	endDoors := p.run("the connections", r.server.Run)
 	p.add("what is in flight", func() error {
 		r.api.Close() // Why first: a fetch that waits would keep its connection until its time is up
 		endDoors()
+		endTxns()
 		endGroups()
 		return nil
 	})
