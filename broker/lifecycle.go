@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -252,10 +253,15 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
+	r.markers = &markers{node: b.node, peers: r.peers}
+	r.txns = txn.New(txn.Options{
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs,
+		Settings: b.settings.values, Logger: b.log, Now: b.now,
+	})
 	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
 	r.news = newPublisher()
-	r.news.settings, r.news.set, r.news.groups, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.peers, b.log
+	r.news.settings, r.news.set, r.news.groups, r.news.txns, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.txns, r.peers, b.log
 	r.quorum.Subscribe(r.news.image)
 	p.run("the partitions", r.set.Run)
 	return road, nil
@@ -266,7 +272,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: &transactions{r.txns, b.node, r.news.Image, r.peers}, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
@@ -275,6 +281,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	if r.api, err = api.New(o); err != nil {
 		return err
 	}
+	r.markers.local.Store(r.api)
 	v := b.values
 	idle := v.Duration("connections.max.idle.ms")
 	r.server, err = wire.New(wire.Options{
@@ -290,10 +297,12 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	}
 	b.show(r)
 	endGroups := p.run("the consumer groups", r.groups.Run)
+	endTxns := p.run("the transactions", r.txns.Run)
 	endDoors := p.run("the connections", r.server.Run)
 	p.add("what is in flight", func() error {
 		r.api.Close() // Why first: a fetch that waits would keep its connection until its time is up
 		endDoors()
+		endTxns()
 		endGroups()
 		return nil
 	})
@@ -324,17 +333,21 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	for _, e := range ends {
 		b.log.Info("clients are told to connect to", "listener", e.Listener, "host", e.Host, "port", e.Port)
 	}
-	boot := bootID(b.fs)
-	previous, err := previousEpoch(b.fs, b.dirs[0], boot)
-	if err != nil {
-		return err
+	boot, previous := bootID(b.fs), controller.NoEpoch
+	every := b.values.Duration("broker.heartbeat.interval.ms")
+	look := every
+	if b.membership != nil { // alone, nobody would ask, and nobody else decides
+		look = min(every, max(every/8, lookAtLeast))
+		if previous, err = previousEpoch(b.fs, b.dirs[0], boot); err != nil {
+			return err
+		}
 	}
 	session := b.values.Duration("broker.session.timeout.ms")
 	r.standing = newAttendance(attendanceOptions{
 		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
 		cluster:  r.quorum.Image().ClusterID(),
 		previous: previous,
-		every:    b.values.Duration("broker.heartbeat.interval.ms"), session: session,
+		every:    every, look: look, session: session,
 		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
 		heard: func(sent time.Time) {
 			if b.membership != nil { // alone, nobody else could lead in its place
@@ -348,8 +361,14 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	}
 	b.show(r)
 	r.set.Registered(r.standing.epoch.Load())
+	if b.membership == nil {
+		return nil
+	}
 	return noteEpoch(b.fs, b.dirs[0], r.standing.epoch.Load(), boot)
 }
+
+// lookAtLeast bounds how often a node looks who the controller is.
+const lookAtLeast = 50 * time.Millisecond
 
 // leave has others lead what this node leads before it stops (R14). Wished tells that
 // the stop is a wish and not a failure, after which there may be nothing to wait for.
@@ -398,7 +417,7 @@ func (b *Broker) dirGone() {
 
 // stoppedWell notes for the next start that nothing is missing.
 func (b *Broker) stoppedWell(epoch int64) error {
-	if epoch == controller.NoEpoch {
+	if epoch == controller.NoEpoch || b.membership == nil {
 		return nil
 	}
 	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -66,6 +67,33 @@ func (c *controllerRoad) Heartbeat(ctx context.Context, h controller.Heartbeat) 
 		return c.control.Heartbeat(ctx, h)
 	}
 	return c.peers.Heartbeat(ctx, to, h)
+}
+
+// ProducerIDs gets a block of producer IDs for this broker, again while there is another
+// controller, until ctx ends.
+func (c *controllerRoad) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
+	for {
+		first, n, err = c.producerIDs(ctx)
+		var moved *quorum.NotLeaderError
+		again := errors.As(err, &moved) || errors.Is(err, quorum.ErrNoLeader) || codeOf(err) == kerr.NotController.Code || errors.Is(err, peer.ErrUnreachable) || errors.Is(err, peer.ErrLost)
+		if !again || pause(ctx, retryAfter) != nil {
+			return first, n, err
+		}
+	}
+}
+
+func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, err error) {
+	here, to, err := c.here()
+	switch me := c.image().Broker(c.node); {
+	case err != nil:
+		return 0, 0, err
+	case here:
+		return c.control.ProducerIDs(ctx)
+	case me == nil:
+		return 0, 0, fmt.Errorf("cannot get producer IDs: broker %d is not registered", c.node)
+	default:
+		return c.peers.ProducerIDs(ctx, to, c.node, me.Epoch)
+	}
 }
 
 // Alter implements replica.ISR.

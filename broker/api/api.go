@@ -57,21 +57,13 @@ type Groups interface {
 	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
+	TxnOffsetCommit(*kmsg.TxnOffsetCommitRequest, group.Verify, func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
 	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
-}
-
-// Transactions coordinates them.
-type Transactions interface {
-	// AddPartitions takes partitions into a producer's ongoing transaction, or with verifyOnly
-	// tells whether they are in it (KIP-890), and gives what became of each.
-	//
-	// Errors: what keeps it from asking the coordinator; each error has a Kafka code.
-	AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error)
 }
 
 // TxnOffsets ends transactions in a partition of __consumer_offsets.
@@ -101,8 +93,7 @@ type Peers interface {
 	Do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error)
 }
 
-// Options of an API; all are required but Version, Peers, Transactions and TxnOffsets:
-// without the last two transactions are refused.
+// Options of an API; all are required but Version and Peers.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -152,7 +143,6 @@ type API struct {
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
-	producers producerIDs
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
 
@@ -216,10 +206,10 @@ func (a *API) later(f func()) bool {
 // patience is how long a request for a change of the cluster waits that does not say so itself.
 const patience = 30 * time.Second
 
-// within bounds a change of the cluster by the time that the client gives it, and
-// by the life of its connection.
+// within bounds a change of the cluster by the time that the client gives it since the
+// request came, and by the life of its connection.
 func within(r *wire.Request, millis int32) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.Context(), time.Duration(max(1, millis))*time.Millisecond)
+	return context.WithDeadline(r.Context(), r.Received.Add(time.Duration(max(1, millis))*time.Millisecond))
 }
 
 // Versions tells which versions of an API are served; wire asks before it decodes.

@@ -120,6 +120,30 @@ func askWriteTxnMarkers(t *testing.T, w *world, v int16) {
 	code(t, again.Markers[0].Topics[0].Partitions[0].ErrorCode, kerr.TransactionCoordinatorFenced)
 }
 
+// TestMarkerEpochs: since transaction.version 2 each end of a transaction has an epoch of its own (KIP-1228).
+func TestMarkerEpochs(t *testing.T) {
+	n := startTxnNode(t)
+	c := dialRaw(t, n.addr)
+	c.ask(txnProduce(12, "t1", map[int32][]byte{0: txnBatch(t, 5, 1, 0, "a")}))
+	req := kmsg.NewPtrWriteTxnMarkersRequest()
+	req.Version = 2
+	m := kmsg.NewWriteTxnMarkersRequestMarker()
+	m.ProducerID, m.TransactionVersion = 5, 2
+	mt := kmsg.NewWriteTxnMarkersRequestMarkerTopic()
+	mt.Topic, mt.Partitions = "bells", []int32{0}
+	m.Topics = append(m.Topics, mt)
+	req.Markers = append(req.Markers, m)
+	for _, tt := range []struct {
+		epoch int16
+		want  *kerr.Error
+	}{{1, kerr.InvalidProducerEpoch}, {2, nil}, {2, nil}, {1, kerr.InvalidProducerEpoch}} {
+		req.Markers[0].ProducerEpoch = tt.epoch
+		code(t, c.ask(req).(*kmsg.WriteTxnMarkersResponse).Markers[0].Topics[0].Partitions[0].ErrorCode, tt.want)
+	}
+	p := c.ask(txnProduce(12, "t1", map[int32][]byte{0: txnBatch(t, 5, 1, 1, "late")})).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+	code(t, p.ErrorCode, kerr.InvalidProducerEpoch)
+}
+
 // TestDescribeOpenTransaction shows what KIP-664's tools look for.
 func TestDescribeOpenTransaction(t *testing.T) {
 	n := startTxnNode(t)
@@ -183,11 +207,20 @@ func TestVerificationKeepsOrder(t *testing.T) {
 }
 
 // TestLateLeave: a batch whose transaction was ended while the coordinator was asked
-// begins no new one, which nobody would end.
+// begins no new one, which nobody would end; the coordinator is asked again.
 func TestLateLeave(t *testing.T) {
 	n := startTxnNode(t)
 	leave, come := make(chan struct{}), make(chan struct{})
-	n.txns.says(func(q asked) (map[topic.Partition]error, error) { close(come); <-leave; return agree(q) })
+	first := true
+	n.txns.says(func(q asked) (map[topic.Partition]error, error) {
+		if !first {
+			return nil, kafkaError{kerr.TransactionAbortable}
+		}
+		first = false
+		close(come)
+		<-leave
+		return agree(q)
+	})
 	c, other := dialRaw(t, n.addr), dialRaw(t, n.addr)
 	c.send(txnProduce(9, "t1", map[int32][]byte{0: txnBatch(t, 5, 0, 0, "x")}))
 	<-come

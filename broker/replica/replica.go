@@ -12,7 +12,8 @@
 //
 // Invariants: the high watermark that clients see never goes back (R5); it is the smallest
 // log end of the maximal ISR, and it stands still while the committed ISR is smaller than
-// min.insync.replicas (R4); what a client was told is acknowledged lies below it; a
+// min.insync.replicas (R4); what a client was told is acknowledged lies below it; the last stable
+// offset never passes a transaction whose marker lies above the high watermark (R6); a
 // follower's log up to the offset that it fetches from is the leader's, and as durable as
 // the topic asks for. simulation_test.go plays whole clusters through faults against them.
 //

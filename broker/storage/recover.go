@@ -417,6 +417,9 @@ func (r *recovery) finish() error {
 	r.epochs = r.epochs.cutEnd(r.next + 1)
 	l.mu.epochs, l.mu.epochNews = r.epochs, r.scanned || before != len(r.epochs)
 	if err := r.producers(); err != nil {
+		if rotten(err) {
+			return fmt.Errorf("%w: %w", errDamage, err) // a whole batch that says nonsense
+		}
 		return err
 	}
 	for _, s := range r.v {
