@@ -48,7 +48,7 @@ func TestChaos(t *testing.T) {
 	w.weak(w.topic(ledger.Options{Topic: "weak"}), 100)
 	w.transactional(w.topic(ledger.Options{Topic: "transactions", Holes: true}))
 	w.healed()
-	faults := append(processFaults(), networkFaults()...)
+	faults := slices.Concat(processFaults(), networkFaults(), diskFaults(), storms())
 	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {
 		faults = named(t, faults, only)
 	}

@@ -47,7 +47,7 @@ func settings() map[string]string {
 		"min.insync.replicas": "2", "default.replication.factor": "3", "offsets.topic.num.partitions": "4",
 		"group.initial.rebalance.delay.ms": "0", "log.segment.bytes": "4194304", "agent.period": "5s",
 		"leader.imbalance.check.interval.seconds": "5", "leader.imbalance.per.broker.percentage": "0",
-		"controlled.shutdown.timeout.ms": "20000",
+		"controlled.shutdown.timeout.ms": "20000", "log.flush.offset.checkpoint.interval.ms": "2000",
 	}
 }
 
@@ -58,7 +58,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{network: newNetwork(t, 3), rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now()}
 	all := settings()
 	w.Cluster = nodetest.Form(t, w.nodes, func(id int) nodetest.Options {
-		return nodetest.Options{Settings: all, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2"}}
+		return nodetest.Options{Settings: all, Dir: w.volume(), Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2"}}
 	})
 	w.Start()
 	c, err := ledger.Client(w.Seeds())
