@@ -90,8 +90,8 @@ type state struct {
 	brokers []Broker
 	racks   int
 	parts   []part
-	held    []map[int]bool // by broker: the parts it holds
-	led     []map[int]bool // by broker: the parts it leads
+	held    []bag // by broker: the parts it holds, those first that cost least to take away
+	led     []bag // by broker: the parts it leads
 }
 
 type part struct {
@@ -107,20 +107,40 @@ func newState(r Request) *state {
 	racks := map[string]bool{}
 	for i, b := range s.brokers {
 		at[b.ID], racks[b.Rack] = i, true
-		s.held, s.led = append(s.held, map[int]bool{}), append(s.led, map[int]bool{})
 	}
+	s.held, s.led = make([]bag, len(s.brokers)), make([]bag, len(s.brokers))
 	s.racks = len(racks)
 	for i, p := range r.Partitions {
 		w := part{Partition: p, factor: cmp.Or(r.Factor, len(p.Replicas)), was: map[int]bool{}}
 		for _, id := range p.Replicas {
 			if b, ok := at[id]; ok && !w.was[b] {
 				w.on, w.was[b] = append(w.on, b), true
-				s.held[b][i] = true
 			}
 		}
 		s.parts = append(s.parts, w)
+		for _, b := range w.on {
+			s.hold(b, i)
+		}
 	}
 	return s
+}
+
+// hold notes that a broker holds a part, drop that it does not any more.
+func (s *state) hold(broker, i int) { s.held[broker].add(i, s.byCost(broker)) }
+func (s *state) drop(broker, i int) { s.held[broker].remove(i, s.byCost(broker)) }
+
+// byCost orders the parts on a broker: those that would only now be copied to it, then by size.
+func (s *state) byCost(broker int) func(i, j int) int {
+	return func(i, j int) int {
+		a, b := &s.parts[i], &s.parts[j]
+		if a.was[broker] != b.was[broker] {
+			if b.was[broker] {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(i, j))
+	}
 }
 
 // inRack counts the part's replicas in a broker's rack, without those on the broker itself.
@@ -145,7 +165,7 @@ func (s *state) trim(i int) {
 				cmp.Compare(slices.Index(p.on, a), slices.Index(p.on, b)))
 		})
 		p.on = slices.DeleteFunc(p.on, func(b int) bool { return b == worst })
-		delete(s.held[worst], i)
+		s.drop(worst, i)
 	}
 }
 
@@ -153,17 +173,17 @@ func (s *state) trim(i int) {
 func (s *state) fill(i int) {
 	p := &s.parts[i]
 	for len(p.on) < p.factor {
-		best := -1
+		where := -1
 		for b := range s.brokers {
 			if slices.Contains(p.on, b) {
 				continue
 			}
-			if best < 0 || cmp.Or(cmp.Compare(s.inRack(p, b), s.inRack(p, best)), cmp.Compare(len(s.held[b]), len(s.held[best]))) < 0 {
-				best = b
+			if where < 0 || cmp.Or(cmp.Compare(s.inRack(p, b), s.inRack(p, where)), cmp.Compare(len(s.held[b]), len(s.held[where]))) < 0 {
+				where = b
 			}
 		}
-		p.on = append(p.on, best)
-		s.held[best][i] = true
+		p.on = append(p.on, where)
+		s.hold(where, i)
 	}
 }
 
@@ -186,8 +206,8 @@ func (s *state) spread(i int) {
 			return
 		}
 		p.on[slices.Index(p.on, from)] = to
-		delete(s.held[from], i)
-		s.held[to][i] = true
+		s.drop(from, i)
+		s.hold(to, i)
 	}
 }
 
@@ -206,18 +226,11 @@ func (s *state) mayMove(p *part, from, to int) bool {
 // evenReplicas moves replicas from brokers with more to brokers with at least two less,
 // over others where there is no direct way.
 func (s *state) evenReplicas() {
-	even(s.held, func(i, from, to int) (cost int64, ok bool) {
-		p := &s.parts[i]
-		if !s.mayMove(p, from, to) {
-			return 0, false
+	even(s.held, s.byCost, func(i, from, to int) int {
+		if s.mayMove(&s.parts[i], from, to) {
+			return best
 		}
-		switch {
-		case !p.was[from]:
-			return 0, true // nothing was to be copied from there
-		case p.was[to]:
-			return 1, true
-		}
-		return 2 + p.Bytes, true
+		return never
 	}, func(i, from, to int) {
 		p := &s.parts[i]
 		p.on[slices.Index(p.on, from)] = to
@@ -226,21 +239,22 @@ func (s *state) evenReplicas() {
 
 // evenLeaders changes the order of replicas, which costs no copying.
 func (s *state) evenLeaders() {
+	byNumber := func(int) func(i, j int) int { return func(i, j int) int { return cmp.Compare(i, j) } }
 	for i := range s.parts {
 		p := &s.parts[i]
 		// The present leader, or whoever has the data, leads if it can.
 		slices.SortStableFunc(p.on, func(a, b int) int { return cmp.Compare(s.place(p, a), s.place(p, b)) })
-		s.led[p.on[0]][i] = true
+		s.led[p.on[0]].add(i, byNumber(0))
 	}
-	even(s.led, func(i, _, to int) (cost int64, ok bool) {
+	even(s.led, byNumber, func(i, _, to int) int {
 		p := &s.parts[i]
-		if !slices.Contains(p.on, to) {
-			return 0, false
+		switch {
+		case !slices.Contains(p.on, to):
+			return never
+		case p.was[to]:
+			return best
 		}
-		if !p.was[to] {
-			return 1, true
-		}
-		return 0, true
+		return best + 1 // it would have to copy first
 	}, func(i, _, to int) {
 		p := &s.parts[i]
 		at := slices.Index(p.on, to)
@@ -254,76 +268,6 @@ func (s *state) place(p *part, broker int) int {
 		return at
 	}
 	return len(p.Replicas)
-}
-
-// even moves items between bags until no bag has two more than another that it can reach.
-// can tells whether an item may go and what that costs, move carries it out; the bags are
-// kept by even. Each round moves along a shortest way, so every round makes one full bag smaller
-// and one empty bag bigger and leaves those between as they were: the sum of squares
-// falls, and it ends.
-func even(bags []map[int]bool, can func(item, from, to int) (int64, bool), move func(item, from, to int)) {
-	for {
-		way := shortest(bags, can)
-		if way == nil {
-			return
-		}
-		// From the end, so that an item that arrives is not taken on at once.
-		for n := len(way) - 2; n >= 0; n-- {
-			from, to := way[n], way[n+1]
-			item := cheapest(bags[from], func(i int) (int64, bool) { return can(i, from, to) })
-			move(item, from, to)
-			delete(bags[from], item)
-			bags[to][item] = true
-		}
-	}
-}
-
-// shortest gives the bags on a way from the fullest possible bag to one with at least two items less; nil: there is none.
-func shortest(bags []map[int]bool, can func(item, from, to int) (int64, bool)) []int {
-	order := make([]int, len(bags))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(bags[b]), len(bags[a])) })
-	least := len(bags[order[len(order)-1]])
-	for _, start := range order {
-		if len(bags[start]) < least+2 {
-			return nil
-		}
-		before := map[int]int{start: -1}
-		for queue := []int{start}; len(queue) > 0; queue = queue[1:] {
-			from := queue[0]
-			for n := len(order) - 1; n >= 0; n-- {
-				to := order[n]
-				if _, seen := before[to]; seen || cheapest(bags[from], func(i int) (int64, bool) { return can(i, from, to) }) < 0 {
-					continue
-				}
-				before[to] = from
-				if len(bags[to]) <= len(bags[start])-2 {
-					var way []int
-					for b := to; b >= 0; b = before[b] {
-						way = append(way, b)
-					}
-					slices.Reverse(way)
-					return way
-				}
-				queue = append(queue, to)
-			}
-		}
-	}
-	return nil
-}
-
-// cheapest gives the item that costs least, the first of equals; -1: none can go.
-func cheapest(bag map[int]bool, can func(item int) (int64, bool)) int {
-	best, least := -1, int64(0)
-	for i := range bag {
-		cost, ok := can(i)
-		if ok && (best < 0 || cost < least || cost == least && i < best) {
-			best, least = i, cost
-		}
-	}
-	return best
 }
 
 func (s *state) moves() []Move {
