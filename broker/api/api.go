@@ -43,6 +43,10 @@ type Controller interface {
 	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
 	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
 	ProducerIDs(ctx context.Context) (first int64, n int, err error)
+	// What brokers ask for.
+	RegisterBroker(ctx context.Context, r controller.Registration) (epoch int64, err error)
+	Heartbeat(ctx context.Context, h controller.Heartbeat) (controller.Pulse, error)
+	AlterISR(ctx context.Context, from metadata.BrokerID, epoch int64, changes []controller.ISRChange) ([]controller.ISRChanged, error)
 }
 
 // Groups coordinates consumer groups; a reply func is called once, from any goroutine.
@@ -61,6 +65,21 @@ type Groups interface {
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 
+// Transactions coordinates them.
+type Transactions interface {
+	// AddPartitions takes partitions into a producer's ongoing transaction, or with verifyOnly
+	// tells whether they are in it (KIP-890), and gives what became of each.
+	//
+	// Errors: what keeps it from asking the coordinator; each error has a Kafka code.
+	AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error)
+}
+
+// TxnOffsets ends transactions in a partition of __consumer_offsets.
+type TxnOffsets interface {
+	// WriteMarker returns when the marker is committed and its offsets are, or are gone.
+	WriteMarker(ctx context.Context, partition int32, m record.Marker) error
+}
+
 // Disks shows the log directories and what lies in them.
 type Disks interface {
 	Dirs() []storage.Dir
@@ -70,9 +89,20 @@ type Disks interface {
 // Quorum knows how the metadata log stands; ok is false while it does not run.
 type Quorum interface {
 	Status() (s quorum.Status, ok bool)
+	// Leading tells whether this node is the active controller, Leader which node is, as
+	// far as this one knows; metadata.NoBroker: none.
+	Leading() (leads bool, changed <-chan struct{})
+	Leader() metadata.BrokerID
+	Members
 }
 
-// Options of an API; all are required but Version.
+// Peers asks other brokers; see peer.Client.
+type Peers interface {
+	Do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error)
+}
+
+// Options of an API; all are required but Version, Peers, Transactions and TxnOffsets:
+// without the last two transactions are refused.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -81,11 +111,19 @@ type Options struct {
 	Image      func() *metadata.Image // the newest published image
 	Controller Controller
 	Quorum     Quorum
-	Replicas   Replicas
-	Groups     Groups
-	Disks      Disks
-	Logger     *slog.Logger
-	Now        func() time.Time
+	Peers      Peers // nil: there are no other brokers
+	// Seen waits until the image that this node answers from stands at an index or later.
+	// Required with Peers.
+	Seen     func(ctx context.Context, index uint64) error
+	Replicas Replicas
+	Groups   Groups
+	Disks    Disks
+
+	Transactions Transactions
+	TxnOffsets   TxnOffsets
+
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // API is a wire.Handler. It owns the fetches that wait; Close ends them.
@@ -99,10 +137,18 @@ type API struct {
 	replicas   Replicas
 	groups     Groups
 	disks      Disks
-	log        *slog.Logger
-	now        func() time.Time
 
-	table     table
+	transactions Transactions
+	txnOffsets   TxnOffsets
+	verifying    verifying
+
+	log *slog.Logger
+	now func() time.Time
+
+	table     table // for clients
+	brokers   table // for brokers
+	peers     Peers
+	seen      func(context.Context, uint64) error
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
@@ -129,7 +175,7 @@ var _ wire.Handler = (*API)(nil)
 //
 // Errors: the instance version is unknown.
 func New(o Options) (*API, error) {
-	t, err := newTable(o.Version)
+	clients, brokers, err := tables(o.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +186,8 @@ func New(o Options) (*API, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
-		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
-		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
+		table: clients, brokers: brokers, peers: o.Peers, seen: o.Seen, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil
@@ -177,8 +223,8 @@ func within(r *wire.Request, millis int32) (context.Context, context.CancelFunc)
 }
 
 // Versions tells which versions of an API are served; wire asks before it decodes.
-func (a *API) Versions(key int16) (min, max int16, ok bool) {
-	row, ok := a.table[key]
+func (a *API) Versions(s *wire.Session, key int16) (min, max int16, ok bool) {
+	row, ok := a.of(s)[key]
 	return 0, row.max, ok
 }
 
@@ -198,9 +244,13 @@ func (a *API) RefusedProduce() int64 { return a.refused.Load() }
 
 // Serve dispatches one request of a connection; see wire.Handler.
 func (a *API) Serve(r *wire.Request) {
-	row, ok := a.table[r.Key]
+	row, ok := a.of(r.Session)[r.Key]
 	if !ok || r.Version < 0 || r.Version > row.max {
 		r.Drop(fmt.Errorf("cannot serve API key %d version %d: not in the table of served versions", r.Key, r.Version))
+		return
+	}
+	if changes(r.Key) && a.elsewhere() {
+		a.forward(r, row)
 		return
 	}
 	row.handle(a, r)

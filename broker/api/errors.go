@@ -36,9 +36,13 @@ var codes = []struct {
 	{replica.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{replica.ErrNotEnoughAfterAppend, kerr.NotEnoughReplicasAfterAppend},
 	{replica.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
+	{replica.ErrNotReplica, kerr.ReplicaNotAvailable},
+	{replica.ErrStaleBroker, kerr.StaleBrokerEpoch},
 	{replica.ErrTimeout, kerr.RequestTimedOut},
 	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{storage.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{storage.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{storage.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{storage.ErrFull, kerr.KafkaStorageError},
 	{storage.ErrOffline, kerr.KafkaStorageError},
@@ -62,6 +66,10 @@ var codes = []struct {
 	{quorum.ErrClosed, kerr.NotController},
 	{quorum.ErrNoLeader, kerr.NotController},
 	{quorum.ErrTooLarge, kerr.InvalidRequest},
+	{quorum.ErrVoterThere, kerr.DuplicateVoter},
+	{quorum.ErrVoterNotFound, kerr.VoterNotFound},
+	{quorum.ErrVoterBehind, kerr.RequestTimedOut},
+	{quorum.ErrMajority, kerr.InvalidRequest},
 	// A change that another one overtook: decided anew it may well be good.
 	{quorum.ErrRefused, kerr.NotController},
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
@@ -81,6 +89,10 @@ func codeOf(err error) int16 {
 	var theirs *controller.Refusal
 	if errors.As(err, &theirs) {
 		return theirs.Code
+	}
+	var coded interface{ Kafka() int16 }
+	if errors.As(err, &coded) {
+		return coded.Kafka()
 	}
 	var elsewhere *quorum.NotLeaderError
 	if errors.As(err, &elsewhere) {

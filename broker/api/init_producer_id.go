@@ -25,7 +25,7 @@ func (a *API) initProducerID(r *wire.Request) {
 	}
 	ctx, cancel := within(r, int32(patience.Milliseconds()))
 	defer cancel()
-	id, err := a.producers.next(ctx, a.controller.ProducerIDs)
+	id, err := a.producers.next(ctx, a.producerBlock)
 	resp.ErrorCode, _ = a.answer("InitProducerId", err)
 	if err == nil {
 		resp.ProducerID, resp.ProducerEpoch = id, 0

@@ -62,6 +62,13 @@ func (l *fakeLog) sync() {
 func (l *fakeLog) Read(record.Offset, int, record.Offset, bool) (storage.Slice, error) {
 	return storage.Slice{}, nil
 }
+func (l *fakeLog) ReadCommitted(record.Offset, int, record.Offset, bool) (storage.Slice, []storage.Aborted, error) {
+	return storage.Slice{}, nil, nil
+}
+func (l *fakeLog) LastStable(high record.Offset) record.Offset { return high }
+func (l *fakeLog) Ticket(record.Header, int64) (storage.Ticket, bool) {
+	return storage.Ticket{}, false
+}
 func (l *fakeLog) Bytes(from, limit record.Offset, max int) int {
 	return min(max, 10*int(limit-from))
 }
@@ -105,6 +112,22 @@ func (l *fakeLog) DeleteBefore(o record.Offset) (record.Offset, error) {
 	defer l.mu.Unlock()
 	l.start = max(l.start, o)
 	return l.start, nil
+}
+
+func (l *fakeLog) EpochAt(record.Offset) record.Epoch                 { return l.LastEpoch() }
+func (l *fakeLog) EndOf(e record.Epoch) (record.Epoch, record.Offset) { return e, l.End() }
+func (l *fakeLog) Truncate(to record.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end = min(l.end, to)
+	return nil
+}
+
+func (l *fakeLog) Reset(to record.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start, l.end = to, to
+	return nil
 }
 
 func (l *fakeLog) Reconfigure(c storage.LogConfig) { l.config = append(l.config, c) }

@@ -15,6 +15,10 @@ type Append struct {
 	Assign        bool         // leader: give offsets, judge sequences. false: follower, take as they are
 	LogAppendTime bool         // stamp with Now and rewrite the CRC
 	Now           int64        // ms, wall clock
+	// Verify says that a client's batch begins a transaction only with a valid Ticket.
+	Verify     bool
+	Ticket     Ticket
+	TxnVersion int8 // of a marker: transaction.version, 0 not known
 }
 
 // Appended says where they landed.
@@ -28,7 +32,7 @@ type Appended struct {
 // Append takes one or more whole, checked, back-to-back batches; b is changed in place and not kept after return. Does not wait for the disk to sync: see Durable.
 //
 // Copies of batches that are in the log already are left out; Duplicate is set if nothing else was in b.
-// Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrFull (nothing was appended), ErrOffline,
+// Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrInvalidTxnState, ErrCoordinatorFenced, ErrFull (nothing was appended), ErrOffline,
 // ErrClosed, ErrStaleEpoch; ErrOffsetOutOfRange for a follower's batch that does not lie behind End.
 func (l *Log) Append(b []byte, a Append) (Appended, error) {
 	l.mu.Lock()
@@ -47,9 +51,10 @@ func (l *Log) Append(b []byte, a Append) (Appended, error) {
 type plan struct {
 	from        int // first byte to be written
 	first, last record.Offset
-	batches     int   // to be written
-	copies      int   // left out
-	time        int64 // of the last copy, ms
+	batches     int          // to be written
+	epoch       record.Epoch // of the last of them
+	copies      int          // left out
+	time        int64        // of the last copy, ms
 }
 
 func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
@@ -61,7 +66,9 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 		return r, err
 	}
 	c := l.conf.Load()
-	if !c.Internal && l.dir.reserve.short.Load() {
+	// Why not for a follower: its leader's clients are not this disk's, and what it lacks
+	// would hold up everybody (R22).
+	if a.Assign && !c.Internal && l.dir.reserve.short.Load() {
 		return r, ErrFull
 	}
 	p, err := l.planLocked(b, a)
@@ -110,14 +117,14 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		} else if h.Base < next {
 			return p, fmt.Errorf("cannot append to log %q: batch at offset %d, log ends at %d: %w", l.name, h.Base, next, ErrOffsetOutOfRange)
 		}
-		if err := l.epochFitsLocked(&h, next, a.Assign); err != nil {
+		if err := l.epochFitsLocked(&h, next, a.Assign, &p); err != nil {
 			return p, err
 		}
 		if a.LogAppendTime {
 			h.MaxTimestamp = a.Now
 		}
 		if a.Assign && tracked(&h) {
-			old, dup, err := l.mu.producers.stage(&h, a.Now)
+			old, dup, err := l.stageLocked(&h, batch, a)
 			if dup && p.batches > 0 {
 				err = ErrOutOfOrderSequence
 			}
@@ -132,6 +139,11 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 				continue
 			}
 		}
+		if !a.Assign && tracked(&h) {
+			if _, err := markerIn(&h, batch); err != nil {
+				return p, fmt.Errorf("cannot append to log %q: %w", l.name, errors.Join(err, record.ErrCorrupt))
+			}
+		}
 		if a.Assign {
 			record.SetBase(batch, h.Base, h.LeaderEpoch)
 		}
@@ -140,6 +152,7 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		}
 		p.note(h.Base, h.Last())
 		p.batches++
+		p.epoch = h.LeaderEpoch
 		next = h.Last() + 1
 	}
 	if p.batches+p.copies == 0 {
@@ -148,10 +161,26 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 	return p, nil
 }
 
+// stageLocked stages a batch of a producer, or a marker.
+func (l *Log) stageLocked(h *record.Header, batch []byte, a *Append) (old sequenced, dup bool, err error) {
+	if !h.Control() {
+		return l.mu.producers.stage(h, a)
+	}
+	m, err := markerIn(h, batch)
+	if err == nil {
+		err = l.mu.producers.stageMarker(h, m, a)
+	}
+	return old, false, err
+}
+
 // epochFitsLocked refuses a batch whose epoch would go back: recovery would take it for damage.
-func (l *Log) epochFitsLocked(h *record.Header, next record.Offset, leader bool) error {
+func (l *Log) epochFitsLocked(h *record.Header, next record.Offset, leader bool, p *plan) error {
 	last := l.mu.epochs.last()
-	if !leader {
+	switch {
+	case leader:
+	case p.batches > 0:
+		last = p.epoch
+	default:
 		// Why: a follower may know an epoch of its own that has no batches.
 		last = l.mu.epochs.at(next - 1)
 	}
@@ -212,7 +241,7 @@ func (l *Log) rollFromLocked(must bool) (*segment, error) {
 	}
 	l.startSegment(s)
 	old.noteTime()
-	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{s.base, l.mu.producers.encode()})
+	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{s.base, l.mu.producers.encode(l.undecided.list())})
 	v := *l.view.Load()
 	l.setView(append(v[:len(v):len(v)], s))
 	l.queueFlush()
@@ -296,7 +325,11 @@ func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
 			l.mu.epochs, l.mu.epochNews = l.mu.epochs.agree(h.LeaderEpoch, h.Base), true
 		}
 		if !a.Assign && tracked(&h) {
-			l.mu.producers.follow(&h, a.Now)
+			m, err := markerIn(&h, b[:h.Size()])
+			if err != nil {
+				panic("BUG: marker could be read before it was written: " + err.Error())
+			}
+			l.mu.producers.follow(&h, m, a.Now)
 		}
 		s.tail.Store(pack(int64(h.Base-s.base), pos))
 		last = h.Last()
@@ -304,6 +337,7 @@ func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
 		b = b[h.Size():]
 	}
 	l.mu.producers.commit()
+	l.adoptTxnsLocked(s)
 	s.end.Store(int64(last + 1))
 	l.end.Store(int64(last + 1))
 	s.size.Store(pos)

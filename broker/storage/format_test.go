@@ -135,13 +135,14 @@ func TestFolderNames(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	p := newProducers()
-	f.Add(p.encode())
+	f.Add(p.encode(nil))
+	f.Add(newProducersEncoded())
 	f.Add(encodeLines([]line{{"a", 1}, {"b", 2}}))
 	f.Add(encodePartition(testTP, testID))
 	f.Add(meta{"c", 1, testID}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := decodeProducers(b, 0); err == nil {
-			if again, err := decodeProducers(s.encode(), 0); err != nil || !bytes.Equal(again.encode(), s.encode()) {
+		if s, ended, err := decodeProducers(b, 0); err == nil {
+			if again, more, err := decodeProducers(s.encode(ended), 0); err != nil || !bytes.Equal(again.encode(more), s.encode(ended)) {
 				t.Errorf("producers %x do not survive", b)
 			}
 		}
@@ -211,6 +212,6 @@ func FuzzRecovery(f *testing.F) {
 func newProducersEncoded() []byte {
 	p := newProducers()
 	h := record.Header{ProducerID: 1, LastDelta: 2, BaseSequence: 3}
-	p.follow(&h, 0)
-	return p.encode()
+	p.follow(&h, nil, 0)
+	return p.encode([]endedTxn{{id: 1, first: 2, last: 5, aborted: true, stable: 6}})
 }

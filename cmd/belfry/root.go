@@ -74,7 +74,7 @@ func newRoot() *cobra.Command {
 	completeFixed(root, "output", outputs)
 	root.AddCommand(
 		serverCommand(), agentCommand(c), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), demoCommand(),
-		topicCommand(c), messageCommand(c), groupCommand(c), balanceCommand(c), localCommand(c),
+		topicCommand(c), messageCommand(c), groupCommand(c), clusterCommand(c), balanceCommand(c), localCommand(c),
 	)
 	return root
 }
