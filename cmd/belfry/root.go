@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -81,7 +82,7 @@ func newRoot() *cobra.Command {
 
 func envList(name, otherwise string) []string {
 	if v := os.Getenv(name); v != "" {
-		return []string{v}
+		return strings.Split(v, ",")
 	}
 	return []string{otherwise}
 }

@@ -94,19 +94,38 @@ func (c *Cluster) Up(ctx context.Context, brokers int, settings map[string]strin
 	case len(settings) > 0:
 		return fmt.Errorf("cannot change settings of the cluster in %q that way: edit %s", c.dir, filepath.Join(c.dir, "node-*", "node.yaml"))
 	}
+	var late []address // those that join for the first time
 	for _, n := range c.layout.Nodes {
 		p := process{c.dir, n}
-		if p.pid() != 0 {
+		switch _, err := os.Stat(configOf(c.dir, n.ID)); {
+		case errors.Is(err, fs.ErrNotExist):
+			late = append(late, n)
+			continue
+		case err != nil:
+			return err
+		case p.pid() != 0:
 			continue
 		}
 		if err := p.launch(c.program); err != nil {
 			return err
 		}
 	}
-	return c.each(func(p process) error { return p.waitReady(ctx) })
+	err := c.each(func(p process) error {
+		if slices.Contains(late, p.at) {
+			return nil
+		}
+		return p.waitReady(ctx)
+	})
+	for _, n := range late {
+		if err == nil {
+			err = c.join(ctx, n)
+		}
+	}
+	return err
 }
 
-// plan lays a new cluster out and writes its files.
+// plan lays a new cluster out and writes the files of its first controllers; the other
+// nodes get theirs when they join.
 func (c *Cluster) plan(brokers int, settings map[string]string) error {
 	c.layout = layout{Version: layoutVersion, Settings: settings}
 	for id := 1; id <= brokers; id++ {
@@ -119,7 +138,11 @@ func (c *Cluster) plan(brokers int, settings map[string]string) error {
 	for id := 1; id <= votersOf(brokers); id++ {
 		c.layout.Voters = append(c.layout.Voters, id)
 	}
-	for _, n := range c.layout.Nodes {
+	for _, id := range c.layout.Voters {
+		n, err := c.layout.node(id)
+		if err != nil {
+			return err
+		}
 		if err := c.configure(n, nil); err != nil {
 			return err
 		}
@@ -318,7 +341,7 @@ func (c *Cluster) join(ctx context.Context, a address) error {
 
 // token has the running nodes make a token for one that wants to join.
 func (c *Cluster) token(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, c.program, "cluster", "join-token", "--bootstrap-server", strings.Join(c.Bootstrap(), ","))
+	cmd := exec.CommandContext(ctx, c.program, "cluster", "join-token", "--expires", "5m", "--bootstrap-server", strings.Join(c.Bootstrap(), ","))
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()

@@ -173,9 +173,8 @@ func (l layout) settingsOf(dir string, a address) map[string]string {
 		"listeners":    "PLAINTEXT://" + a.Kafka,
 		"agent.listen": a.Metrics,
 		"log.dirs":     filepath.Join(nodeDir(dir, a.ID), "data"),
-	}
-	if len(l.Nodes) > 1 {
-		s["controller.listener"] = a.Controller
+		// Of a node alone, too: others may join it.
+		"controller.listener": a.Controller,
 	}
 	if slices.Contains(l.Voters, a.ID) && len(l.Voters) > 1 {
 		s["controller.quorum.voters"] = l.voters()
