@@ -15,6 +15,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/stats"
@@ -36,18 +37,20 @@ type Options struct {
 
 // Broker is one node.
 type Broker struct {
-	node      metadata.BrokerID
-	values    *config.Values
-	dirs      []string
-	fs        disk.FS
-	stats     *stats.Broker
-	log       *slog.Logger
-	now       func() time.Time
-	listen    []address
-	advertise []address
-	settings  *settings
-	inside    *pipe
-	dirFailed chan struct{} // capacity 1: a log directory failed, look at them
+	node       metadata.BrokerID
+	values     *config.Values
+	dirs       []string
+	fs         disk.FS
+	stats      *stats.Broker
+	log        *slog.Logger
+	now        func() time.Time
+	listen     []address
+	advertise  []address
+	settings   *settings
+	membership *membership // nil: this node is alone
+	between    string      // the inter-broker listener
+	inside     *pipe
+	dirFailed  chan struct{} // capacity 1: a log directory failed, look at them
 
 	mu struct {
 		sync.Mutex
@@ -60,21 +63,26 @@ type Broker struct {
 
 // rooms is what runs between start and stop.
 type rooms struct {
-	doors   []wire.Listener
-	store   *storage.Store
-	quorum  *quorum.Quorum
-	control *controller.Controller
-	set     *replica.Set
-	groups  *group.Coordinator
-	txns    *txn.Coordinator
-	markers *markers
-	api     *api.API
-	server  *wire.Server
+	doors    []wire.Listener
+	store    *storage.Store
+	quorum   *quorum.Quorum
+	control  *controller.Controller
+	peers    *peer.Client
+	news     *publisher
+	standing *attendance // nil before it is registered
+	set      *replica.Set
+	groups   *group.Coordinator
+	txns     *txn.Coordinator
+	markers  *markers
+	api      *api.API
+	server   *wire.Server
 }
 
 var (
 	_ api.Controller   = (*controller.Controller)(nil)
 	_ api.Quorum       = (*quorum.Quorum)(nil)
+	_ api.Peers        = (*peer.Client)(nil)
+	_ replica.Peers    = (*peer.Client)(nil)
 	_ api.Groups       = (*group.Coordinator)(nil)
 	_ api.TxnOffsets   = (*group.Coordinator)(nil)
 	_ api.Transactions = (*txn.Coordinator)(nil)
@@ -113,11 +121,19 @@ func New(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	between, err := interBroker(o.Values, listen)
+	if err != nil {
+		return nil, err
+	}
 	node := metadata.BrokerID(o.Values.Int("node.id"))
+	part, err := readMembership(o.Values, node)
+	if err != nil {
+		return nil, err
+	}
 	b := &Broker{
-		node: node, values: o.Values, dirs: dirs, fs: o.FS, stats: o.Stats, log: o.Logger, now: o.Now,
+		node: node, membership: part, values: o.Values, dirs: dirs, fs: o.FS, stats: o.Stats, log: o.Logger, now: o.Now,
 		listen: listen, advertise: advertise, settings: newSettings(node, o.Values),
-		inside: newPipe(), dirFailed: make(chan struct{}, 1),
+		between: between, inside: newPipe(), dirFailed: make(chan struct{}, 1),
 	}
 	b.mu.state = "not started"
 	return b, nil

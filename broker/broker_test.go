@@ -54,7 +54,9 @@ func TestStartErrors(t *testing.T) {
 	}{
 		{"port taken", map[string]string{"listeners": "PLAINTEXT://" + taken.Addr().String()}, nil, []string{taken.Addr().String(), "another program"}},
 		{"no such address", map[string]string{"listeners": "PLAINTEXT://192.0.2.1:9092"}, nil, []string{"192.0.2.1:9092", "does not have the address"}},
-		{"unknown listener", map[string]string{"listeners": "SASL://127.0.0.1:0"}, nil, []string{"SASL", "PLAINTEXT and PUBLIC"}},
+		{"unknown listener", map[string]string{"listeners": "SASL://127.0.0.1:0"}, nil, []string{"SASL", "no SASL yet"}},
+		{"odd listener", map[string]string{"listeners": "IN-SIDE://127.0.0.1:0"}, nil, []string{"IN-SIDE", "PLAINTEXT, PUBLIC or INTERNAL"}},
+		{"no such inter-broker listener", map[string]string{"inter.broker.listener.name": "INTERNAL"}, nil, []string{"INTERNAL", "inter.broker.listener.name", "PLAINTEXT"}},
 		{"malformed listener", map[string]string{"listeners": "127.0.0.1:9092"}, nil, []string{"://", "PLAINTEXT://127.0.0.1:9092"}},
 		{"bad port", map[string]string{"listeners": "PLAINTEXT://127.0.0.1:99999"}, nil, []string{"65535"}},
 		{"listener twice", map[string]string{"listeners": "PLAINTEXT://127.0.0.1:0,PLAINTEXT://127.0.0.1:1"}, nil, []string{"twice"}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/controller"
 	"github.com/belfry-mq/belfry/broker/group"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -21,6 +23,10 @@ import (
 	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
+
+// ErrAtOnce as the cause of the context's end stops a node without waiting until others
+// lead what it led.
+var ErrAtOnce = errors.New("stop at once")
 
 // Run is the node's life: it opens its doors and its logs, takes part in the
 // quorum, registers, catches up, serves until ctx ends, answers what is in flight,
@@ -37,10 +43,17 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.mu.Lock()
 	b.mu.ready, b.mu.state = false, "stopping"
 	b.mu.Unlock()
+	if !errors.Is(context.Cause(ctx), ErrAtOnce) {
+		b.leave(err == nil)
+	}
+	epoch, whole := b.standing()
 	if stopErr := p.stop(); err == nil {
 		err = stopErr
 	} else if stopErr != nil {
 		b.log.Error("the broker could not stop cleanly", "err", stopErr)
+	}
+	if err == nil && whole {
+		err = b.stoppedWell(epoch)
 	}
 	b.mu.Lock()
 	b.mu.rooms, b.mu.state = nil, "stopped"
@@ -65,6 +78,7 @@ func (b *Broker) serve(ctx context.Context, p *parts) error {
 		case err := <-p.failed:
 			return err
 		case <-b.dirFailed:
+			b.dirGone()
 			if err := b.lastDirGone(); err != nil {
 				return err
 			}
@@ -95,37 +109,54 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 	p.add("listeners", func() error { shut(r.doors); return b.inside.Close() })
 	b.show(r)
 
-	b.step("recovering logs")
-	if err := b.openStore(r, p); err != nil {
-		return err
+	if b.membership != nil {
+		err = b.enter(ctx, r, p)
+	} else {
+		err = b.openAlone(r, p)
 	}
-	if err := b.openQuorum(r, p); err != nil {
+	if err != nil {
 		return err
 	}
 	b.step("reading the metadata log")
-	pub, err := b.join(r, p)
+	road, err := b.join(r, p)
 	if err != nil {
 		return err
 	}
 	p.run("the metadata log", r.quorum.Run)
-	if err := r.quorum.WaitLeading(ctx); err != nil {
-		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
-	}
-	if err := b.fixVersion(ctx, r.quorum); err != nil {
+	if err := b.catchUp(ctx, r, p); err != nil {
 		return err
 	}
-	if err := r.control.FinalizeFeatures(ctx); err != nil {
-		return fmt.Errorf("cannot write the levels of features down: %w", err)
-	}
 	b.step("registering")
-	if err := b.register(ctx, r); err != nil {
+	if err := b.register(ctx, r, road); err != nil {
 		return err
 	}
 	b.step("taking up partitions")
-	pub.start(r.quorum.Image())
-	p.run("the partitions that failed", pub.run)
+	r.news.start(r.quorum.Image())
+	p.run("the partitions that failed", r.news.run)
+	b.step("waiting to be put into service")
+	if err := r.standing.serve(ctx); err != nil {
+		return fmt.Errorf("cannot put broker %d into service: %w", b.node, err)
+	}
+	p.run("the heartbeats", r.standing.run)
 	b.step("opening the doors")
 	return b.openDoors(r, p)
+}
+
+// catchUp waits until this node has the cluster's metadata of now, and a version of
+// the cluster that it can serve.
+func (b *Broker) catchUp(ctx context.Context, r *rooms, p *parts) error {
+	if b.membership == nil {
+		if err := r.quorum.WaitLeading(ctx); err != nil {
+			return fmt.Errorf("cannot catch up with the metadata log: %w", err)
+		}
+		return b.firstDuties(ctx, r)
+	}
+	p.run("the metadata log's disk", func(ctx context.Context) error { return b.watchMetadata(ctx, r.quorum) })
+	if err := b.follow(ctx, r.quorum); err != nil {
+		return fmt.Errorf("cannot catch up with the metadata log: %w", err)
+	}
+	p.run("the leader's first duties", func(ctx context.Context) error { return b.reign(ctx, r) })
+	return b.awaitDuties(ctx, r)
 }
 
 // show lets the outside see the rooms there are.
@@ -139,10 +170,29 @@ func (b *Broker) show(r *rooms) {
 	}
 }
 
-func (b *Broker) openStore(r *rooms, p *parts) (err error) {
+// openAlone opens the logs and the metadata log of a node that is its own cluster.
+func (b *Broker) openAlone(r *rooms, p *parts) (err error) {
+	b.step("recovering logs")
+	if err := b.openStore(r, p, ""); err != nil {
+		return err
+	}
+	r.quorum, err = quorum.Open(quorum.Options{
+		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(),
+		// Why: to a new, empty cluster every log would be one of a deleted topic (R25).
+		MustExist: len(r.store.Logs()) > 0, Logger: b.log, Now: b.now,
+	})
+	if err != nil {
+		return err
+	}
+	p.add("the metadata log's files", r.quorum.Close)
+	return nil
+}
+
+// openStore opens the logs; cluster is the ID that they must have, "" for what they have.
+func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 	v := b.values
 	r.store, err = storage.Open(storage.Options{
-		FS: b.fs, Dirs: b.dirs, NodeID: int32(b.node), Stats: b.stats, Logger: b.log, Now: b.now,
+		FS: b.fs, Dirs: b.dirs, NodeID: int32(b.node), ClusterID: cluster, Stats: b.stats, Logger: b.log, Now: b.now,
 		Checkpoint:     v.Duration("log.flush.offset.checkpoint.interval.ms"),
 		RetentionCheck: v.Duration("log.retention.check.interval.ms"),
 		Reserve:        v.Int("storage.reserve.bytes"),
@@ -175,59 +225,60 @@ func (b *Broker) replicas() *replica.Set {
 	return nil
 }
 
-func (b *Broker) openQuorum(r *rooms, p *parts) (err error) {
-	r.quorum, err = quorum.Open(quorum.Options{
-		Dir: filepath.Join(b.dirs[0], quorum.DirName), Node: b.node, ClusterID: r.store.ClusterID(),
-		// Why: to a new, empty cluster every log would be one of a deleted topic (R25).
-		MustExist: len(r.store.Logs()) > 0, Logger: b.log, Now: b.now,
-	})
-	if err != nil {
-		return err
-	}
-	p.add("the metadata log's files", r.quorum.Close)
-	return nil
-}
-
-// join makes the rooms that follow the metadata and has them told.
-func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
+// join makes the rooms that follow the metadata and has them told; it gives the road to
+// the controller.
+func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	features, err := api.Features(b.values.String("version"))
 	if err != nil {
 		return nil, err
 	}
-	r.set = replica.New(replica.Options{
+	r.peers = peer.New(peer.Options{Node: b.node, Listener: b.between, Image: r.quorum.Image, Dial: b.dialPeer})
+	p.add("the connections to other brokers", r.peers.Close)
+	r.control = controller.New(controller.Options{
+		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
+		Features: features, Logger: b.log, Gone: gone(b.between),
+	}, r.quorum)
+	road := &controllerRoad{node: b.node, quorum: r.quorum, control: r.control, peers: r.peers, image: r.quorum.Image}
+	replicas := replica.Options{
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
-	})
+	}
+	if b.membership != nil {
+		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
+	}
+	r.set = replica.New(replicas)
 	r.groups = group.New(group.Options{
 		Node: b.node, Replicas: r.set, Settings: b.settings.values, Logger: b.log, Now: b.now,
 		GroupSettings: func(id string) map[string]string {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
-	r.control = controller.New(controller.Options{
-		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
-		Features: features,
-	}, r.quorum)
-	r.markers = &markers{node: b.node}
+	r.markers = &markers{node: b.node, peers: r.peers}
 	r.txns = txn.New(txn.Options{
-		Node: b.node, Replicas: r.set, Markers: r.markers, Block: r.control.ProducerIDs,
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs,
 		Settings: b.settings.values, Logger: b.log, Now: b.now,
 	})
+	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
-	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, txns: r.txns, log: b.log}
-	r.quorum.Subscribe(pub.image)
+	r.news = newPublisher()
+	r.news.settings, r.news.set, r.news.groups, r.news.txns, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.txns, r.peers, b.log
+	r.quorum.Subscribe(r.news.image)
 	p.run("the partitions", r.set.Run)
-	return pub, nil
+	return road, nil
 }
 
 // openDoors makes the rooms that clients see. On the way down the waiting fetches
 // and the groups' members are answered first, so that connections end soon.
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
-	r.api, err = api.New(api.Options{
+	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
-		Logger: b.log, Now: b.now,
-	})
-	if err != nil {
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, TxnOffsets: r.groups,
+		Transactions: transactions{r.txns, b.node, r.peers},
+		Logger:       b.log, Now: b.now,
+	}
+	if b.membership != nil {
+		o.Peers, o.Seen = r.peers, r.news.Seen
+	}
+	if r.api, err = api.New(o); err != nil {
 		return err
 	}
 	r.markers.local.Store(r.api)
@@ -264,9 +315,17 @@ func (b *Broker) maxConnections() int {
 	return int(min(v.Int("max.connections"), int64(config.FlavorOf(v).Connections)))
 }
 
-// register makes this start of the node known to the cluster and puts it into
-// service, now that it has caught up (R10).
-func (b *Broker) register(ctx context.Context, r *rooms) error {
+// dialPeer connects to another broker, or to this one within the process.
+func (b *Broker) dialPeer(ctx context.Context, to metadata.BrokerID, address string) (net.Conn, error) {
+	if to == b.node {
+		return b.inside.dial(ctx)
+	}
+	return peer.Dial(ctx, address)
+}
+
+// register makes this start of the node known to the cluster, now that it has caught
+// up (R10).
+func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) error {
 	ends, err := endpoints(r.doors, b.listen, b.advertise)
 	if err != nil {
 		return err
@@ -274,15 +333,90 @@ func (b *Broker) register(ctx context.Context, r *rooms) error {
 	for _, e := range ends {
 		b.log.Info("clients are told to connect to", "listener", e.Listener, "host", e.Host, "port", e.Port)
 	}
-	me := metadata.Broker{
-		ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends,
-	}
-	epoch, err := r.control.RegisterBroker(ctx, me)
+	boot := bootID(b.fs)
+	previous, err := previousEpoch(b.fs, b.dirs[0], boot)
 	if err != nil {
-		return fmt.Errorf("cannot register broker %d: %w", b.node, err)
+		return err
 	}
-	if err := r.control.UnfenceBroker(ctx, b.node, epoch); err != nil {
-		return fmt.Errorf("cannot put broker %d into service: %w", b.node, err)
+	session := b.values.Duration("broker.session.timeout.ms")
+	r.standing = newAttendance(attendanceOptions{
+		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
+		cluster:  r.quorum.Image().ClusterID(),
+		previous: previous,
+		every:    b.values.Duration("broker.heartbeat.interval.ms"), session: session,
+		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
+		heard: func(sent time.Time) {
+			if b.membership != nil { // alone, nobody else could lead in its place
+				r.set.Lease(sent.Add(session))
+			}
+		},
+		step: b.step, log: b.log, now: b.now,
+	})
+	if err := r.standing.register(ctx); err != nil {
+		return err
 	}
-	return nil
+	b.show(r)
+	r.set.Registered(r.standing.epoch.Load())
+	return noteEpoch(b.fs, b.dirs[0], r.standing.epoch.Load(), boot)
+}
+
+// leave has others lead what this node leads before it stops (R14). Wished tells that
+// the stop is a wish and not a failure, after which there may be nothing to wait for.
+func (b *Broker) leave(wished bool) {
+	r := b.running()
+	if r == nil || r.standing == nil || r.standing.epoch.Load() == controller.NoEpoch || r.standing.alone() {
+		return
+	}
+	patience := b.values.Duration("controlled.shutdown.timeout.ms")
+	if !wished {
+		patience = min(patience, time.Second)
+	}
+	if patience == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.standing.leave(ctx); err != nil {
+		b.log.Warn("this broker stops before others lead its partitions", "err", err)
+	}
+}
+
+// standing gives the epoch of this start's registration, and whether all disks are good.
+func (b *Broker) standing() (epoch int64, whole bool) {
+	r := b.running()
+	if r == nil || r.standing == nil {
+		return controller.NoEpoch, false
+	}
+	whole = true
+	for _, d := range b.Dirs() {
+		whole = whole && d.Err == nil
+	}
+	return r.standing.epoch.Load(), whole
+}
+
+// dirGone tells the controller of the replicas on a failed disk, and the next start that
+// something may be missing.
+func (b *Broker) dirGone() {
+	if err := forgetEpoch(b.fs, b.dirs[0]); err != nil {
+		b.log.Warn("cannot note that a disk has failed", "err", err) // it may be that very disk
+	}
+	if r := b.running(); r != nil && r.standing != nil {
+		r.standing.soon()
+	}
+}
+
+// stoppedWell notes for the next start that nothing is missing.
+func (b *Broker) stoppedWell(epoch int64) error {
+	if epoch == controller.NoEpoch {
+		return nil
+	}
+	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)
+}
+
+// offlineReplicas gives the replicas whose log directories have failed.
+func offlineReplicas(set *replica.Set) (rs []controller.Replica) {
+	for _, p := range set.Offline() {
+		rs = append(rs, controller.Replica{Topic: p.TopicID(), Number: p.Name().Partition})
+	}
+	return rs
 }

@@ -39,8 +39,11 @@ func parseListeners(setting string, entries []string) ([]address, error) {
 			return nil, bad("there is no ://")
 		}
 		name = strings.ToUpper(name)
-		if name != "PLAINTEXT" && name != "PUBLIC" {
-			return nil, bad(fmt.Sprintf("listener %q is not served, only PLAINTEXT and PUBLIC are", name))
+		if secure(name) {
+			return nil, bad(fmt.Sprintf("listener %q is not served: there is no TLS and no SASL yet", name))
+		}
+		if !legalListener(name) {
+			return nil, bad(fmt.Sprintf("%q is no listener's name; want letters, digits and _, such as PLAINTEXT, PUBLIC or INTERNAL", name))
 		}
 		if seen[name] {
 			return nil, bad(fmt.Sprintf("listener %s stands there twice", name))
@@ -57,6 +60,41 @@ func parseListeners(setting string, entries []string) ([]address, error) {
 		out = append(out, address{name, host, port})
 	}
 	return out, nil
+}
+
+// secure tells of the names that stand for a security protocol in Kafka.
+func secure(name string) bool {
+	return strings.HasPrefix(name, "SSL") || strings.HasPrefix(name, "SASL")
+}
+
+func legalListener(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_'
+	})
+}
+
+// interBroker gives the listener that other brokers connect to: the one that is named,
+// else the only one, else the first that is not the public one.
+//
+// Errors: there is none of that name.
+func interBroker(v *config.Values, listen []address) (string, error) {
+	name := strings.ToUpper(v.String("inter.broker.listener.name"))
+	var names []string
+	for _, a := range listen {
+		if a.name == name {
+			return name, nil
+		}
+		names = append(names, a.name)
+	}
+	if name != "" {
+		return "", fmt.Errorf("cannot use %q as inter.broker.listener.name: listeners has only %s", name, strings.Join(names, ", "))
+	}
+	for _, name := range names {
+		if name != "PUBLIC" {
+			return name, nil
+		}
+	}
+	return names[0], nil
 }
 
 // addresses reads both settings and checks that they fit.
@@ -92,21 +130,21 @@ func open(listen []address) ([]wire.Listener, error) {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
 			shut(doors)
-			return nil, listenError(a.name, at, err)
+			return nil, listenError(a.name, at, "listeners", err)
 		}
 		doors = append(doors, wire.Listener{Name: a.name, Public: a.name == "PUBLIC", Net: l})
 	}
 	return doors, nil
 }
 
-func listenError(name, at string, err error) error {
+func listenError(name, at, setting string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("cannot listen on %s for %s: another program has the port; stop it or change the setting listeners", at, name)
+		return fmt.Errorf("cannot listen on %s for %s: another program has the port; stop it or change the setting %s", at, name, setting)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("cannot listen on %s for %s: not permitted; ports below 1024 need a privilege", at, name)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("cannot listen on %s for %s: this machine does not have the address; change the setting listeners", at, name)
+		return fmt.Errorf("cannot listen on %s for %s: this machine does not have the address; change the setting %s", at, name, setting)
 	}
 	return fmt.Errorf("cannot listen on %s for %s: %w", at, name, err)
 }

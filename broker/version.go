@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,9 +30,18 @@ func (b *Broker) fixVersion(ctx context.Context, q *quorum.Quorum) error {
 		}
 		return nil
 	}
-	if have != want {
-		return fmt.Errorf("cannot start: the instance was made with Kafka version %s, which cannot be changed, and the setting version says %s: set it back",
-			versionName(have), b.values.String("version"))
+	return b.checkVersion(q.Image())
+}
+
+// errVersion is why a node of another version cannot take part.
+var errVersion = errors.New("the instance has another Kafka version")
+
+// checkVersion refuses an instance that was made with another version than the setting names.
+func (b *Broker) checkVersion(img *metadata.Image) error {
+	have := img.Features()[versionFeature]
+	if have != versionLevel(b.values.String("version")) {
+		return fmt.Errorf("cannot start: %w: it was made with %s, which cannot be changed, and the setting version says %s: set it back",
+			errVersion, versionName(have), b.values.String("version"))
 	}
 	return nil
 }

@@ -42,6 +42,11 @@ type Controller interface {
 	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
 	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
 	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
+	ProducerIDs(ctx context.Context) (first int64, n int, err error)
+	// What brokers ask for.
+	RegisterBroker(ctx context.Context, r controller.Registration) (epoch int64, err error)
+	Heartbeat(ctx context.Context, h controller.Heartbeat) (controller.Pulse, error)
+	AlterISR(ctx context.Context, from metadata.BrokerID, epoch int64, changes []controller.ISRChange) ([]controller.ISRChanged, error)
 }
 
 // Groups coordinates consumer groups; a reply func is called once, from any goroutine.
@@ -76,9 +81,19 @@ type Disks interface {
 // Quorum knows how the metadata log stands; ok is false while it does not run.
 type Quorum interface {
 	Status() (s quorum.Status, ok bool)
+	// Leading tells whether this node is the active controller, Leader which node is, as
+	// far as this one knows; metadata.NoBroker: none.
+	Leading() (leads bool, changed <-chan struct{})
+	Leader() metadata.BrokerID
+	Members
 }
 
-// Options of an API; all are required but Version.
+// Peers asks other brokers; see peer.Client.
+type Peers interface {
+	Do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error)
+}
+
+// Options of an API; all are required but Version and Peers.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -87,9 +102,13 @@ type Options struct {
 	Image      func() *metadata.Image // the newest published image
 	Controller Controller
 	Quorum     Quorum
-	Replicas   Replicas
-	Groups     Groups
-	Disks      Disks
+	Peers      Peers // nil: there are no other brokers
+	// Seen waits until the image that this node answers from stands at an index or later.
+	// Required with Peers.
+	Seen     func(ctx context.Context, index uint64) error
+	Replicas Replicas
+	Groups   Groups
+	Disks    Disks
 
 	Transactions Transactions
 	TxnOffsets   TxnOffsets
@@ -117,7 +136,10 @@ type API struct {
 	log *slog.Logger
 	now func() time.Time
 
-	table     table
+	table     table // for clients
+	brokers   table // for brokers
+	peers     Peers
+	seen      func(context.Context, uint64) error
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
@@ -143,7 +165,7 @@ var _ wire.Handler = (*API)(nil)
 //
 // Errors: the instance version is unknown.
 func New(o Options) (*API, error) {
-	t, err := newTable(o.Version)
+	clients, brokers, err := tables(o.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +177,7 @@ func New(o Options) (*API, error) {
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
 		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
-		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
+		table: clients, brokers: brokers, peers: o.Peers, seen: o.Seen, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil
@@ -191,8 +213,8 @@ func within(r *wire.Request, millis int32) (context.Context, context.CancelFunc)
 }
 
 // Versions tells which versions of an API are served; wire asks before it decodes.
-func (a *API) Versions(key int16) (min, max int16, ok bool) {
-	row, ok := a.table[key]
+func (a *API) Versions(s *wire.Session, key int16) (min, max int16, ok bool) {
+	row, ok := a.of(s)[key]
 	return 0, row.max, ok
 }
 
@@ -212,9 +234,13 @@ func (a *API) RefusedProduce() int64 { return a.refused.Load() }
 
 // Serve dispatches one request of a connection; see wire.Handler.
 func (a *API) Serve(r *wire.Request) {
-	row, ok := a.table[r.Key]
+	row, ok := a.of(r.Session)[r.Key]
 	if !ok || r.Version < 0 || r.Version > row.max {
 		r.Drop(fmt.Errorf("cannot serve API key %d version %d: not in the table of served versions", r.Key, r.Version))
+		return
+	}
+	if changes(r.Key) && a.elsewhere() {
+		a.forward(r, row)
 		return
 	}
 	row.handle(a, r)

@@ -34,9 +34,10 @@ func (a *API) apiVersions(r *wire.Request) {
 		r.Answer(wire.Message(resp, resp.ErrorCode))
 		return
 	}
-	for _, key := range slices.Sorted(maps.Keys(a.table)) {
+	shown := a.of(r.Session)
+	for _, key := range slices.Sorted(maps.Keys(shown)) {
 		k := kmsg.NewApiVersionsResponseApiKey()
-		k.ApiKey, k.MaxVersion = key, a.table[key].max
+		k.ApiKey, k.MaxVersion = key, shown[key].max
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
 	a.showFeatures(resp, r.Version)

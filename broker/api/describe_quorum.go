@@ -1,6 +1,9 @@
 package api
 
 import (
+	"net"
+	"strconv"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -40,33 +43,58 @@ func (a *API) describeQuorum(r *wire.Request) {
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
-	if running {
-		for _, v := range status.Voters {
-			resp.Nodes = append(resp.Nodes, a.quorumNode(v.Node))
-		}
+	for _, v := range status.Voters {
+		resp.Nodes = append(resp.Nodes, a.quorumNode(v))
 	}
 	r.Answer(wire.Message(resp, int16(code)))
 }
 
-// showQuorum fills in how the metadata log stands. What other voters have written
-// is theirs to know: -1.
+// showQuorum fills in how the metadata log stands.
 func (a *API) showQuorum(rp *kmsg.DescribeQuorumResponseTopicPartition, s quorum.Status) {
 	rp.LeaderID, rp.LeaderEpoch, rp.HighWatermark = int32(s.Leader), int32(s.Epoch), int64(s.Committed)
-	for _, v := range s.Voters {
-		rv := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
-		rv.ReplicaID, rv.LogEndOffset, rv.LastFetchTimestamp, rv.LastCaughtUpTimestamp = int32(v.Node), -1, -1, -1
-		if v.Node == a.node {
-			now := a.now().UnixMilli() // the leader is as far as itself
-			rv.LogEndOffset, rv.LastFetchTimestamp, rv.LastCaughtUpTimestamp = int64(s.End), now, now
-		}
-		rp.CurrentVoters = append(rp.CurrentVoters, rv)
+	for _, m := range s.Voters {
+		rp.CurrentVoters = append(rp.CurrentVoters, quorumReplica(m))
+	}
+	for _, m := range s.Observers {
+		rp.Observers = append(rp.Observers, quorumReplica(m))
 	}
 }
 
-func (a *API) quorumNode(id metadata.BrokerID) kmsg.DescribeQuorumResponseNode {
+// quorumReplica shows one member; what is not known is -1.
+func quorumReplica(m quorum.Member) kmsg.DescribeQuorumResponseTopicPartitionReplicaState {
+	rs := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
+	rs.ReplicaID, rs.ReplicaDirectoryID = int32(m.Node), m.Directory
+	rs.LogEndOffset, rs.LastFetchTimestamp, rs.LastCaughtUpTimestamp = -1, -1, -1
+	if m.End > 0 {
+		rs.LogEndOffset = int64(m.End)
+	}
+	if !m.Heard.IsZero() {
+		rs.LastFetchTimestamp = m.Heard.UnixMilli()
+	}
+	if !m.CaughtUp.IsZero() {
+		rs.LastCaughtUpTimestamp = m.CaughtUp.UnixMilli()
+	}
+	return rs
+}
+
+// controllerListener is what the listener of the voters is called.
+const controllerListener = "CONTROLLER"
+
+// quorumNode tells where a voter is: its controller listener, or, of a node alone,
+// which has none, its listeners for clients.
+func (a *API) quorumNode(m quorum.Member) kmsg.DescribeQuorumResponseNode {
 	n := kmsg.NewDescribeQuorumResponseNode()
-	n.NodeID = int32(id)
-	if b := a.image().Broker(id); b != nil {
+	n.NodeID = int32(m.Node)
+	if host, port, err := net.SplitHostPort(m.Address); err == nil {
+		l := kmsg.NewDescribeQuorumResponseNodeListener()
+		l.Name, l.Host = controllerListener, host
+		number, err := strconv.ParseUint(port, 10, 16)
+		if l.Port = uint16(number); err == nil {
+			n.Listeners = append(n.Listeners, l)
+			return n
+		}
+	}
+	if b := a.image().Broker(m.Node); b != nil {
 		for _, e := range b.Endpoints {
 			l := kmsg.NewDescribeQuorumResponseNodeListener()
 			l.Name, l.Host, l.Port = e.Listener, e.Host, uint16(e.Port)

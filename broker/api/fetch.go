@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -47,6 +48,7 @@ type wanted struct {
 	epoch       record.Epoch
 	offset      record.Offset
 	lastFetched record.Epoch
+	logStart    record.Offset // of a follower
 	max         int
 	unknown     bool // the request's topic ID is not known
 }
@@ -63,6 +65,8 @@ type result struct {
 	diverged  bool
 	endEpoch  record.Epoch // where the log parts from the client's, if diverged
 	endOffset record.Offset
+	nearer    bool // nothing was read: the client had better ask preferred
+	preferred metadata.BrokerID
 }
 
 // fetchCall is one request on its way.
@@ -131,7 +135,11 @@ func (f *fetchCall) park() {
 func (f *fetchCall) watch(wake func()) (stop func()) {
 	var stops []func()
 	for i := range f.wants {
-		if part, err := f.api.replicas.Partition(f.wants[i].name); err == nil {
+		if part, err := f.api.replicas.Partition(f.wants[i].name); err != nil {
+			continue
+		} else if replicaOf(f.req) >= 0 {
+			stops = append(stops, part.WatchEnd(wake))
+		} else {
 			stops = append(stops, part.Watch(wake))
 		}
 	}
@@ -149,7 +157,13 @@ func (f *fetchCall) ready() bool {
 	for i := range f.wants {
 		w := &f.wants[i]
 		part, err := f.api.replicas.Partition(w.name)
-		if err != nil || part.CheckLeader(w.epoch) != nil || w.offset < part.LogStart() {
+		if err == nil && replicaOf(f.req) >= 0 {
+			if need -= part.FollowerReadable(w.epoch, w.offset, min(w.max, need)); need <= 0 {
+				return true
+			}
+			continue
+		}
+		if err != nil || part.Serves(w.epoch, anywhere(f.req)) != nil || w.offset < part.LogStart() {
 			return true
 		}
 		if need -= part.Readable(w.offset, min(w.max, need), committed); need <= 0 {
@@ -171,7 +185,7 @@ func (f *fetchCall) read() {
 		// partitions, one large batch would starve behind others for ever.
 		minOne := f.bytes == 0 || f.req.Version < 3 && left > 0
 		res := f.api.readOne(w, min(w.max, max(0, left)), minOne, f.req)
-		if res.code != 0 || res.diverged {
+		if res.code != 0 || res.diverged || res.nearer {
 			f.urgent = true
 		}
 		n := res.size()
@@ -217,6 +231,9 @@ func (a *API) readOnce(w wanted, limit int, minOne bool, req *kmsg.FetchRequest)
 		res.part = part
 		err = a.checkFetch(w, part, req)
 	}
+	if err == nil && replicaOf(req) >= 0 {
+		return a.readFollower(res, limit, minOne, req)
+	}
 	if err == nil && w.lastFetched >= 0 {
 		res.endEpoch, res.endOffset, res.diverged, err = diverging(part, w)
 	}
@@ -224,9 +241,16 @@ func (a *API) readOnce(w wanted, limit int, minOne bool, req *kmsg.FetchRequest)
 		res.got.HighWatermark, res.got.LastStable, res.got.LogStart = part.HighWatermark(), part.LastStable(), part.LogStart()
 		return res
 	}
+	if err == nil && a.nearer(&res, req) {
+		return res
+	}
 	if err == nil {
 		var got replica.Fetched
-		got, err = part.Read(w.offset, limit, minOne, req.IsolationLevel == 1)
+		read := part.Read
+		if anywhere(req) {
+			read = part.ReadNearby
+		}
+		got, err = read(w.offset, limit, minOne, req.IsolationLevel == 1)
 		if err == nil || errors.Is(err, storage.ErrOffsetOutOfRange) {
 			res.got = got
 		}
@@ -253,10 +277,51 @@ func (a *API) checkFetch(w wanted, part *replica.Partition, req *kmsg.FetchReque
 		return refuse(kerr.InconsistentTopicID, "the topic was made again under another ID")
 	}
 	if replicaOf(req) >= 0 {
-		// There are no followers yet, and nobody else may count as one.
-		return refuse(kerr.ReplicaNotAvailable, "the fetching broker holds no replica of the partition")
+		return nil // ReadFollower looks
 	}
-	return part.CheckLeader(w.epoch)
+	return part.Serves(w.epoch, anywhere(req))
+}
+
+// anywhere tells whether the client knows that followers answer too (KIP-392).
+func anywhere(req *kmsg.FetchRequest) bool { return req.Version >= 11 && replicaOf(req) < 0 }
+
+// rackAware is the replica.selector.class that looks for a replica in the client's rack.
+const rackAware = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+
+// nearer looks for a replica in the client's rack (KIP-392).
+func (a *API) nearer(res *result, req *kmsg.FetchRequest) bool {
+	if req.Rack == "" || !anywhere(req) || a.settings().String("replica.selector.class") != rackAware {
+		return false
+	}
+	res.preferred = res.part.Preferred(req.Rack, res.want.offset)
+	res.nearer = res.preferred != metadata.NoBroker
+	if res.nearer {
+		res.got.HighWatermark, res.got.LastStable, res.got.LogStart = res.part.HighWatermark(), res.part.LastStable(), res.part.LogStart()
+	}
+	return res.nearer
+}
+
+// readFollower reads one partition for a follower.
+func (a *API) readFollower(res result, limit int, minOne bool, req *kmsg.FetchRequest) result {
+	w := res.want
+	epoch := int64(-1)
+	if req.Version >= 15 {
+		epoch = req.ReplicaState.Epoch
+	}
+	got, err := res.part.ReadFollower(replica.FollowerFetch{
+		Broker: metadata.BrokerID(replicaOf(req)), BrokerEpoch: epoch, LeaderEpoch: w.epoch,
+		Offset: w.offset, LastFetched: w.lastFetched, LogStart: w.logStart, Max: limit, MinOne: minOne,
+	})
+	if err == nil || errors.Is(err, storage.ErrOffsetOutOfRange) {
+		res.got = got
+	}
+	if err != nil {
+		res.code, _ = a.answer("Fetch", err)
+		return res
+	}
+	res.held = true
+	res.diverged, res.endEpoch, res.endOffset = got.Diverged, got.EndEpoch, got.EndOffset
+	return res
 }
 
 // replicaOf gives the broker that fetches; negative for clients.
@@ -351,6 +416,8 @@ func (f *fetchCall) send() {
 			if res.code != 0 {
 				counts.FailedFetch.Add(1)
 			}
+		} else if res.part != nil {
+			res.part.Replicated(res.size())
 		}
 	}
 	answer := wire.Pieces(w.body(f.id, shown), int16(code))

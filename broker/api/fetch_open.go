@@ -57,6 +57,7 @@ func (f *fetchCall) named() []wanted {
 				name: topic.Partition{Topic: name, Partition: p.Partition}, unknown: !known,
 				epoch: record.Epoch(p.CurrentLeaderEpoch), offset: record.Offset(p.FetchOffset),
 				lastFetched: record.Epoch(p.LastFetchedEpoch), max: int(max(0, p.PartitionMaxBytes)),
+				logStart: record.Offset(p.LogStartOffset),
 			}
 			if f.req.Version >= 13 {
 				w.id = t.TopicID

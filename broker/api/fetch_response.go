@@ -142,7 +142,11 @@ func (w *fetchWriter) partition(res *result) {
 		w.aborted(res.got.Aborted)
 	}
 	if w.version >= 11 {
-		w.int32(int32(metadata.NoBroker)) // preferred read replica: this one
+		preferred := metadata.NoBroker // this one
+		if res.nearer {
+			preferred = res.preferred
+		}
+		w.int32(int32(preferred))
 	}
 	w.records(res)
 	w.partitionTags(res)

@@ -211,7 +211,7 @@ func (f *fetchSession) settle(results []result, full bool) []result {
 		}
 		t := e.Value.(*tracked)
 		g := &res.got
-		changed := !t.told || res.code != 0 || t.code != 0 || res.diverged || g.Slice.Len() > 0 ||
+		changed := !t.told || res.code != 0 || t.code != 0 || res.diverged || res.nearer || g.Slice.Len() > 0 ||
 			t.high != g.HighWatermark || t.lso != g.LastStable || t.low != g.LogStart
 		t.told, t.code = true, res.code
 		t.high, t.lso, t.low = g.HighWatermark, g.LastStable, g.LogStart

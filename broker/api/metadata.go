@@ -53,8 +53,7 @@ func (a *API) metadata(r *wire.Request) {
 	}
 	id := img.ClusterID()
 	resp.ClusterID = &id
-	// Every broker takes management requests and forwards them; the asked one is as good as any.
-	resp.ControllerID = int32(a.node)
+	resp.ControllerID = a.controllerID(img)
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = clusterOperations
 	}
@@ -133,7 +132,7 @@ func (a *API) create(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := a.controller.CreateTopics(ctx, []controller.NewTopic{n}, false)[0].Err
+	err := a.createTopic(ctx, n)
 	if err != nil && codeOf(err) == kerr.TopicAlreadyExists.Code {
 		return nil
 	}
@@ -174,7 +173,7 @@ func (a *API) state(p *metadata.Partition, r *wire.Request) (leader metadata.Bro
 		}
 	}
 	b := img.Broker(p.Leader)
-	if b == nil {
+	if b == nil || b.Fenced {
 		return metadata.NoBroker, kerr.LeaderNotAvailable.Code, offline
 	}
 	if _, ok := endpoint(b, r); !ok {

@@ -2,10 +2,12 @@ package api
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -53,6 +55,8 @@ func served() table {
 		kmsg.IncrementalAlterConfigs.Int16():      {1, (*API).incrementalAlterConfigs},
 		kmsg.OffsetDelete.Int16():                 {0, (*API).offsetDelete},
 		kmsg.DescribeQuorum.Int16():               {2, (*API).describeQuorum},
+		kmsg.AddRaftVoter.Int16():                 {1, (*API).addRaftVoter},
+		kmsg.RemoveRaftVoter.Int16():              {0, (*API).removeRaftVoter},
 		kmsg.DescribeProducers.Int16():            {0, (*API).describeProducers},
 		kmsg.DescribeTopicPartitions.Int16():      {0, (*API).describeTopicPartitions},
 		kmsg.ElectLeaders.Int16():                 {2, (*API).electLeaders},
@@ -74,7 +78,53 @@ func served() table {
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
 		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},
 		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe},
+		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
 	}
+}
+
+// changes tells of the APIs that change the cluster: the active controller has to serve
+// them. Those about the quorum itself are among them, for only its leader knows how far
+// the others are.
+func changes(key int16) bool {
+	switch key {
+	case kmsg.CreateTopics.Int16(), kmsg.DeleteTopics.Int16(), kmsg.CreatePartitions.Int16(),
+		kmsg.AlterConfigs.Int16(), kmsg.IncrementalAlterConfigs.Int16(), kmsg.AlterClientQuotas.Int16(),
+		kmsg.ElectLeaders.Int16(), kmsg.AlterPartitionAssignments.Int16(), kmsg.UnregisterBroker.Int16(),
+		kmsg.UpdateFeatures.Int16(), kmsg.DescribeQuorum.Int16(), kmsg.AddRaftVoter.Int16(), kmsg.RemoveRaftVoter.Int16():
+		return true
+	}
+	return false
+}
+
+// forBrokers is what only brokers ask of each other. It is served at every listener, but
+// shown only to who says in ApiVersions that it is a broker (peer.Software).
+func forBrokers() table {
+	return table{
+		kmsg.AlterPartition.Int16():      {3, (*API).alterPartition},
+		kmsg.Envelope.Int16():            {0, (*API).envelope},
+		kmsg.BrokerRegistration.Int16():  {4, (*API).brokerRegistration},
+		kmsg.BrokerHeartbeat.Int16():     {2, (*API).brokerHeartbeat},
+		kmsg.AllocateProducerIDs.Int16(): {0, (*API).allocateProducerIDs},
+	}
+}
+
+// tables gives what is served to clients of an instance of a Kafka version, and what to
+// brokers: they are of this program's version, whatever is shown to clients.
+func tables(version string) (clients, brokers table, err error) {
+	if clients, err = newTable(version); err != nil {
+		return nil, nil, err
+	}
+	brokers = served()
+	maps.Copy(brokers, forBrokers())
+	return clients, brokers, nil
+}
+
+// of gives what is served to a session; nil stands for any.
+func (a *API) of(s *wire.Session) table {
+	if s == nil || s.Software == peer.Software {
+		return a.brokers
+	}
+	return a.table
 }
 
 // newTable gives what is served by an instance of a Kafka version: everything

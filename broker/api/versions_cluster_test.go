@@ -292,3 +292,30 @@ func askListConfigResources(t *testing.T, w *world, v int16) {
 		code(t, w.raw.ask(req).(*kmsg.ListConfigResourcesResponse).ErrorCode, kerr.UnsupportedVersion)
 	}
 }
+
+func askAddRaftVoter(t *testing.T, w *world, v int16) {
+	req := kmsg.NewPtrAddRaftVoterRequest()
+	req.Version = v
+	ask := func(cluster string, node int32, want *kerr.Error) {
+		t.Helper()
+		req.ClusterID, req.VoterID = &cluster, node
+		resp := w.raw.ask(req).(*kmsg.AddRaftVoterResponse)
+		code(t, resp.ErrorCode, want)
+		if resp.ErrorMessage == nil {
+			t.Errorf("%v without a reason", want)
+		}
+	}
+	ask("another", 7, kerr.InconsistentClusterID)
+	ask("", 7, kerr.VoterNotFound)
+	ask("", int32(w.node.Node()), kerr.DuplicateVoter)
+}
+
+func askRemoveRaftVoter(t *testing.T, w *world, v int16) {
+	req := kmsg.NewPtrRemoveRaftVoterRequest()
+	req.Version, req.VoterID = v, 7
+	code(t, w.raw.ask(req).(*kmsg.RemoveRaftVoterResponse).ErrorCode, kerr.VoterNotFound)
+	req.VoterID = int32(w.node.Node()) // the last one
+	code(t, w.raw.ask(req).(*kmsg.RemoveRaftVoterResponse).ErrorCode, kerr.InvalidRequest)
+	req.VoterDirectoryID = [16]byte{1}
+	code(t, w.raw.ask(req).(*kmsg.RemoveRaftVoterResponse).ErrorCode, kerr.VoterNotFound)
+}

@@ -172,6 +172,8 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.DescribeCluster:              askDescribeCluster,
 		kmsg.UpdateFeatures:               askUpdateFeatures,
 		kmsg.DescribeQuorum:               askDescribeQuorum,
+		kmsg.AddRaftVoter:                 askAddRaftVoter,
+		kmsg.RemoveRaftVoter:              askRemoveRaftVoter,
 		kmsg.DescribeProducers:            askDescribeProducers,
 		kmsg.WriteTxnMarkers:              askWriteTxnMarkers,
 		kmsg.DescribeTopicPartitions:      askDescribeTopicPartitions,

@@ -36,7 +36,7 @@ type Broker struct {
 	log      *slog.Logger
 	errors   *errorLog
 	addr     string // kept over restarts
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	done     chan error
 }
 
@@ -57,6 +57,17 @@ func FS(fs disk.FS) Option { return func(b *Broker) { b.fs = fs } }
 // Start starts a broker and waits until it is ready.
 func Start(t testing.TB, options ...Option) *Broker {
 	t.Helper()
+	b := prepare(t, options...)
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Stop() })
+	return b
+}
+
+// prepare makes a broker that is not started.
+func prepare(t testing.TB, options ...Option) *Broker {
+	t.Helper()
 	b := &Broker{t: t, settings: map[string]string{
 		"listeners": "PLAINTEXT://127.0.0.1:0",
 		// Why small: tests have no need of room for a real cluster.
@@ -72,10 +83,6 @@ func Start(t testing.TB, options ...Option) *Broker {
 	if b.dir == "" {
 		b.dir = t.TempDir()
 	}
-	if err := b.run(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Stop() })
 	return b
 }
 
@@ -92,7 +99,7 @@ func (b *Broker) run() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	b.cancel, b.done = cancel, make(chan error, 1)
 	go func(n *broker.Broker, done chan<- error) { done <- n.Run(ctx) }(b.Broker, b.done)
 	deadline := time.Now().Add(patience)
@@ -104,7 +111,7 @@ func (b *Broker) run() error {
 		select {
 		case err := <-b.done:
 			b.cancel, b.done = nil, nil
-			cancel()
+			cancel(nil)
 			return fmt.Errorf("cannot start broker: %w", err)
 		case <-time.After(time.Millisecond):
 		}
@@ -136,12 +143,17 @@ func (b *Broker) Errors() []string { return b.errors.all() }
 
 // Stop ends the broker as an operator would, and waits for it. A stopped broker
 // may be stopped again.
-func (b *Broker) Stop() {
+func (b *Broker) Stop() { b.t.Helper(); b.end(nil) }
+
+// Kill ends the broker without a word to the others, and waits for it.
+func (b *Broker) Kill() { b.t.Helper(); b.end(broker.ErrAtOnce) }
+
+func (b *Broker) end(cause error) {
 	b.t.Helper()
 	if b.cancel == nil {
 		return
 	}
-	b.cancel()
+	b.cancel(cause)
 	select {
 	case err := <-b.done:
 		if err != nil {

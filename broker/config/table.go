@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"regexp"
 	"sort"
 )
 
@@ -21,6 +22,9 @@ var table = sorted(identity, network, logs, logTopics, groups, transactions, gro
 var identity = []Setting{
 	{Name: "node.id", Scope: Node, Kind: Int, Default: "0", Min: 0, Max: maxInt, Help: "This broker's ID; fixed when the data directory is first used."},
 	{Name: "broker.rack", Scope: Node, Kind: String, Help: "Rack or availability zone of this broker, for replica placement."},
+	{Name: "broker.session.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "9000", Min: 200, Max: maxInt, Help: "A broker that the controller has not heard for this long is taken out of service; others lead its partitions."},
+	{Name: "broker.heartbeat.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "2000", Min: 20, Max: maxInt, Help: "How often a broker tells the controller that it lives."},
+	{Name: "controlled.shutdown.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "30000", Min: 0, Max: maxInt, Help: "How long a broker that is asked to stop waits until others lead its partitions; 0 = it does not wait."},
 	{Name: "version", Scope: Node, Kind: String, Default: "newest", Values: []string{"newest", "1.1.0", "2.3.0", "2.7"}, Help: "Kafka version of the instance: caps the API versions that clients are offered; cannot be changed once the data directory is formatted."},
 	{Name: "instance.flavor", Scope: Node | Agent, Kind: String, Default: "custom", Values: flavorNames(), Help: "Size class of the brokers; sets the partition and connection limits. custom takes them from the settings."},
 	{Name: "instance.partition.limit", Scope: Node | Agent, Kind: Long, Default: "0", Min: 0, Max: unlimited, Help: "Most partitions in the instance, replicas not counted; 0 = the flavor's limit per broker times brokers, unlimited for custom."},
@@ -32,8 +36,14 @@ var identity = []Setting{
 }
 
 var network = []Setting{
+	{Name: "controller.quorum.voters", Scope: Node, Kind: List, Help: "The first controllers of a new cluster, the same on all of them: ID@HOST:PORT of 1, 3 or 5 nodes. All of them must be up to form it. Not looked at once a node belongs to a cluster; empty = this node is alone, or joins one."},
+	{Name: "controller.listener", Scope: Node, Kind: String, Help: "HOST:PORT where this node listens to the other nodes of its cluster; empty = its own entry of controller.quorum.voters. A node alone has none unless this is set."},
+	{Name: "controller.quorum.fetch.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1000", Min: 50, Max: maxInt, Help: "How long a node hears nothing of the leader of the metadata log before another one is elected."},
+	{Name: "join", Scope: Node, Kind: Password, Sensitive: true, Help: "Token of belfry cluster join-token, with which this node joins a cluster that is there. Not looked at once it belongs to one."},
+	{Name: "cluster.join.tokens", Scope: Node, Kind: List, Dynamic: true, form: checkJoinTokens, Help: "What tells good join tokens: HASH:EXPIRY, several separated by commas, as belfry cluster join-token adds them; a token that does not stand here lets nobody in."},
 	{Name: "listeners", Scope: Node, Kind: List, Default: "PLAINTEXT://127.0.0.1:9092", Help: "Where Kafka clients connect: NAME://HOST:PORT, separated by commas. Only PLAINTEXT and PUBLIC (both plaintext) are served yet; beyond loopback only if an address here says so."},
 	{Name: "advertised.listeners", Scope: Node, Kind: List, Help: "Addresses told to clients, in the form of listeners; empty = those of listeners."},
+	{Name: "inter.broker.listener.name", Scope: Node, Kind: String, Help: "Which of listeners the other brokers connect to; empty = the only one, or the first that is not PUBLIC."},
 	{Name: "max.connections", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Dynamic: true, Help: "Most connections of clients at a time; the flavor's limit applies if it is smaller."},
 	{Name: "max.connections.per.ip", Scope: Node, Kind: Int, Default: "1000", Min: 100, Max: 20_000, Dynamic: true, Help: "Most connections from one address at a time; one more is closed at once."},
 	{Name: "connections.max.idle.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "600000", Min: 5_000, Max: 600_000, Help: "A connection without traffic for this long is closed."},
@@ -41,6 +51,18 @@ var network = []Setting{
 	{Name: "queued.max.request.bytes", Scope: Node, Kind: Long, Unit: "bytes", Default: "268435456", Min: 16 << 20, Max: unlimited, Help: "Memory for requests being read and served; when it is used up, connections are read later."},
 	{Name: "fetch.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "57671680", Min: 1024, Max: maxInt, Help: "Most bytes of records in one fetch response, except that one batch is always returned."},
 	{Name: "max.incremental.fetch.session.cache.slots", Scope: Node, Kind: Int, Default: "1000", Min: 0, Max: 1_000_000, Help: "Most incremental fetch sessions kept."},
+}
+
+// joinToken is one entry of cluster.join.tokens: SHA-256 in hex, seconds since 1970.
+var joinToken = regexp.MustCompile(`^[0-9a-f]{64}:[0-9]{1,18}$`)
+
+func checkJoinTokens(text string) (want string) {
+	for _, part := range split(text) {
+		if !joinToken.MatchString(part) {
+			return "HASH:EXPIRY, several separated by commas, as belfry cluster join-token makes them"
+		}
+	}
+	return ""
 }
 
 var logs = []Setting{
@@ -73,6 +95,18 @@ var logs = []Setting{
 	{Name: "compression.type", Scope: Node, Kind: String, Default: "producer", Values: codecs, Dynamic: true, Help: "Codec that messages are stored with; producer = as sent."},
 	{Name: "min.insync.replicas", Scope: Node, Kind: Int, Default: "1", Min: 1, Max: 3, Dynamic: true, Help: "In-sync replicas that a produce with acks=all needs."},
 	{Name: "unclean.leader.election.enable", Scope: Node, Kind: Bool, Default: "false", Dynamic: true, Help: "Whether a replica that is not in sync may lead, losing messages, when no other is left."},
+	{Name: "auto.leader.rebalance.enable", Scope: Node, Kind: Bool, Default: "true", Help: "Whether partitions go back to their preferred leaders by themselves."},
+	{Name: "leader.imbalance.check.interval.seconds", Scope: Node, Kind: Long, Unit: "seconds", Default: "300", Min: 1, Max: maxInt, Help: "How often that is looked at."},
+	{Name: "leader.imbalance.per.broker.percentage", Scope: Node, Kind: Int, Unit: "%", Default: "10", Min: 0, Max: 100, Help: "Share of the partitions preferring a broker that others may lead before it takes them back."},
+	{Name: "replica.lag.time.max.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "30000", Min: 100, Max: maxInt, Help: "A follower that has not caught up with its leader for so long leaves the in-sync set."},
+	{Name: "replica.fetch.wait.max.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "500", Min: 1, Max: maxInt, Help: "How long a leader lets a follower's fetch wait for new messages."},
+	{Name: "replica.fetch.min.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "1", Min: 0, Max: maxInt, Help: "Fewest bytes for which a leader answers a follower's fetch before its time."},
+	{Name: "replica.fetch.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "1048576", Min: 1, Max: maxInt, Help: "Most bytes that a follower fetches of one partition at once, except that one batch is always returned."},
+	{Name: "replica.fetch.response.max.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "10485760", Min: 1, Max: maxInt, Help: "Most bytes that a follower fetches at once, except that one batch is always returned."},
+	{Name: "replica.fetch.backoff.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1000", Min: 1, Max: maxInt, Help: "Longest wait of a follower after its fetch of a partition has failed; it begins with 20 ms and doubles."},
+	{Name: "replica.socket.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "30000", Min: 1000, Max: maxInt, Help: "How long a follower waits for an answer beyond the time that its fetch may wait."},
+	{Name: "replica.selector.class", Scope: Node, Kind: String, Default: "org.apache.kafka.common.replica.LeaderSelector", Values: []string{"org.apache.kafka.common.replica.LeaderSelector", "org.apache.kafka.common.replica.RackAwareReplicaSelector"}, Help: "From which replica consumers are told to read: the leader, or one in their own rack (their client.rack, the brokers' broker.rack) that is in sync."},
+	{Name: "num.replica.fetchers", Scope: Node, Kind: Int, Default: "1", Min: 1, Max: 64, Help: "Requests that a follower has under way with each leader at a time."},
 	{Name: "producer.id.expiration.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "86400000", Min: 1, Max: maxInt, Help: "A producer's sequence state is forgotten when it was silent for this long."},
 	{Name: "storage.reserve.bytes", Scope: Node, Kind: Size, Unit: "bytes", Default: "16MB", Min: 0, Max: 1 << 40, Help: "Space held back in each log directory, so that a full disk stops neither start-up nor offset commits."},
 }

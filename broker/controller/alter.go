@@ -60,8 +60,41 @@ func (d *decision) alterConfigs(as []Alter) []wish {
 			continue
 		}
 		wishes[i].records, wishes[i].err = d.alter(a)
+		wishes[i].records = append(d.forgetELR(a.Resource, wishes[i].records), wishes[i].records...)
 	}
 	return wishes
+}
+
+// forgetELR gives what has to change with min.insync.replicas: who left the ISR when it
+// was another number may miss what is acknowledged from now on (KIP-966). A partition
+// that nobody leads acknowledges nothing.
+func (d *decision) forgetELR(r metadata.Resource, changes []metadata.Record) (records []metadata.Record) {
+	isMin := func(r metadata.Record) bool {
+		set, ok := r.(*metadata.ConfigSet)
+		removed, gone := r.(*metadata.ConfigRemoved)
+		return ok && set.Name == minInSync || gone && removed.Name == minInSync
+	}
+	if !slices.ContainsFunc(changes, isMin) {
+		return nil
+	}
+	for _, t := range d.img.Topics() {
+		if r.Kind == metadata.TopicResource && t.Name != r.Name {
+			continue
+		}
+		for n := range t.Partitions {
+			at := place{t.ID, int32(n)}
+			if p := t.Partitions[n]; len(p.ELR) > 0 && p.Leader != metadata.NoBroker && !d.forgot[at] {
+				p.ELR = nil
+				p.PartitionEpoch++
+				records = append(records, &metadata.PartitionChanged{Topic: t.ID, Number: at.number, State: p})
+				if d.forgot == nil {
+					d.forgot = make(map[place]bool)
+				}
+				d.forgot[at] = true // Why: another resource of the request may ask for the same
+			}
+		}
+	}
+	return records
 }
 
 // alter decides on one resource.

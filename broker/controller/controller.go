@@ -15,8 +15,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
@@ -28,6 +28,12 @@ import (
 // Source: Kafka protocol, "Error Codes".
 const (
 	codeUnknownTopicOrPartition     int16 = 3
+	codeNotController               int16 = 41
+	codeFencedLeaderEpoch           int16 = 74
+	codeNewLeaderElected            int16 = 106
+	codeIneligibleReplica           int16 = 107
+	codeDuplicateBroker             int16 = 101
+	codeInconsistentClusterID       int16 = 104
 	codeInvalidTopic                int16 = 17
 	codeTopicAlreadyExists          int16 = 36
 	codeInvalidPartitions           int16 = 37
@@ -62,19 +68,26 @@ func refuse(code int16, format string, args ...any) *Refusal {
 
 // Quorum orders records and knows the image.
 type Quorum interface {
+	// Leading tells whether this node takes changes; changed is closed when that may
+	// have changed.
+	Leading() (leads bool, changed <-chan struct{})
 	// Propose returns when the records are committed and this node's rooms have
 	// seen the image with them.
 	Propose(ctx context.Context, records []metadata.Record) (index uint64, err error)
 	Image() *metadata.Image
 }
 
-// Options of a Controller; all but Features are required.
+// Options of a Controller; all but Features, Logger and Gone are required.
 type Options struct {
 	Node     metadata.BrokerID
 	Settings *config.Values // the node's file over the defaults; dynamic layers come from the image
 	Now      func() time.Time
 	Seed     uint64    // of placement; the same seed gives the same placements
 	Features []Feature // that this program knows; none: no feature can be changed
+	Logger   *slog.Logger
+	// Gone tells that a broker's process is not there any more: its machine refuses a
+	// connection. Nil: only its session's end tells.
+	Gone func(context.Context, *metadata.Broker) bool
 }
 
 // Controller turns wishes into metadata records; every method returns after the
@@ -86,11 +99,18 @@ type Controller struct {
 	rnd    *rand.Rand
 	turn   chan struct{} // holds one token: whose turn it is to decide
 	id     func() topic.ID
+	watch  *sessions
+	lost   chan registrant // whose last connection ended
 }
 
 // New wires a Controller; it starts nothing.
 func New(o Options, q Quorum) *Controller {
 	c := &Controller{o: o, quorum: q, rnd: rand.New(rand.NewPCG(o.Seed, 0)), turn: make(chan struct{}, 1), id: topic.NewID}
+	if c.o.Logger == nil {
+		c.o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.lost = make(chan registrant, maxLost)
+	c.watch = newSessions(o.Settings.Duration("broker.session.timeout.ms"))
 	c.turn <- struct{}{}
 	return c
 }
@@ -105,6 +125,9 @@ type decision struct {
 	id   func() topic.ID
 
 	partitions int // that this request adds so far, internal topics not counted
+	rules      map[topic.ID]rules
+	forgot     map[place]bool                      // whose ELR this request clears
+	offline    func(metadata.BrokerID, place) bool // replicas on failed disks; nil: none
 }
 
 // begin waits for the turn and looks at the newest image. Why a turn is held
@@ -122,6 +145,8 @@ func (c *Controller) begin(ctx context.Context) (d *decision, end func(), err er
 		now:  c.o.Now().UnixMilli(),
 		rnd:  c.rnd,
 		id:   c.id,
+
+		offline: c.watch.offline,
 	}
 	return d, func() { c.turn <- struct{}{} }, nil
 }
@@ -130,7 +155,7 @@ func (c *Controller) begin(ctx context.Context) (d *decision, end func(), err er
 func (d *decision) settings() *config.Values {
 	return config.NodeValues(d.file,
 		d.img.Config(metadata.Resource{Kind: metadata.BrokerResource}),
-		d.img.Config(metadata.Resource{Kind: metadata.BrokerResource, Name: strconv.Itoa(int(d.node))}))
+		d.ownConfig())
 }
 
 // wish is the records that one item of a request needs, or why it gets none.

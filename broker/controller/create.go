@@ -193,8 +193,8 @@ func (d *decision) place(name string, partitions, replicas int) ([][]metadata.Br
 	spots := make([]Spot, len(brokers))
 	live := 0
 	for i, b := range brokers {
-		spots[i] = Spot{b.ID, b.Rack, b.Fenced}
-		if !b.Fenced {
+		spots[i] = Spot{b.ID, b.Rack, !b.Active()}
+		if b.Active() {
 			live++
 		}
 	}
@@ -244,7 +244,7 @@ func (d *decision) brokerIDs() []metadata.BrokerID {
 func (d *decision) newPartition(replicas []metadata.BrokerID) (metadata.Partition, error) {
 	p := metadata.Partition{Replicas: replicas}
 	for _, id := range replicas {
-		if b := d.img.Broker(id); b != nil && !b.Fenced {
+		if d.img.Broker(id).Active() {
 			p.ISR = append(p.ISR, id)
 		}
 	}

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"slices"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -50,36 +49,21 @@ func (d *decision) elect(name topic.Partition, unclean bool) ([]metadata.Record,
 	if err != nil {
 		return nil, err
 	}
-	leads := p.Leader != metadata.NoBroker && d.inService(p.Leader)
-	next := *p
-	if unclean {
-		if leads {
-			return nil, refuse(codeElectionNotNeeded, "partition %d of topic %q is led by broker %d already", name.Partition, name.Topic, p.Leader)
-		}
-		all := slices.Concat(p.ISR, p.ELR, p.Replicas) // who lost least first (R13)
-		at := slices.IndexFunc(all, d.inService)
-		if at < 0 {
-			return nil, refuse(codeEligibleLeadersNotAvailable, "partition %d of topic %q has no replica on a broker in service: %v", name.Partition, name.Topic, p.Replicas)
-		}
-		next.Leader = all[at]
-		if !slices.Contains(p.ISR, next.Leader) {
-			next.ISR = []metadata.BrokerID{next.Leader} // what the others have beyond it is lost
-		}
-	} else {
-		next.Leader = p.Replicas[0]
-		switch {
-		case p.Leader == next.Leader && leads:
-			return nil, refuse(codeElectionNotNeeded, "partition %d of topic %q is led by its preferred replica, broker %d, already", name.Partition, name.Topic, p.Leader)
-		case !slices.Contains(p.ISR, next.Leader) || !d.inService(next.Leader):
-			return nil, refuse(codePreferredLeaderNotAvailable, "the preferred replica of partition %d of topic %q, broker %d, is not in sync or not in service", name.Partition, name.Topic, next.Leader)
-		}
+	s := d.situation(t, name.Partition, asNow)
+	leads := p.Leader != metadata.NoBroker && s.active(p.Leader)
+	s.unclean, s.prefer = unclean, !unclean
+	switch {
+	case unclean && leads:
+		return nil, refuse(codeElectionNotNeeded, "partition %d of topic %q is led by broker %d already", name.Partition, name.Topic, p.Leader)
+	case !unclean && leads && p.Leader == p.Replicas[0]:
+		return nil, refuse(codeElectionNotNeeded, "partition %d of topic %q is led by its preferred replica, broker %d, already", name.Partition, name.Topic, p.Leader)
 	}
-	next.LeaderEpoch++
-	next.PartitionEpoch++
+	next, _ := settle(*p, p.ISR, s)
+	switch {
+	case unclean && next.Leader == metadata.NoBroker:
+		return nil, refuse(codeEligibleLeadersNotAvailable, "partition %d of topic %q has no replica on a broker in service: %v", name.Partition, name.Topic, p.Replicas)
+	case !unclean && next.Leader != p.Replicas[0]:
+		return nil, refuse(codePreferredLeaderNotAvailable, "the preferred replica of partition %d of topic %q, broker %d, is not in sync or not in service", name.Partition, name.Topic, p.Replicas[0])
+	}
 	return []metadata.Record{&metadata.PartitionChanged{Topic: t.ID, Number: name.Partition, State: next}}, nil
-}
-
-func (d *decision) inService(id metadata.BrokerID) bool {
-	b := d.img.Broker(id)
-	return b != nil && !b.Fenced
 }

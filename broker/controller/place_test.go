@@ -104,7 +104,7 @@ func TestTroubleReachesEveryWishOfItsBatch(t *testing.T) {
 	if _, _, err := s.c.ProducerIDs(t.Context()); !errors.Is(err, s.fail) {
 		t.Errorf("ProducerIDs: %v", err)
 	}
-	if _, err := s.c.RegisterBroker(t.Context(), metadata.Broker{ID: 1}); !errors.Is(err, s.fail) {
+	if _, err := s.c.RegisterBroker(t.Context(), Registration{Broker: metadata.Broker{ID: 1}}); !errors.Is(err, s.fail) {
 		t.Errorf("RegisterBroker: %v", err)
 	}
 	s.fail = nil

@@ -19,8 +19,7 @@ type Reassignment struct {
 // partition whose replicas only change their order is done at once. FixedFactor
 // refuses a change of their number (KIP-860).
 //
-// Errors: Refusal, also where replicas would have to be made or moved: brokers cannot
-// copy from each other yet.
+// Errors: Refusal.
 func (c *Controller) Reassign(ctx context.Context, rs []Reassignment, fixedFactor bool) []error {
 	d, end, err := c.begin(ctx)
 	if err != nil {
@@ -41,49 +40,64 @@ func (c *Controller) Reassign(ctx context.Context, rs []Reassignment, fixedFacto
 	return errorsOf(wishes)
 }
 
-// reassign decides on one partition.
+// reassign decides on one partition. Its new replicas are added at once, those that go
+// are removed when the new ones are in sync (R15): settle sees to that.
 func (d *decision) reassign(r Reassignment, fixedFactor bool) ([]metadata.Record, error) {
 	t, p, err := d.partition(r.Partition)
 	if err != nil {
 		return nil, err
 	}
 	number, name := r.Partition.Partition, r.Partition.Topic
+	next, isr := moving{*p}, p.ISR
+	original := without(p.Replicas, p.Adding...)
+	s := d.situation(t, number, asNow)
+	if r.Replicas == nil {
+		if len(p.Adding)+len(p.Removing) == 0 {
+			return nil, refuse(codeNoReassignmentInProgress, "partition %d of topic %q is not being moved", number, name)
+		}
+		isr = without(p.ISR, p.Adding...)
+		if !slices.ContainsFunc(isr, s.active) {
+			return nil, refuse(codeInvalidReplicaAssignment, "the move of partition %d of topic %q cannot be taken back: only its new replicas are in sync", number, name)
+		}
+		next.place(original)
+		next.Adding, next.Removing = nil, nil
+	} else {
+		if err := d.checkMove(r, original, fixedFactor); err != nil {
+			return nil, err
+		}
+		going := only(p.Replicas, func(id metadata.BrokerID) bool {
+			begun := slices.Contains(p.Adding, id) && !slices.Contains(p.ISR, id) // by an earlier wish: nobody needs it
+			return !begun && !slices.Contains(r.Replicas, id)
+		})
+		next.place(slices.Concat(r.Replicas, going))
+		next.Adding, next.Removing = without(r.Replicas, original...), going
+		if slices.Equal(next.Replicas, p.Replicas) && slices.Equal(next.Adding, p.Adding) && slices.Equal(next.Removing, p.Removing) {
+			return nil, nil
+		}
+	}
+	state, changed := settle(next.Partition, isr, s)
+	if !changed {
+		state.PartitionEpoch++
+	}
+	return []metadata.Record{&metadata.PartitionChanged{Topic: t.ID, Number: number, State: state}}, nil
+}
+
+// checkMove tells why replicas cannot be what is wished. Original are those before any move.
+func (d *decision) checkMove(r Reassignment, original []metadata.BrokerID, fixedFactor bool) error {
+	number, name := r.Partition.Partition, r.Partition.Topic
 	switch {
-	case r.Replicas == nil && len(p.Adding)+len(p.Removing) == 0:
-		return nil, refuse(codeNoReassignmentInProgress, "partition %d of topic %q is not being moved", number, name)
-	case r.Replicas == nil:
-		return nil, refuse(codeInvalidRequest, "the move of partition %d of topic %q cannot be taken back", number, name)
 	case len(r.Replicas) == 0:
-		return nil, refuse(codeInvalidReplicaAssignment, "partition %d of topic %q needs a replica; name at least one broker", number, name)
-	case fixedFactor && len(r.Replicas) != len(p.Replicas):
-		return nil, refuse(codeInvalidReplicationFactor, "partition %d of topic %q has %d replicas, the request has %d and forbids to change their number", number, name, len(p.Replicas), len(r.Replicas))
+		return refuse(codeInvalidReplicaAssignment, "partition %d of topic %q needs a replica; name at least one broker", number, name)
+	case fixedFactor && len(r.Replicas) != len(original):
+		return refuse(codeInvalidReplicationFactor, "partition %d of topic %q has %d replicas, the request has %d and forbids to change their number", number, name, len(original), len(r.Replicas))
 	}
 	for n, id := range r.Replicas {
 		if slices.Contains(r.Replicas[:n], id) {
-			return nil, refuse(codeInvalidReplicaAssignment, "partition %d of topic %q: broker %d is named twice", number, name, id)
+			return refuse(codeInvalidReplicaAssignment, "partition %d of topic %q: broker %d is named twice", number, name, id)
 		}
 		if d.img.Broker(id) == nil {
-			return nil, refuse(codeInvalidReplicaAssignment, "partition %d of topic %q: broker %d is not registered; registered are %v", number, name, id, d.brokerIDs())
+			return refuse(codeInvalidReplicaAssignment, "partition %d of topic %q: broker %d is not registered; registered are %v", number, name, id, d.brokerIDs())
 		}
 	}
-	if slices.Equal(r.Replicas, p.Replicas) {
-		return nil, nil
-	}
-	if !sameBrokers(r.Replicas, p.Replicas) {
-		return nil, refuse(codeInvalidReplicaAssignment, "partition %d of topic %q has its replicas on brokers %v and cannot be moved to %v: copying between brokers is not served", number, name, p.Replicas, r.Replicas)
-	}
-	next := *p
-	next.Replicas = slices.Clone(r.Replicas)
-	next.Dirs = nil
-	for _, id := range next.Replicas {
-		if len(p.Dirs) > 0 { // each replica keeps its directory
-			next.Dirs = append(next.Dirs, p.Dirs[slices.Index(p.Replicas, id)])
-		}
-	}
-	next.PartitionEpoch++
-	return []metadata.Record{&metadata.PartitionChanged{Topic: t.ID, Number: number, State: next}}, nil
-}
-
-func sameBrokers(a, b []metadata.BrokerID) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -24,9 +25,13 @@ type memory struct {
 	img   *metadata.Image
 	batch []string // what was proposed, as text
 	fail  error
+
+	changed chan struct{}
 }
 
 func (m *memory) Image() *metadata.Image { return m.img }
+
+func (m *memory) Leading() (bool, <-chan struct{}) { return true, m.changed }
 
 func (m *memory) Propose(_ context.Context, records []metadata.Record) (uint64, error) {
 	if m.fail != nil {
@@ -66,12 +71,24 @@ func (m *memory) show(next *metadata.Image, r metadata.Record) string {
 		return fmt.Sprintf("+broker %d fenced=%v", r.Broker.ID, r.Broker.Fenced)
 	case *metadata.LeadershipRenewed:
 		return fmt.Sprintf("renewed %d", r.ID)
+	case *metadata.BrokerLeaving:
+		return fmt.Sprintf("leaving %d", r.ID)
 	case *metadata.BrokerFenced:
 		return fmt.Sprintf("fenced %d", r.ID)
 	case *metadata.BrokerUnfenced:
 		return fmt.Sprintf("unfenced %d", r.ID)
 	case *metadata.PartitionChanged:
-		return fmt.Sprintf("=partition %s-%d leader=%d epoch=%d replicas=%d isr=%d", name(r.Topic), r.Number, r.State.Leader, r.State.LeaderEpoch, r.State.Replicas, r.State.ISR)
+		p := &r.State
+		line := fmt.Sprintf("=partition %s-%d leader=%d epoch=%d replicas=%d isr=%d", name(r.Topic), r.Number, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR)
+		for _, more := range []struct {
+			name string
+			ids  []metadata.BrokerID
+		}{{"elr", p.ELR}, {"adding", p.Adding}, {"removing", p.Removing}} {
+			if len(more.ids) > 0 {
+				line += fmt.Sprintf(" %s=%d", more.name, more.ids)
+			}
+		}
+		return line
 	case *metadata.BrokerUnregistered:
 		return fmt.Sprintf("-broker %d", r.ID)
 	case *metadata.QuotaSet:
@@ -89,11 +106,15 @@ func (m *memory) show(next *metadata.Image, r metadata.Record) string {
 // stage is what one script plays on.
 type stage struct {
 	*memory
-	c *Controller
+	c   *Controller
+	now time.Time
+
+	conn context.Context // by which a broker is heard
+	hang func()
 }
 
 func newStage() *stage {
-	s := &stage{memory: &memory{img: metadata.Empty()}}
+	s := &stage{memory: &memory{img: metadata.Empty(), changed: make(chan struct{})}, now: time.UnixMilli(1000)}
 	s.with(nil)
 	return s
 }
@@ -105,9 +126,10 @@ func (s *stage) with(over map[string]string) {
 		panic(err)
 	}
 	n := 0
-	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return time.UnixMilli(1000) }, Seed: 1, Features: []Feature{
+	s.c = New(Options{Node: 1, Settings: v, Now: func() time.Time { return s.now }, Seed: 1, Features: []Feature{
 		{Name: "always", Min: 7, Max: 7, Default: 7}, {Name: "later", Max: 1}, {Name: "new", Max: 2, Default: 2},
 	}}, s)
+	s.c.watch.start(s.now, s.img.Brokers())
 	s.c.id = func() (id topic.ID) {
 		n++
 		copy(id[:], fmt.Sprintf("%016d", int(s.img.Index())*1000+n))
@@ -119,7 +141,7 @@ func (s *stage) with(over map[string]string) {
 // further line is one item of the request: its name and key=value words.
 //
 //	node KEY=VALUE…            the node's configuration file
-//	broker ID [rack=R] [fenced]
+//	broker ID [rack=R] [fenced] [clean] [incarnation=X] [at=HOST]
 //	create [validate]          items: NAME [partitions=N] [replicas=N] [assign=1,2/2,3] [SETTING=VALUE…]
 //	grow [validate]            items: NAME count=N [assign=1,2/2,3]
 //	delete                     items: NAME
@@ -131,7 +153,14 @@ func (s *stage) with(over map[string]string) {
 //	finalize                   gives the features always (7), later (0 to 1) and new (0 to 2) their default levels
 //	features [validate]        items: NAME LEVEL [down|unsafe|KIND]
 //	producers
-//	fence|unfence ID EPOCH
+//	fence|unfence ID [EPOCH]
+//	isr BROKER                 items: TOPIC-N LEADEREPOCH PARTITIONEPOCH ID[@BROKEREPOCH],…
+//	pass DURATION              time goes on
+//	beat ID [seen=N] [stop] [fence] [epoch=N] [offline=TOPIC-N]
+//	tie ID                     a connection by which it is heard; untie ID: it is gone
+//	silent                     looks at the sessions
+//	takeover                   another node becomes the active controller, or this one again
+//	balance                    gives partitions back to their preferred leaders
 func (s *stage) play(t *testing.T, input string) string {
 	lines := strings.Split(strings.TrimSpace(input), "\n")
 	s.batch = nil
@@ -207,6 +236,8 @@ func (s *stage) request(t *testing.T, head string, items []string) (errs []error
 			rs = append(rs, r)
 		}
 		errs = s.c.Reassign(ctx, rs, strings.Contains(head, " fixed"))
+	case "isr":
+		errs = s.alterISR(ctx, metadata.BrokerID(number(strings.Fields(head)[1])), items)
 	case "quotas":
 		var as []QuotaAlter
 		for _, item := range items {
@@ -238,26 +269,63 @@ func (s *stage) around(t *testing.T, head []string) []error {
 		s.with(over)
 	case "broker":
 		b := metadata.Broker{ID: metadata.BrokerID(number(head[1]))}
-		fenced := false
+		fenced, clean := false, false
 		for _, w := range head[2:] {
-			fenced = fenced || w == "fenced"
+			fenced, clean = fenced || w == "fenced", clean || w == "clean"
+			if inc, ok := strings.CutPrefix(w, "incarnation="); ok {
+				copy(b.Incarnation[:], inc)
+			}
+			if at, ok := strings.CutPrefix(w, "at="); ok {
+				b.Endpoints = []metadata.Endpoint{{Listener: "PLAINTEXT", Host: at, Port: 9092}}
+			}
 			if rack, ok := strings.CutPrefix(w, "rack="); ok {
 				b.Rack = rack
 			}
 		}
-		epoch, err := s.c.RegisterBroker(ctx, b)
+		reg := Registration{Broker: b, Previous: NoEpoch}
+		if old := s.img.Broker(b.ID); old != nil && clean {
+			reg.Previous = old.Epoch
+		}
+		epoch, err := s.c.RegisterBroker(ctx, reg)
 		if err == nil && !fenced {
 			err = s.c.UnfenceBroker(ctx, b.ID, epoch)
 		}
 		return []error{err}
 	case "fence":
-		return []error{s.c.FenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+		return []error{s.c.FenceBroker(ctx, metadata.BrokerID(number(head[1])), s.epoch(head))}
 	case "unfence":
-		return []error{s.c.UnfenceBroker(ctx, metadata.BrokerID(number(head[1])), int64(number(head[2])))}
+		return []error{s.c.UnfenceBroker(ctx, metadata.BrokerID(number(head[1])), s.epoch(head))}
 	case "unregister":
 		return []error{s.c.UnregisterBroker(ctx, metadata.BrokerID(number(head[1])))}
 	case "finalize":
 		return []error{s.c.FinalizeFeatures(ctx)}
+	case "pass":
+		by, err := time.ParseDuration(head[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.now = s.now.Add(by)
+		return nil
+	case "silent":
+		s.c.fenceSilent(ctx)
+		return nil
+	case "takeover":
+		s.c.watch.start(s.now, s.img.Brokers())
+		return []error{s.c.tidy(ctx, func(*metadata.Partition) bool { return true })}
+	case "balance":
+		return []error{s.c.balance(ctx)}
+	case "beat":
+		return []error{s.beat(ctx, head[1:])}
+	case "tie":
+		id := metadata.BrokerID(number(head[1]))
+		s.conn, s.hang = context.WithCancel(ctx)
+		s.c.watch.tie(id, s.img.Broker(id).Epoch, s.conn)
+		return nil
+	case "untie":
+		id := metadata.BrokerID(number(head[1]))
+		s.hang()
+		s.batch = append(s.batch, fmt.Sprintf("last=%v", s.c.watch.untie(id, s.img.Broker(id).Epoch, s.conn)))
+		return nil
 	case "producers":
 		first, n, err := s.c.ProducerIDs(ctx)
 		if n != producerBlock || first%producerBlock != 0 {
@@ -270,8 +338,80 @@ func (s *stage) around(t *testing.T, head []string) []error {
 	return nil
 }
 
+// epoch gives the epoch that a command names, else the broker's.
+func (s *stage) epoch(head []string) int64 {
+	if len(head) > 2 {
+		return int64(number(head[2]))
+	}
+	return s.img.Broker(metadata.BrokerID(number(head[1]))).Epoch
+}
+
+// beat plays a heartbeat; what is answered goes into the batch.
+func (s *stage) beat(ctx context.Context, words []string) error {
+	h := Heartbeat{ID: metadata.BrokerID(number(words[0])), Seen: s.img.Index()}
+	if b := s.img.Broker(h.ID); b != nil {
+		h.Epoch = b.Epoch
+	}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		switch k {
+		case "seen":
+			h.Seen = uint64(number(v))
+		case "epoch":
+			h.Epoch = int64(number(v))
+		case "stop":
+			h.Shutdown = true
+		case "fence":
+			h.Fence = true
+		case "offline":
+			p := partition(v)
+			h.Offline = append(h.Offline, Replica{s.img.Topic(p.Topic).ID, p.Partition})
+		}
+	}
+	p, err := s.c.Heartbeat(ctx, h)
+	if err == nil {
+		s.batch = append(s.batch, fmt.Sprintf("pulse caught up=%v fenced=%v may stop=%v", p.CaughtUp, p.Fenced, p.MayStop))
+	}
+	return err
+}
+
+// alterISR plays a leader's proposals.
+func (s *stage) alterISR(ctx context.Context, from metadata.BrokerID, items []string) (errs []error) {
+	var changes []ISRChange
+	for _, item := range items {
+		words := strings.Fields(item)
+		p := partition(words[0])
+		c := ISRChange{Partition: p.Partition, LeaderEpoch: record.Epoch(number(words[1])), PartitionEpoch: int32(number(words[2]))}
+		if t := s.img.Topic(p.Topic); t != nil {
+			c.Topic = t.ID
+		}
+		for m := range strings.SplitSeq(words[3], ",") {
+			id, epoch, given := strings.Cut(m, "@")
+			member := Member{metadata.BrokerID(number(id)), NoEpoch}
+			if given {
+				member.Epoch = int64(number(epoch))
+			}
+			c.ISR = append(c.ISR, member)
+		}
+		changes = append(changes, c)
+	}
+	epoch := NoEpoch
+	if b := s.img.Broker(from); b != nil {
+		epoch = b.Epoch
+	}
+	done, err := s.c.AlterISR(ctx, from, epoch, changes)
+	if err != nil {
+		return []error{err}
+	}
+	for _, d := range done {
+		errs = append(errs, d.Err)
+	}
+	return errs
+}
+
 func outcome(err error) string {
-	names := map[int16]string{3: "UNKNOWN_TOPIC_OR_PARTITION", 17: "INVALID_TOPIC_EXCEPTION", 36: "TOPIC_ALREADY_EXISTS",
+	names := map[int16]string{41: "NOT_CONTROLLER", 74: "FENCED_LEADER_EPOCH", 101: "DUPLICATE_BROKER_REGISTRATION",
+		104: "INCONSISTENT_CLUSTER_ID", 106: "NEW_LEADER_ELECTED", 107: "INELIGIBLE_REPLICA", 3: "UNKNOWN_TOPIC_OR_PARTITION", 17: "INVALID_TOPIC_EXCEPTION", 36: "TOPIC_ALREADY_EXISTS",
 		37: "INVALID_PARTITIONS", 38: "INVALID_REPLICATION_FACTOR", 39: "INVALID_REPLICA_ASSIGNMENT", 40: "INVALID_CONFIG",
 		42: "INVALID_REQUEST", 44: "POLICY_VIOLATION", 60: "REASSIGNMENT_IN_PROGRESS", 77: "STALE_BROKER_EPOCH",
 		80: "PREFERRED_LEADER_NOT_AVAILABLE", 83: "ELIGIBLE_LEADERS_NOT_AVAILABLE", 84: "ELECTION_NOT_NEEDED",

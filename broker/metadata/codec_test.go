@@ -36,6 +36,8 @@ func everyRecord() []Record {
 		&BrokerUnfenced{ID: 2, Epoch: 41},
 		&BrokerFenced{ID: 2, Epoch: 41},
 		&BrokerUnregistered{ID: 2, Epoch: 41},
+		&BrokerLeaving{ID: 2, Epoch: 41},
+		&BrokerRegistered{Broker{ID: 3, Epoch: 42, Incarnation: idOf(9), Leaving: true}},
 		&TopicCreated{Name: "orders", ID: idOf(1), Created: 1_700_000_000_001},
 		&PartitionCreated{Topic: idOf(1), Number: 0, State: p},
 		&PartitionChanged{Topic: idOf(1), Number: 0, State: changed},

@@ -61,7 +61,7 @@ func Diff(old, new *Image) *Delta {
 		}
 	})
 	differences(&old.brokers, &new.brokers, func(_ BrokerID, a, b *Broker, hasOld, hasNew bool) {
-		if hasOld && hasNew && a.Epoch == b.Epoch && a.Fenced == b.Fenced {
+		if hasOld && hasNew && a.Epoch == b.Epoch && a.Fenced == b.Fenced && a.Leaving == b.Leaving {
 			return // the same registration, read from a snapshot
 		}
 		d.Brokers = append(d.Brokers, BrokerChange{Old: a, New: b})

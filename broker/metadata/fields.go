@@ -89,6 +89,9 @@ func (r *BrokerRegistered) encode(e *encoder) {
 		e.int(int64(p.Port))
 		e.int(int64(p.Security))
 	}
+	if b.Leaving {
+		e.flag(true)
+	}
 }
 
 func (r *BrokerRegistered) decode(d *decoder) {
@@ -104,6 +107,9 @@ func (r *BrokerRegistered) decode(d *decoder) {
 	for i := range b.Endpoints {
 		b.Endpoints[i] = Endpoint{Listener: d.text(), Host: d.text(), Port: d.int32(), Security: d.int16()}
 	}
+	if len(d.b) > 0 { // only where it is true
+		b.Leaving = d.flag()
+	}
 }
 
 func (r *BrokerFenced) encode(e *encoder) { e.int(int64(r.ID)); e.int(r.Epoch) }
@@ -111,6 +117,9 @@ func (r *BrokerFenced) decode(d *decoder) { r.ID, r.Epoch = BrokerID(d.int32()),
 
 func (r *BrokerUnfenced) encode(e *encoder) { e.int(int64(r.ID)); e.int(r.Epoch) }
 func (r *BrokerUnfenced) decode(d *decoder) { r.ID, r.Epoch = BrokerID(d.int32()), d.int() }
+
+func (r *BrokerLeaving) encode(e *encoder) { e.int(int64(r.ID)); e.int(r.Epoch) }
+func (r *BrokerLeaving) decode(d *decoder) { r.ID, r.Epoch = BrokerID(d.int32()), d.int() }
 
 func (r *BrokerUnregistered) encode(e *encoder) { e.int(int64(r.ID)); e.int(r.Epoch) }
 func (r *BrokerUnregistered) decode(d *decoder) { r.ID, r.Epoch = BrokerID(d.int32()), d.int() }

@@ -151,7 +151,7 @@ func (f *folding) fence(id BrokerID, epoch int64, fenced bool) error {
 		return err
 	}
 	next := *b
-	next.Fenced = fenced
+	next.Fenced, next.Leaving = fenced, next.Leaving && fenced
 	f.brokers.set(id, &next)
 	return nil
 }
@@ -321,6 +321,17 @@ func (r *BrokerRegistered) fold(f *folding) error {
 func (r *BrokerFenced) fold(f *folding) error { return f.fence(r.ID, r.Epoch, true) }
 
 func (r *BrokerUnfenced) fold(f *folding) error { return f.fence(r.ID, r.Epoch, false) }
+
+func (r *BrokerLeaving) fold(f *folding) error {
+	b, err := f.broker(r.ID, r.Epoch)
+	if err != nil {
+		return err
+	}
+	next := *b
+	next.Leaving = true
+	f.brokers.set(r.ID, &next)
+	return nil
+}
 
 func (r *BrokerUnregistered) fold(f *folding) error {
 	if _, err := f.broker(r.ID, r.Epoch); err != nil {

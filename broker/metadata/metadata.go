@@ -104,9 +104,13 @@ type Broker struct {
 	Epoch       int64 // raft index of its registration
 	Incarnation topic.ID
 	Rack        string
-	Fenced      bool
+	Fenced      bool // out of service
+	Leaving     bool // it wishes to stop: it still serves, but leads nothing new (R14)
 	Endpoints   []Endpoint
 }
+
+// Active tells that the broker may lead and be in sync. Nil is not.
+func (b *Broker) Active() bool { return b != nil && !b.Fenced && !b.Leaving }
 
 // Endpoint is where clients of one listener reach the broker.
 type Endpoint struct {

@@ -31,6 +31,7 @@ const (
 	kindLeadershipRenewed  kind = 14
 	kindQuotaSet           kind = 15
 	kindQuotaRemoved       kind = 16
+	kindBrokerLeaving      kind = 17
 )
 
 // ClusterNamed gives the cluster its identity. It happens once.
@@ -97,6 +98,13 @@ type BrokerUnfenced struct {
 	Epoch int64
 }
 
+// BrokerLeaving notes that a broker wishes to stop; that lasts until it is unfenced or
+// registered again. Epoch is its registration's.
+type BrokerLeaving struct {
+	ID    BrokerID
+	Epoch int64
+}
+
 // BrokerUnregistered forgets a broker. Epoch is its registration's.
 type BrokerUnregistered struct {
 	ID    BrokerID
@@ -130,6 +138,7 @@ func (*ConfigRemoved) kind() kind      { return kindConfigRemoved }
 func (*BrokerRegistered) kind() kind   { return kindBrokerRegistered }
 func (*BrokerFenced) kind() kind       { return kindBrokerFenced }
 func (*BrokerUnfenced) kind() kind     { return kindBrokerUnfenced }
+func (*BrokerLeaving) kind() kind      { return kindBrokerLeaving }
 func (*BrokerUnregistered) kind() kind { return kindBrokerUnregistered }
 func (*ProducerBlock) kind() kind      { return kindProducerBlock }
 func (*FeatureSet) kind() kind         { return kindFeatureSet }
@@ -166,6 +175,8 @@ func newRecord(k kind) Record {
 		return new(FeatureSet)
 	case kindLeadershipRenewed:
 		return new(LeadershipRenewed)
+	case kindBrokerLeaving:
+		return new(BrokerLeaving)
 	case kindQuotaSet:
 		return new(QuotaSet)
 	case kindQuotaRemoved:

@@ -33,6 +33,17 @@ func slogLevel(l hclog.Level) slog.Level {
 	}
 }
 
+// known are messages of the library that are told better elsewhere: a member that
+// cannot be reached makes one of these with every heartbeat, meter tells it once.
+func known(msg string) bool {
+	switch msg {
+	case "failed to appendEntries to", "failed to heartbeat to", "failed to make requestVote RPC", "failed to send snapshot to",
+		"failed to install snapshot", "failed to decode incoming command", "failed to flush response", "failed to contact":
+		return true
+	}
+	return false
+}
+
 // plain makes formats and byte lists of hclog readable for slog.
 func plain(args []any) []any {
 	out := make([]any, len(args))
@@ -49,8 +60,12 @@ func plain(args []any) []any {
 
 // Log implements hclog.Logger.
 func (b *bridge) Log(level hclog.Level, msg string, args ...any) {
-	if b.Enabled(context.Background(), slogLevel(level)) {
-		b.Logger.Log(context.Background(), slogLevel(level), "raft: "+msg, plain(args)...)
+	at := slogLevel(level)
+	if known(msg) {
+		at = slog.LevelDebug
+	}
+	if b.Enabled(context.Background(), at) {
+		b.Logger.Log(context.Background(), at, "raft: "+msg, plain(args)...)
 	}
 }
 

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,14 +78,20 @@ type Options struct {
 	Logger    *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
-	// Voters of a new cluster, this node among them; an old one knows its own.
-	// Empty: this node alone.
+	// Network leads to the other nodes of the cluster. Nil: this node is alone, unless
+	// Transport is given.
+	Network *Network
+	// Voters of a new cluster, this node among them; an old one knows its own. Only
+	// without Network. Empty: this node alone.
 	Voters []Voter
-	// Transport between the voters. Nil: in memory, for one voter.
+	// Transport between the voters, for tests. Nil: over Network, or in memory for one voter.
 	Transport Transport
 	// Heartbeat is how long a follower waits for its leader before it stands for
-	// election. 0: 20 ms for one voter (it waits for nobody), 1 s for more.
+	// election. 0: 1 s.
 	Heartbeat time.Duration
+	// Stall is how long a write to the log may take until a leader lets another voter
+	// lead (R16). 0: 5 s. A voter whose write takes StallEnd fails. 0: 30 s.
+	Stall, StallEnd time.Duration
 	// SnapshotEvery is how many entries are written from one snapshot to the next. 0: 4096.
 	SnapshotEvery uint64
 	// SnapshotCheck is how often that is looked at. 0: 30 s.
@@ -93,8 +100,9 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	loneHeartbeat        = 20 * time.Millisecond
-	clusterHeartbeat     = time.Second
+	defaultHeartbeat     = time.Second
+	defaultStall         = 5 * time.Second
+	defaultStallEnd      = 30 * time.Second
 	defaultSnapshotEvery = 4096
 	defaultSnapshotCheck = 30 * time.Second
 )
@@ -109,34 +117,18 @@ func (o *Options) complete() error {
 	if len(o.Voters) == 0 {
 		o.Voters = []Voter{{o.Node, strconv.Itoa(int(o.Node))}}
 	}
-	address := ""
-	for _, v := range o.Voters {
-		if v.Node == o.Node {
-			address = v.Address
-		}
-	}
-	if o.Transport == nil {
+	if o.Transport == nil && o.Network == nil {
 		if len(o.Voters) > 1 {
 			return fmt.Errorf("cannot open metadata in %q: %d voters need a transport", o.Dir, len(o.Voters))
 		}
-		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(address))
+		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(o.Voters[0].Address))
 	}
-	if o.Heartbeat == 0 {
-		o.Heartbeat = clusterHeartbeat
-		if len(o.Voters) == 1 {
-			o.Heartbeat = loneHeartbeat
-		}
-	}
-	if o.SnapshotEvery == 0 {
-		o.SnapshotEvery = defaultSnapshotEvery
-	}
-	if o.SnapshotCheck == 0 {
-		o.SnapshotCheck = defaultSnapshotCheck
-	}
+	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
+	o.Stall, o.StallEnd = cmp.Or(o.Stall, defaultStall), cmp.Or(o.StallEnd, defaultStallEnd)
+	o.SnapshotEvery = cmp.Or(o.SnapshotEvery, defaultSnapshotEvery)
+	o.SnapshotCheck = cmp.Or(o.SnapshotCheck, defaultSnapshotCheck)
 	return nil
 }
-
-func serverID(n metadata.BrokerID) raft.ServerID { return raft.ServerID(strconv.Itoa(int(n))) }
 
 // Quorum is this node's part in the order of metadata.
 type Quorum struct {
@@ -148,6 +140,15 @@ type Quorum struct {
 	store   *store
 	snaps   *snapshots
 	machine *machine
+	found   *found // what Open read
+	door    *door  // nil without Network
+	meter   atomic.Pointer[meter]
+
+	changing sync.Mutex // one change of members at a time
+
+	// Who this node is; guarded by mu. member: it has a place in a cluster.
+	ident  member
+	member bool
 
 	fresh    bool      // Open made a new cluster
 	began    time.Time // Run did
@@ -219,19 +220,13 @@ func (q *Quorum) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot open the metadata log in %q: %w; %s", q.files.dir, err, remedy)
 	}
-	q.store = &store{wal: q.wal, state: q.state, snaps: q.snaps, fail: q.fail, bulk: newBulk(), closing: make(chan struct{})}
+	q.store = newStore(q.wal, q.state, q.snaps, q.fail)
 	f, err := inspect(dir, q.snaps, q.wal, q.state)
 	if err != nil {
 		return err
 	}
-	if err := f.checkIdentity(&q.o); err != nil {
-		return err
-	}
-	q.fresh = f.last == 0 && f.snapshot == nil
-	if q.fresh && q.o.MustExist {
-		return fmt.Errorf("cannot start: message logs are there, but the cluster's metadata in %q are not: put that directory back from a backup, or start with empty log directories", dir)
-	}
-	if err := f.bootstrap(&q.o, q.store); err != nil {
+	q.found = f
+	if err := q.identify(); err != nil {
 		return err
 	}
 	q.machine = &machine{quorum: q, image: f.image, newest: f.image}
@@ -240,10 +235,52 @@ func (q *Quorum) open() (err error) {
 	return nil
 }
 
+// identify finds out who this node is, and begins a new cluster if it is alone.
+func (q *Quorum) identify() error {
+	ident, there, err := readMember(q.o.Dir)
+	if err != nil {
+		return err
+	}
+	if !there {
+		ident = member{node: q.o.Node}
+	}
+	q.ident = ident
+	if err := q.found.checkIdentity(&q.o, ident); err != nil {
+		return err
+	}
+	q.fresh = q.found.last == 0 && q.found.snapshot == nil
+	// A node that joined has a place before the leader sent it anything.
+	q.member = !q.fresh || ident.cluster != "" && ident.founders == ""
+	if n := q.o.Network; n != nil {
+		q.door = newDoor(n, q.o.Logger)
+		q.door.answer, q.door.call = q.receive, q.greetMember
+		if q.member || len(n.First) > 0 || n.Join != nil {
+			return nil // Enter does the rest
+		}
+		q.o.Voters = []Voter{{q.o.Node, string(memberAddress(serverID(q.o.Node), n.Address))}}
+	}
+	if q.fresh && q.o.MustExist {
+		return fmt.Errorf("cannot start: message logs are there, but the cluster's metadata in %q are not: put that directory back from a backup, or start with empty log directories", q.o.Dir)
+	}
+	var alone raft.Configuration
+	for _, v := range q.o.Voters {
+		alone.Servers = append(alone.Servers, raft.Server{Suffrage: raft.Voter, ID: serverID(v.Node), Address: raft.ServerAddress(v.Address)})
+	}
+	q.member = true
+	return q.found.bootstrap(&q.o, q.store, alone)
+}
+
 // Close gives the files back. Requires: Run has returned or was never called.
 func (q *Quorum) Close() error {
 	var errs []error
+	if q.door != nil {
+		errs = append(errs, q.door.Close())
+	} else if q.o.Network != nil {
+		errs = append(errs, q.o.Network.Listener.Close())
+	}
 	switch {
+	case q.store != nil && q.store.hung.Load():
+		errs = append(errs, fmt.Errorf("a write still hangs: %w", errStalled)) // the library would wait for it
 	case q.wal != nil:
 		errs = append(errs, q.wal.Close(), q.state.Close())
 	case q.state != nil:

@@ -215,20 +215,36 @@ func (f *found) scanEntry(entry *raft.Log) error {
 }
 
 // checkIdentity refuses somebody else's directory (R23).
-func (f *found) checkIdentity(o *Options) error {
+func (f *found) checkIdentity(o *Options, ident member) error {
 	if f.clusterID != "" && o.ClusterID != "" && f.clusterID != o.ClusterID {
 		return fmt.Errorf("cannot open metadata in %q: it belongs to cluster %q, not %q; set the cluster ID back or use another data directory",
 			o.Dir, f.clusterID, o.ClusterID)
+	}
+	switch {
+	case ident.incarnation == "":
+	case ident.node != o.Node:
+		return fmt.Errorf("cannot open metadata in %q: it belongs to node %d, not to node %d; set the node ID back or use another data directory",
+			o.Dir, ident.node, o.Node)
+	case ident.cluster != "" && o.ClusterID != "" && ident.cluster != o.ClusterID:
+		return fmt.Errorf("cannot open metadata in %q: it belongs to cluster %q, not %q; set the cluster ID back or use another data directory",
+			o.Dir, ident.cluster, o.ClusterID)
+	case f.last > 0 && f.first > 0 && ident.cluster == "":
+		return fmt.Errorf("cannot open metadata in %q: %w: there is a log, but the file %q names no cluster; %s", o.Dir, errDamaged, memberName, remedy)
+	default:
+		return nil // Why not more: the log of a node that joined names it only after a while
 	}
 	if len(f.configuration.Servers) == 0 {
 		return nil
 	}
 	var ids []string
 	for _, s := range f.configuration.Servers {
-		if s.ID == serverID(o.Node) {
+		switch {
+		case s.ID == serverID(o.Node):
 			return nil
+		case nodeOf(s.ID) == o.Node:
+			return fmt.Errorf("cannot open metadata in %q: %w: the file %q is missing; %s", o.Dir, errDamaged, memberName, remedy)
 		}
-		ids = append(ids, string(s.ID))
+		ids = append(ids, fmt.Sprint(nodeOf(s.ID)))
 	}
 	return fmt.Errorf("cannot open metadata in %q: it belongs to node %s, not to node %d; set the node ID back or use another data directory",
 		o.Dir, strings.Join(ids, ", "), o.Node)
@@ -236,7 +252,7 @@ func (f *found) checkIdentity(o *Options) error {
 
 // bootstrap writes the first entry of a new cluster: who votes. Why by hand: a
 // crash between the library's two writes leaves a directory that it refuses.
-func (f *found) bootstrap(o *Options, s *store) error {
+func (f *found) bootstrap(o *Options, s *store, first raft.Configuration) error {
 	if f.last > 0 || f.snapshot != nil {
 		return nil
 	}
@@ -247,14 +263,11 @@ func (f *found) bootstrap(o *Options, s *store) error {
 	if term > 1 {
 		return fmt.Errorf("cannot open metadata in %q: %w: it voted in term %d, but its log is empty; %s", o.Dir, errDamaged, term, remedy)
 	}
-	for _, v := range o.Voters {
-		f.configuration.Servers = append(f.configuration.Servers,
-			raft.Server{Suffrage: raft.Voter, ID: serverID(v.Node), Address: raft.ServerAddress(v.Address)})
-	}
-	first := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(f.configuration)}
+	f.configuration = first
+	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(first)}
 	err = s.wal.SetUint64([]byte("CurrentTerm"), 1)
 	if err == nil {
-		err = s.StoreLog(first)
+		err = s.StoreLog(entry)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot start a new cluster in %q: %w", o.Dir, err)

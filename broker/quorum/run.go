@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,17 +33,21 @@ func (q *Quorum) Run(ctx context.Context) error {
 	}
 	defer close(q.done)
 	q.began = time.Now()
+	if q.door != nil && !q.member {
+		panic("BUG: Run before Enter")
+	}
 	notify := make(chan bool, 1)
+	transport := q.connect()
 	// Why aside: the library writes the term first, and store holds a write that fails.
 	started := make(chan launch, 1)
 	go func() {
-		r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, q.o.Transport)
+		r, err := raft.NewRaft(q.config(notify), q.machine, q.store, q.store, q.snaps, transport)
 		started <- launch{r, err}
 	}()
 	select {
 	case s := <-started:
 		if s.err != nil {
-			return fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err)
+			return errors.Join(fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err), q.letGo())
 		}
 		q.serve(ctx, s.raft, notify)
 		err := errors.Join(q.letGo(), s.raft.Shutdown().Error())
@@ -70,9 +75,20 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.mu.Lock()
 	q.mu.raft = r
 	q.mu.Unlock()
+	if q.alone(r) {
+		q.meter.Load().standForElection()
+	}
 	q.watching.Go(func() { q.watch(r, notify) })
+	q.watching.Go(func() { q.renewAddress(ctx) })
+	q.watching.Go(func() { q.watchStalls(ctx, r) })
 	<-ctx.Done()
 	q.setLeading(false)
+	if r.State() == raft.Leader && !q.lastVoter(r) {
+		// Why not waited for longer: the others elect one by themselves soon enough.
+		if err := q.answer(r.LeadershipTransfer()); err != nil {
+			q.o.Logger.Info("could not let another node lead the metadata log", "err", err)
+		}
+	}
 	q.mu.Lock()
 	q.mu.raft = nil
 	q.mu.Unlock()
@@ -81,17 +97,47 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 // letGo lets calls go that store holds. Invariant: the transport is shut before,
 // so that no vote leaves this node that its disk does not remember.
 func (q *Quorum) letGo() error {
-	var err error
-	if t, ok := q.o.Transport.(raft.WithClose); ok {
-		err = t.Close()
-	}
+	err := q.meter.Load().Close()
 	close(q.store.closing)
 	return err
 }
 
+// transportTime is how long a message between members may take. A snapshot gets as
+// much for each 256 KiB of it.
+const transportTime = 5 * time.Second
+
+// pooledConnections is how many idle connections to each member are kept: one for
+// heartbeats, one for entries, one for the rest.
+const pooledConnections = 3
+
+// connect makes the transport that raft uses.
+func (q *Quorum) connect() raft.Transport {
+	inner := q.o.Transport
+	if inner == nil {
+		inner = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: q.door, MaxPool: pooledConnections, Timeout: transportTime,
+			MaxRPCsInFlight: 1, // no pipeline, see meter
+			Logger:          newBridge(q.o.Logger),
+		})
+	}
+	m := newMeter(inner, &q.o, q.store.end)
+	q.meter.Store(m)
+	return m
+}
+
+// alone tells whether this node is the only voter.
+func (q *Quorum) alone(r *raft.Raft) bool {
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return false
+	}
+	all := voters(f.Configuration().Servers)
+	return len(all) == 1 && all[0].ID == q.self()
+}
+
 func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = serverID(q.o.Node)
+	c.LocalID = q.self()
 	c.HeartbeatTimeout = q.o.Heartbeat
 	c.ElectionTimeout = q.o.Heartbeat
 	c.LeaderLeaseTimeout = q.o.Heartbeat / 2
@@ -106,12 +152,15 @@ func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	return c
 }
 
+// followPause is how often a node that follows looks whether it has caught up.
+const followPause = 10 * time.Millisecond
+
 // watch follows this node's leadership. A leader leads for Propose only after
 // it applied everything that was committed before its term.
 func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 	var aside sync.WaitGroup // what raft must not wait for
 	defer aside.Wait()
-	look := time.NewTicker(q.o.Heartbeat)
+	look := time.NewTicker(followPause)
 	defer look.Stop()
 	caughtUp := q.caughtUp
 	for {
@@ -155,7 +204,7 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 // committed. Why not raft's applied index: it counts what the state machine was
 // given, not what it did.
 func (q *Quorum) followed(r *raft.Raft) bool {
-	told := r.CommitIndex()
+	told := q.meter.Load().told.Load()
 	if told == 0 || q.Leader() == metadata.NoBroker || r.State() != raft.Follower || r.AppliedIndex() < told {
 		return false
 	}
@@ -177,13 +226,13 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 		return err
 	}
 	q.machine.catchUp()
-	if time.Since(q.began) > longReplay {
+	if q.alone(r) && time.Since(q.began) > longReplay {
 		q.store.bulk.snapshot()
 	}
 	if q.Image().ClusterID() != "" {
 		return nil
 	}
-	id := q.o.ClusterID
+	id := q.ClusterID()
 	if id == "" {
 		id = topic.NewID().String()
 	}
@@ -264,6 +313,52 @@ func (q *Quorum) WaitLeading(ctx context.Context) error {
 	}
 }
 
+// WaitCaughtUp blocks until a leader is known – this node or another one – and this
+// node has applied, and shown to every subscriber, all that was committed when the
+// leader was first heard.
+//
+// Errors: ctx's; ErrFailed; ErrClosed when Run has returned.
+func (q *Quorum) WaitCaughtUp(ctx context.Context) error {
+	select {
+	case <-q.caughtUp:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-q.failed:
+		return q.failedErr()
+	case <-q.done:
+		return ErrClosed
+	}
+}
+
+// Waiting says what a node waits for that has not caught up.
+func (q *Quorum) Waiting() string {
+	s, ok := q.Status()
+	if !ok {
+		return "waiting for the metadata log to start"
+	}
+	if s.Leader != metadata.NoBroker {
+		return fmt.Sprintf("waiting for the metadata log from node %d, which leads it", s.Leader)
+	}
+	var all, silent []string
+	for _, v := range s.Voters {
+		all = append(all, strconv.Itoa(int(v.Node)))
+		if v.Node != q.o.Node && q.meter.Load().isLost(v.Node) {
+			silent = append(silent, strconv.Itoa(int(v.Node)))
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return "waiting for a leader of the metadata log to find this node"
+	case len(silent) == 0:
+		return "waiting for the voters " + strings.Join(all, ", ") + " to elect a leader of the metadata log"
+	}
+	return "waiting for a majority of the voters " + strings.Join(all, ", ") + "; no answer from " + strings.Join(silent, ", ")
+}
+
+// Failure gives why Failed is closed; nil while it is not.
+func (q *Quorum) Failure() error { return q.failedErr() }
+
 // Leader is the node that takes changes, as far as this node knows; NoBroker if
 // it knows none.
 func (q *Quorum) Leader() metadata.BrokerID {
@@ -274,9 +369,5 @@ func (q *Quorum) Leader() metadata.BrokerID {
 		return metadata.NoBroker
 	}
 	_, id := r.LeaderWithID()
-	n, err := strconv.Atoi(string(id))
-	if err != nil {
-		return metadata.NoBroker
-	}
-	return metadata.BrokerID(n)
+	return nodeOf(id)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
@@ -26,10 +28,38 @@ type store struct {
 	// after that has no effect outside this process's last moments.
 	closing chan struct{}
 
+	last  atomic.Uint64             // index of the last entry that was written
+	began atomic.Pointer[time.Time] // when the write under way began; nil: none is
+	hung  atomic.Bool               // a write that was given up has not ended
+
 	mu struct {
 		sync.Mutex
 		err error
 	}
+	given chan struct{} // closed when a write that hangs is waited for no more
+}
+
+func newStore(log *wal.WAL, st *state, snaps *snapshots, fail func(error)) *store {
+	return &store{wal: log, state: st, snaps: snaps, fail: fail, bulk: newBulk(),
+		closing: make(chan struct{}), given: make(chan struct{})}
+}
+
+// end gives the index of the last entry in the log that this process wrote.
+func (s *store) end() uint64 { return s.last.Load() }
+
+// writing gives how long the write under way takes; 0 if none is.
+func (s *store) writing() time.Duration {
+	began := s.began.Load()
+	if began == nil {
+		return 0
+	}
+	return max(1, time.Since(*began))
+}
+
+// give gives a write up that does not end: the log has failed.
+func (s *store) give(err error) {
+	s.keep(err)
+	close(s.given)
 }
 
 var (
@@ -108,13 +138,33 @@ func (s *store) storeGroup(logs []*raft.Log) error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	err := s.wal.StoreLogs(logs)
-	if err == nil {
-		err = s.state.setMark(logs[len(logs)-1].Index)
+	now := time.Now()
+	s.began.Store(&now)
+	defer s.began.Store(nil)
+	// Why aside: raft must hear of it when a disk that hangs is given up.
+	said := make(chan error, 1)
+	go func() {
+		err := s.wal.StoreLogs(logs)
+		if err == nil {
+			err = s.state.setMark(logs[len(logs)-1].Index)
+		}
+		said <- err
+	}()
+	var err error
+	select {
+	case err = <-said:
+	case <-s.given:
+		s.hung.Store(true)
+		go func() {
+			<-said
+			s.hung.Store(false)
+		}()
+		return s.failed()
 	}
 	if err != nil {
 		return s.keep(fmt.Errorf("cannot append to the metadata log in %q: %w", s.state.path, err))
 	}
+	s.last.Store(logs[len(logs)-1].Index)
 	for _, l := range logs {
 		s.bulk.add(len(l.Data))
 	}

@@ -114,6 +114,22 @@ func (l *fakeLog) DeleteBefore(o record.Offset) (record.Offset, error) {
 	return l.start, nil
 }
 
+func (l *fakeLog) EpochAt(record.Offset) record.Epoch                 { return l.LastEpoch() }
+func (l *fakeLog) EndOf(e record.Epoch) (record.Epoch, record.Offset) { return e, l.End() }
+func (l *fakeLog) Truncate(to record.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end = min(l.end, to)
+	return nil
+}
+
+func (l *fakeLog) Reset(to record.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start, l.end = to, to
+	return nil
+}
+
 func (l *fakeLog) Reconfigure(c storage.LogConfig) { l.config = append(l.config, c) }
 
 // fakeStore holds fake logs and notes what was asked of it.

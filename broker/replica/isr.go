@@ -23,7 +23,7 @@ func (s isr) maximal() []metadata.BrokerID {
 	}
 	all := slices.Clone(s.committed)
 	for _, id := range s.proposed {
-		if !slices.Contains(all, id) {
+		if !contains(all, id) {
 			all = append(all, id)
 		}
 	}
@@ -37,3 +37,5 @@ func (s isr) enough(minInSync int) bool { return len(s.committed) >= minInSync }
 // replica works in an instance whose default is two.
 // Source: KIP-966, effective min ISR.
 func minInSync(setting, replicas int) int { return max(1, min(setting, replicas)) }
+
+func contains(ids []metadata.BrokerID, id metadata.BrokerID) bool { return slices.Contains(ids, id) }

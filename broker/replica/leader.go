@@ -63,12 +63,19 @@ func (p *Partition) append(in record.Epoch, b []byte, acks int16, a storage.Appe
 	}
 	epoch, enough := p.mu.epoch, p.mu.lead.enough()
 	p.mu.Unlock()
-	if acks == -1 && !enough {
+	switch {
+	case acks == -1 && !enough:
 		return storage.Appended{}, ErrNotEnoughReplicas
+	case acks != -1 && p.cluster.isolated(p.now):
+		return storage.Appended{}, ErrNotLeader
 	}
 	a.Epoch, a.Assign = epoch, true
 	a.LogAppendTime = p.settings.Load().rules.LogAppendTime
-	return p.log.Append(b, a)
+	got, err := p.log.Append(b, a)
+	if err == nil {
+		p.appended()
+	}
+	return got, err
 }
 
 // Acked calls done exactly once, perhaps before it returns, when the records below end may
@@ -121,6 +128,11 @@ func (p *Partition) Await(w *Wait, end record.Offset, acks int16, timeout time.D
 type Fetched struct {
 	Slice                               storage.Slice // Len 0: nothing; Release always
 	HighWatermark, LastStable, LogStart record.Offset
+	// Diverged: the follower's log parts from this one before its offset; here EndEpoch ends
+	// at EndOffset.
+	Diverged  bool
+	EndEpoch  record.Epoch
+	EndOffset record.Offset
 	// Aborted is, of a read of committed records, every aborted transaction that has records
 	// in the slice (R29).
 	Aborted []storage.Aborted
@@ -136,6 +148,10 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	if err := p.CheckLeader(-1); err != nil {
 		return Fetched{}, err
 	}
+	return p.read(from, max, minOne, committed)
+}
+
+func (p *Partition) read(from record.Offset, max int, minOne, committed bool) (Fetched, error) {
 	high := p.HighWatermark()
 	f := Fetched{HighWatermark: high, LastStable: p.log.LastStable(high), LogStart: p.LogStart()}
 	limit := high
@@ -157,13 +173,13 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	return f, err
 }
 
-// Readable gives how many bytes a read from there could give, over all segments, up to max,
-// without reading them; an offset that cannot be read counts as max, so that its reader
-// looks and is told why.
+// Readable gives how many bytes a read from there, of this replica whatever its role, could
+// give, over all segments, up to max, without reading them; an offset that cannot be read
+// counts as max, so that its reader looks and is told why.
 func (p *Partition) Readable(from record.Offset, max int, committed bool) int {
 	limit := p.limit(committed)
 	switch {
-	case p.CheckLeader(-1) != nil, from < p.LogStart(), from > p.End():
+	case p.ended() != nil, from < p.LogStart(), from > p.End():
 		return max
 	case from >= limit:
 		return 0
@@ -213,7 +229,60 @@ func (p *Partition) DeleteBefore(o record.Offset, done func(record.Offset, error
 	}
 	p.mu.Lock()
 	wake := p.mu.watchers.all()
+	low := start
+	if p.mu.lead != nil {
+		low = p.mu.lead.lowStart(start)
+	}
+	if low < o && len(p.mu.deletes) < maxDeletes {
+		p.mu.deletes = append(p.mu.deletes, deletion{o, done})
+		done = nil
+	}
 	p.mu.Unlock()
 	wakeAll(wake)
-	done(start, nil)
+	p.appended() // the followers hear of it by their fetch
+	switch {
+	case done == nil:
+	case low < o:
+		done(-1, ErrTimeout)
+	default:
+		done(low, nil)
+	}
+}
+
+// maxDeletes is how many deletions of a partition wait for its followers at a time.
+const maxDeletes = 100
+
+// deletion is a DeleteBefore that waits until no replica has what it deletes.
+type deletion struct {
+	o    record.Offset
+	done func(record.Offset, error)
+}
+
+func refuseAll(ds []deletion, err error) {
+	for _, d := range ds {
+		d.done(-1, err)
+	}
+}
+
+// deleted answers the deletions that every replica has made.
+func (p *Partition) deleted() {
+	p.mu.Lock()
+	if p.mu.lead == nil {
+		p.mu.Unlock()
+		return
+	}
+	low := p.mu.lead.lowStart(p.log.Start())
+	var made, rest []deletion
+	for _, d := range p.mu.deletes {
+		if d.o <= low {
+			made = append(made, d)
+		} else {
+			rest = append(rest, d)
+		}
+	}
+	p.mu.deletes = rest
+	p.mu.Unlock()
+	for _, d := range made {
+		d.done(low, nil)
+	}
 }

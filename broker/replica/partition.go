@@ -2,6 +2,7 @@ package replica
 
 import (
 	"container/heap"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,10 @@ type localLog interface {
 	LastEpoch() record.Epoch
 	DeleteBefore(o record.Offset) (record.Offset, error)
 	Reconfigure(c storage.LogConfig)
+	EpochAt(o record.Offset) record.Epoch
+	EndOf(e record.Epoch) (record.Epoch, record.Offset)
+	Truncate(to record.Offset) error
+	Reset(to record.Offset) error
 }
 
 var _ localLog = (*storage.Log)(nil)
@@ -50,9 +55,15 @@ type Partition struct {
 	stats     *stats.Topic
 	deadlines *deadlines
 	now       func() time.Time
+	cluster   *cluster
+	alterer   *alterer // nil: in-sync sets are not changed from here
+	numbers   numbers
+	logger    *slog.Logger
+	flaws     flaws
 
 	settings atomic.Pointer[settings]
 	hw       atomic.Int64 // a copy of the high watermark for readers; written under mu
+	tails    atomic.Int32 // how many are in mu.tails
 
 	// role excludes appends from a change of leadership: an append that saw the old epoch
 	// must be in the log before the new one begins.
@@ -67,6 +78,13 @@ type Partition struct {
 		waitHW   waitHeap    // acks=all
 		waitDisk waitHeap    // acks=1
 		watchers watchers
+		tails    watchers // followers that wait for an append
+
+		partitionEpoch int32     // of the in-sync set in lead
+		change         *change   // of the in-sync set, on its way to the controller
+		noChange       time.Time // none is proposed before
+		deletes        []deletion
+		durable        func() // told when more of a follower's log is durable
 	}
 }
 
@@ -108,6 +126,7 @@ func newPartition(s *Set, name topic.Partition, id topic.ID, log localLog, set *
 	p := &Partition{
 		name: name, id: id, self: s.o.Node, log: log,
 		stats: s.counters.Topic(name.Topic), deadlines: s.deadlines, now: s.o.Now,
+		cluster: s.cluster, alterer: s.alterer, numbers: s.o.Stats, logger: s.o.Logger, flaws: s.flaws,
 	}
 	p.settings.Store(set)
 	p.mu.leader, p.mu.epoch = metadata.NoBroker, -1
@@ -209,6 +228,9 @@ func (p *Partition) follow(m metadata.Partition, set *settings) error {
 	case m.LeaderEpoch < epoch:
 		return nil
 	case m.Leader != p.self:
+		if p.flaws.cutToHW && m.LeaderEpoch != epoch {
+			_ = p.log.Truncate(p.HighWatermark())
+		}
 		p.resign(m)
 		return nil
 	case m.LeaderEpoch == epoch && leads:
@@ -227,21 +249,50 @@ func (p *Partition) takeOver(m metadata.Partition, set *settings) error {
 		}
 	}
 	l := lead(p.self, m.LeaderEpoch, p.log.End(), p.HighWatermark())
+	l.flaws = p.flaws
 	l.require(set.minInSync)
-	l.members(isr{committed: m.ISR}, len(m.Replicas))
+	l.members(isr{committed: m.ISR}, m.Replicas, p.now())
+	p.register(&l)
 
 	p.mu.Lock()
 	p.mu.leader, p.mu.epoch, p.mu.lead = p.self, m.LeaderEpoch, &l
+	p.mu.partitionEpoch, p.mu.change, p.mu.noChange = m.PartitionEpoch, nil, time.Time{}
 	p.settle()
 	return nil
+}
+
+// register tells a leadership of the followers' registrations.
+func (p *Partition) register(l *leadership) {
+	for id := range l.others {
+		l.registered(id, p.cluster.epoch(id))
+	}
 }
 
 // adjust takes a new in-sync set or new settings into the leadership there is.
 // Requires: role is held for writing.
 func (p *Partition) adjust(m metadata.Partition, set *settings) {
 	p.mu.Lock()
-	p.mu.lead.require(set.minInSync)
-	p.mu.lead.members(isr{committed: m.ISR}, len(m.Replicas))
+	l := p.mu.lead
+	l.require(set.minInSync)
+	p.register(l)
+	members := l.isr
+	switch {
+	case m.PartitionEpoch > p.mu.partitionEpoch:
+		// Why a change under way is over: the controller takes none that is made on an older
+		// state than its own.
+		members = isr{committed: m.ISR}
+		p.count(len(l.isr.committed), len(m.ISR))
+		p.mu.partitionEpoch, p.mu.change = m.PartitionEpoch, nil
+	case m.PartitionEpoch == p.mu.partitionEpoch:
+		members.committed = m.ISR
+	}
+	p.membersLocked(members, m.Replicas)
+}
+
+// membersLocked takes a new in-sync set into the leadership there is, and answers whom that
+// concerns. Requires: mu is held, this broker leads. It gives mu back.
+func (p *Partition) membersLocked(s isr, replicas []metadata.BrokerID) {
+	p.mu.lead.members(s, replicas, p.now())
 	if p.mu.lead.enough() {
 		p.settle()
 		return
@@ -260,12 +311,13 @@ func (p *Partition) resign(m metadata.Partition) {
 		p.mu.Unlock()
 		return
 	}
-	p.mu.leader, p.mu.epoch, p.mu.lead = m.Leader, m.LeaderEpoch, nil
-	failed := p.failLocked()
-	wake := p.mu.watchers.all()
+	p.mu.leader, p.mu.epoch, p.mu.lead, p.mu.change = m.Leader, m.LeaderEpoch, nil, nil
+	failed, wake, deletes := p.failLocked(), p.everybodyLocked(), p.mu.deletes
+	p.mu.deletes = nil
 	p.mu.Unlock()
 	p.answer(failed, ErrNotLeader)
 	wakeAll(wake)
+	refuseAll(deletes, ErrNotLeader)
 }
 
 // end makes the replica useless for good: it was deleted, its disk failed, the set stops.
@@ -277,12 +329,16 @@ func (p *Partition) end(why error) {
 		p.mu.Unlock()
 		return
 	}
-	p.mu.gone, p.mu.lead = why, nil
-	failed := p.failLocked()
-	wake := p.mu.watchers.all()
+	p.mu.gone, p.mu.lead, p.mu.change = why, nil, nil
+	failed, wake, deletes, durable := p.failLocked(), p.everybodyLocked(), p.mu.deletes, p.mu.durable
+	p.mu.deletes = nil
 	p.mu.Unlock()
 	p.answer(failed, why)
 	wakeAll(wake)
+	refuseAll(deletes, why)
+	if durable != nil {
+		durable() // nothing more will be
+	}
 }
 
 // ended tells why nothing works any more, or nil.
@@ -296,6 +352,11 @@ func (p *Partition) failLocked() []*waiter {
 	return p.mu.waitDisk.all(p.mu.waitHW.all(nil))
 }
 
+// everybodyLocked gives who is to be told that leadership or state changed.
+func (p *Partition) everybodyLocked() []*watcher {
+	return append(p.mu.watchers.all(), p.mu.tails...)
+}
+
 // advance follows the own log's durable end; it is what the log calls after each move, and
 // after it went offline, alone or with its directory.
 func (p *Partition) advance() {
@@ -305,7 +366,11 @@ func (p *Partition) advance() {
 	}
 	p.mu.Lock()
 	if p.mu.lead == nil {
+		durable := p.mu.durable
 		p.mu.Unlock()
+		if durable != nil {
+			durable()
+		}
 		return
 	}
 	p.settle()
@@ -315,7 +380,7 @@ func (p *Partition) advance() {
 // Requires: mu is held, this broker leads. It gives mu back.
 func (p *Partition) settle() {
 	durable := p.log.Durable()
-	hw := p.mu.lead.reached(p.self, durable)
+	hw := p.mu.lead.reached(durable)
 	var few [16]*waiter // no garbage in the ordinary case
 	reached := p.mu.waitDisk.reached(durable, few[:0])
 	reached = p.mu.waitHW.reached(hw, reached)

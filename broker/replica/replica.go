@@ -30,4 +30,6 @@ var (
 	ErrNotEnoughAfterAppend = errors.New("fewer in-sync replicas than min.insync.replicas after the append")
 	ErrOffsetNotAvailable   = errors.New("the high watermark has not reached this leader's epoch")
 	ErrTimeout              = errors.New("request timed out")
+	ErrNotReplica           = errors.New("the broker holds no replica of the partition")
+	ErrStaleBroker          = errors.New("the broker has registered again since")
 )

@@ -14,6 +14,7 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -28,6 +29,11 @@ type Options struct {
 	Now    func() time.Time
 	// Settings gives a topic's effective settings (dynamic layers included).
 	Settings func(img *metadata.Image, topicName string) *config.Values
+	// Peers are the other brokers. Nil: nothing is followed.
+	Peers Peers
+	// ISR is the controller. Nil: in-sync sets are changed by the metadata alone.
+	ISR         ISR
+	Replication Replication // zero fields: DefaultReplication's
 }
 
 // logStore is what a set needs of the store.
@@ -51,6 +57,10 @@ type Set struct {
 	store     logStore
 	counters  counters
 	deadlines *deadlines
+	cluster   *cluster
+	alterer   *alterer // nil without Options.ISR
+	fetchers  fetchers
+	flaws     flaws
 
 	// partitions is a map that is never changed: Apply puts a new one in its place.
 	partitions atomic.Pointer[map[topic.Partition]*entry]
@@ -76,24 +86,39 @@ type entry struct {
 func New(o Options) *Set { return newSet(o, storeLogs{o.Store}, o.Stats) }
 
 func newSet(o Options, store logStore, c counters) *Set {
+	o.Replication = o.Replication.complete()
 	s := &Set{
 		o: o, store: store, counters: c,
-		deadlines: newDeadlines(o.Now), kick: make(chan struct{}, 1),
+		deadlines: newDeadlines(o.Now), cluster: newCluster(o.Node, o.Now()), kick: make(chan struct{}, 1),
 	}
+	if o.ISR != nil {
+		s.alterer = newAlterer(o.ISR, o.Now)
+	}
+	s.fetchers.s = s
+	s.fetchers.mu.list = make(map[fetcherKey]*fetcher)
 	s.publish(map[topic.Partition]*entry{})
 	return s
 }
 
-// Run ends waits whose time is up and takes failed directories out of service, until ctx
-// ends; then everybody who still waits is told that this broker does not lead any more.
+// Run ends waits whose time is up, takes failed directories out of service, follows leaders
+// and keeps in-sync sets small enough, until ctx ends; then everybody who still waits is
+// told that this broker does not lead any more.
 func (s *Set) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.deadlines.run(ctx) })
+	wg.Go(func() { s.fetchers.run(ctx) })
+	if s.alterer != nil {
+		wg.Go(func() { s.alterer.run(ctx) })
+	}
+	tick := time.NewTicker(max(time.Millisecond, s.o.Replication.LagTime/4))
+	defer tick.Stop()
 	for ctx.Err() == nil {
 		s.takeOffline()
 		select {
 		case <-ctx.Done():
 		case <-s.kick:
+		case <-tick.C:
+			s.shrink()
 		}
 	}
 	wg.Wait()
@@ -115,6 +140,17 @@ func (s *Set) DirFailed(dir string, _ error) {
 	case s.kick <- struct{}{}:
 	default:
 	}
+}
+
+// Offline gives the partitions that are here but out of service because their log
+// directories failed.
+func (s *Set) Offline() (ps []*Partition) {
+	for _, p := range s.All() {
+		if errors.Is(p.ended(), storage.ErrOffline) {
+			ps = append(ps, p)
+		}
+	}
+	return ps
 }
 
 func (s *Set) takeOffline() {
@@ -180,7 +216,46 @@ func (s *Set) All() []*Partition {
 func (s *Set) Apply(old, img *metadata.Image) error {
 	first := !s.applied
 	s.applied = true
+	s.cluster.image.Store(img)
 	return s.apply(s.wishes(old, img), first)
+}
+
+// shrink looks for followers that are behind for too long (R12: not while this broker may
+// be fenced itself).
+func (s *Set) shrink() {
+	if s.alterer == nil || s.cluster.isolated(s.o.Now) {
+		return
+	}
+	now := s.o.Now()
+	for _, p := range s.All() {
+		p.shrink(now, s.o.Replication.LagTime)
+	}
+}
+
+// assign gives what this broker follows to the fetchers.
+func (s *Set) assign(wishes map[topic.Partition]wish) {
+	if s.o.Peers == nil {
+		return
+	}
+	all := make(map[fetcherKey]map[peer.PartitionID]assignment)
+	for name, e := range *s.partitions.Load() {
+		w, ok := wishes[name]
+		if !ok || e.partition == nil || e.partition.ended() != nil {
+			continue
+		}
+		leader, epoch := e.partition.Leader()
+		if leader == s.o.Node || leader == metadata.NoBroker {
+			continue
+		}
+		// Why by the topic too: the partitions of a topic that spread over the fetchers of one
+		// number each would all be number 0.
+		key := fetcherKey{leader, (int(w.id[0]) + int(name.Partition)) % s.o.Replication.Fetchers}
+		if all[key] == nil {
+			all[key] = make(map[peer.PartitionID]assignment)
+		}
+		all[key][peer.PartitionID{Topic: w.id, Partition: name.Partition}] = assignment{e.partition, epoch}
+	}
+	s.fetchers.assign(all)
 }
 
 // wish is one partition that the metadata place on this broker.
@@ -253,6 +328,7 @@ func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
 
 	next, opened, failed := s.take(wishes, kept, first)
 	s.publish(next)
+	s.assign(wishes)
 	if opened {
 		// A directory that failed in between has told nobody who is new.
 		for _, dir := range s.store.failedDirs() {

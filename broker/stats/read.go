@@ -19,6 +19,8 @@ type Reading struct {
 	Requests  []RequestReading  // by API key
 	Listeners []ListenerReading // by name
 
+	Replication ReplicationReading
+
 	Flushes, FlushErrors uint64
 	FlushTime            time.Duration
 	DeletedBytes         map[string]uint64 // by reason
@@ -76,6 +78,7 @@ func (b *Broker) Read() Reading {
 		FlushErrors: b.sums.flushErrors.Get(),
 		FlushTime:   time.Duration(b.sums.flushNanos.Load()),
 		Requests:    b.readRequests(),
+		Replication: b.replication.read(),
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()

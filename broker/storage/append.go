@@ -51,9 +51,10 @@ func (l *Log) Append(b []byte, a Append) (Appended, error) {
 type plan struct {
 	from        int // first byte to be written
 	first, last record.Offset
-	batches     int   // to be written
-	copies      int   // left out
-	time        int64 // of the last copy, ms
+	batches     int          // to be written
+	epoch       record.Epoch // of the last of them
+	copies      int          // left out
+	time        int64        // of the last copy, ms
 }
 
 func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
@@ -65,7 +66,9 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 		return r, err
 	}
 	c := l.conf.Load()
-	if !c.Internal && l.dir.reserve.short.Load() {
+	// Why not for a follower: its leader's clients are not this disk's, and what it lacks
+	// would hold up everybody (R22).
+	if a.Assign && !c.Internal && l.dir.reserve.short.Load() {
 		return r, ErrFull
 	}
 	p, err := l.planLocked(b, a)
@@ -114,7 +117,7 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		} else if h.Base < next {
 			return p, fmt.Errorf("cannot append to log %q: batch at offset %d, log ends at %d: %w", l.name, h.Base, next, ErrOffsetOutOfRange)
 		}
-		if err := l.epochFitsLocked(&h, next, a.Assign); err != nil {
+		if err := l.epochFitsLocked(&h, next, a.Assign, &p); err != nil {
 			return p, err
 		}
 		if a.LogAppendTime {
@@ -149,6 +152,7 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		}
 		p.note(h.Base, h.Last())
 		p.batches++
+		p.epoch = h.LeaderEpoch
 		next = h.Last() + 1
 	}
 	if p.batches+p.copies == 0 {
@@ -170,9 +174,13 @@ func (l *Log) stageLocked(h *record.Header, batch []byte, a *Append) (old sequen
 }
 
 // epochFitsLocked refuses a batch whose epoch would go back: recovery would take it for damage.
-func (l *Log) epochFitsLocked(h *record.Header, next record.Offset, leader bool) error {
+func (l *Log) epochFitsLocked(h *record.Header, next record.Offset, leader bool, p *plan) error {
 	last := l.mu.epochs.last()
-	if !leader {
+	switch {
+	case leader:
+	case p.batches > 0:
+		last = p.epoch
+	default:
 		// Why: a follower may know an epoch of its own that has no batches.
 		last = l.mu.epochs.at(next - 1)
 	}

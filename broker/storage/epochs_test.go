@@ -117,3 +117,33 @@ func TestFollowerDivergence(t *testing.T) {
 		t.Fatalf("after reset and crash the log is [%d, %d): %v", again.Start(), again.End(), again.Err())
 	}
 }
+
+// A replica that led an epoch without writing in it goes on as a follower of somebody who
+// never heard of that epoch's leader: two batches in one append.
+func TestFollowerForgetsAnEmptyEpoch(t *testing.T) {
+	s := mustOpen(t, options(disk.NewMemory(0)))
+	l, err := s.Create(testTP, testID, smallCf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := batch(1, 1)
+	record.SetBase(b, 0, 3)
+	if _, err := l.Append(b, Append{Now: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.BeginEpoch(4); err != nil {
+		t.Fatal(err)
+	}
+	var two []byte
+	for o := range record.Offset(2) {
+		b := batch(1, 1)
+		record.SetBase(b, 1+o, 3)
+		two = append(two, b...)
+	}
+	if _, err := l.Append(two, Append{Now: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if l.End() != 3 || l.LastEpoch() != 3 {
+		t.Errorf("the log ends at %d in epoch %d, want 3 in 3", l.End(), l.LastEpoch())
+	}
+}

@@ -31,6 +31,7 @@ type Log struct {
 	cleaned                  atomic.Int64          // the cleaner has seen what lies below
 	settled                  atomic.Int64          // the recovery point that is on disk
 	damage                   atomic.Pointer[error] // why the log is quarantined
+	cuts                     atomic.Int64          // truncations begun and ended: odd while one runs
 	leaving                  atomic.Bool           // it is being deleted: its files go away under those who work on it
 	notify                   atomic.Pointer[func()]
 	undecided                *undecided   // transactions

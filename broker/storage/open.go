@@ -147,6 +147,27 @@ func (s *Store) identify() error {
 	return s.distinct()
 }
 
+// ClusterOf gives the cluster that log directories belong to; "" if none of them
+// belongs to one. It changes nothing.
+//
+// Errors: a damaged meta.properties. A directory that cannot be read is Open's to judge.
+func ClusterOf(fs disk.FS, dirs []string) (string, error) {
+	for _, path := range dirs {
+		d, err := fs.Open(path)
+		if err != nil {
+			continue
+		}
+		m, there, err := readMeta(d)
+		if errors.As(err, new(errDamaged)) {
+			return "", fmt.Errorf("cannot read %q: %w: restore the file from a backup", path+"/"+metaFile, err)
+		}
+		if closeErr := d.Close(); err == nil && closeErr == nil && there {
+			return m.cluster, nil
+		}
+	}
+	return "", nil
+}
+
 // format makes a directory ours that has no meta.properties.
 // Errors: it has logs.
 func (s *Store) format(d *directory) error {

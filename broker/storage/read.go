@@ -65,7 +65,8 @@ func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool
 		return Slice{}, err
 	}
 	for {
-		slice, again, err := l.readView(*l.view.Load(), from, max, limit, minOne)
+		cuts := l.cutsSoFar()
+		slice, again, err := l.readView(*l.view.Load(), cuts, from, max, limit, minOne)
 		if !again {
 			return slice, err
 		}
@@ -73,7 +74,7 @@ func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool
 }
 
 // readView is Read on one view; again is true if the view is out of date.
-func (l *Log) readView(v []*segment, from record.Offset, max int, limit record.Offset, minOne bool) (_ Slice, again bool, _ error) {
+func (l *Log) readView(v []*segment, cuts int64, from record.Offset, max int, limit record.Offset, minOne bool) (_ Slice, again bool, _ error) {
 	for i := find(v, from); i < len(v); i++ {
 		s := v[i]
 		bytes := s.size.Load()
@@ -89,12 +90,14 @@ func (l *Log) readView(v []*segment, from record.Offset, max int, limit record.O
 		}
 		slice, err := l.readSegment(s, from, int64(max), bytes, limit, minOne)
 		if err == nil {
-			if err = s.prove(slice); err == nil {
+			if err = s.prove(slice); err == nil && l.cuts.Load() == cuts {
 				return slice, false, nil
 			}
 			slice.Release()
 		}
 		switch {
+		case l.cutSince(cuts):
+			return Slice{}, true, nil
 		case errors.As(err, new(errDamaged)) && !s.gone.Load():
 			l.damaged(s, err)
 			return Slice{}, false, ErrOffline

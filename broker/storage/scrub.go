@@ -33,9 +33,10 @@ func (s *Store) scrubAll(ctx context.Context) {
 			if !seg.sealed.Load() || seg.gone.Load() {
 				continue
 			}
+			cuts := l.cutsSoFar()
 			err := seg.scrub(ctx, pause.C)
 			switch {
-			case err == nil, ctx.Err() != nil, seg.gone.Load():
+			case err == nil, ctx.Err() != nil, seg.gone.Load(), l.cutSince(cuts):
 			case errors.As(err, new(errDamaged)):
 				l.damaged(seg, err)
 			default:

@@ -13,11 +13,12 @@ func (l *Log) OffsetAt(ts int64, limit record.Offset) (o record.Offset, at int64
 		return -1, -1, -1, false, err
 	}
 	for {
+		cuts := l.cutsSoFar()
 		v := *l.view.Load()
 		h := hit{start: l.Start(), limit: min(limit, l.End()), ts: ts}
 		err := l.searchView(v, &h)
 		switch {
-		case errors.Is(err, errAborted) && l.outdated(v):
+		case err != nil && l.cutSince(cuts), errors.Is(err, errAborted) && l.outdated(v):
 			continue
 		case errors.Is(err, errAborted):
 			return -1, -1, -1, false, ErrClosed
@@ -120,10 +121,11 @@ func (l *Log) MaxTimestamp() (o record.Offset, at int64, e record.Epoch, found b
 		return -1, -1, -1, false, err
 	}
 	for {
+		cuts := l.cutsSoFar()
 		v := *l.view.Load()
 		top, err := l.maxTime(v, l.Start())
 		switch {
-		case errors.Is(err, errAborted) && l.outdated(v):
+		case err != nil && l.cutSince(cuts), errors.Is(err, errAborted) && l.outdated(v):
 			continue
 		case errors.Is(err, errAborted):
 			return -1, -1, -1, false, ErrClosed

@@ -201,6 +201,8 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 	if err != nil {
 		return err
 	}
+	l.cuts.Add(1)
+	defer l.cuts.Add(1)
 	whole = whole || to < (*l.view.Load())[0].base
 	if whole {
 		err = l.restartLocked(to)
@@ -217,6 +219,32 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 		return l.trouble("truncate", err)
 	}
 	return nil
+}
+
+// cutsSoFar gives what cutSince compares with, once no truncation runs.
+func (l *Log) cutsSoFar() int64 {
+	for {
+		if n := l.cuts.Load(); n%2 == 0 {
+			return n
+		}
+		l.awaitCut()
+	}
+}
+
+// cutSince tells, after the end of it, whether the log was truncated since cutsSoFar gave n.
+// What a reader found meanwhile, and what it did not find, says nothing of the disk.
+func (l *Log) cutSince(n int64) bool {
+	if l.cuts.Load() == n {
+		return false
+	}
+	l.awaitCut()
+	return true
+}
+
+// awaitCut waits for a truncation: it holds the lock.
+func (l *Log) awaitCut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 }
 
 // cutLocked cuts the segments at the batch that holds `to`.

@@ -163,7 +163,7 @@ func TestChaos(t *testing.T) {
 	h := &chaos{file: file, late: make(chan *Request, 1000)}
 	s, err := New(Options{
 		Listeners: []Listener{{Name: "PLAINTEXT", Net: l}}, Handler: h, RequestMemory: 16 << 20, MaxInFlight: 8, Grace: 100 * time.Millisecond,
-		Versions: func(key int16) (int16, int16, bool) {
+		Versions: func(_ *Session, key int16) (int16, int16, bool) {
 			return 0, map[int16]int16{0: 7, 12: 4}[key], key == 0 || key == 12
 		},
 	})

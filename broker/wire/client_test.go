@@ -37,7 +37,7 @@ func (o *oneTopic) Serve(r *wire.Request) {
 	case *kmsg.ApiVersionsRequest:
 		resp := kmsg.NewPtrApiVersionsResponse()
 		for key := range int16(76) {
-			if first, last, ok := served(key); ok {
+			if first, last, ok := served(nil, key); ok {
 				k := kmsg.NewApiVersionsResponseApiKey()
 				k.ApiKey, k.MinVersion, k.MaxVersion = key, first, last
 				resp.ApiKeys = append(resp.ApiKeys, k)
@@ -72,7 +72,7 @@ func (o *oneTopic) Serve(r *wire.Request) {
 	}
 }
 
-func served(key int16) (int16, int16, bool) {
+func served(_ *wire.Session, key int16) (int16, int16, bool) {
 	last, ok := map[int16]int16{0: 9, 1: 12, 2: 6, 3: 9, 10: 2, 18: 3, 22: 4}[key]
 	return 0, last, ok
 }

@@ -44,7 +44,7 @@ func (s *Server) limitOf(key int16) int {
 func (s *Server) head(b []byte, r *Request) (*shape, error) {
 	r.Key, r.Version, r.Correlation = int16(be.Uint16(b)), int16(be.Uint16(b[2:])), int32(be.Uint32(b[4:]))
 	sh := s.shapes[r.Key]
-	first, last, ok := s.o.Versions(r.Key)
+	first, last, ok := s.o.Versions(r.Session, r.Key)
 	if sh == nil || !ok {
 		return nil, fmt.Errorf("cannot take request with key %d version %d: %w", r.Key, r.Version, errUnserved)
 	}

@@ -11,7 +11,7 @@ import (
 
 // openServer is a Server that serves all that kmsg knows.
 func openServer() *Server {
-	return &Server{shapes: newShapes(), o: Options{MaxRequestBytes: DefaultMaxRequestBytes, Versions: func(key int16) (int16, int16, bool) {
+	return &Server{shapes: newShapes(), o: Options{MaxRequestBytes: DefaultMaxRequestBytes, Versions: func(_ *Session, key int16) (int16, int16, bool) {
 		r := kmsg.RequestForKey(key)
 		if r == nil {
 			return 0, 0, false

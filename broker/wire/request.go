@@ -28,6 +28,7 @@ type Request struct {
 	Received    time.Time
 	Session     *Session
 
+	inner    func(kmsg.Response, int16) // where the answer goes; nil: to the connection
 	conn     *conn
 	flexible bool
 	frame    *frame
@@ -68,6 +69,10 @@ func (r *Request) Drop(err error) {
 }
 
 func (r *Request) finish(resp Response, here bool) {
+	if r.inner != nil {
+		r.finishInner(resp)
+		return
+	}
 	r.markServed()
 	sent, owner := r.conn.answered(r, resp, here)
 	if !sent {

@@ -37,8 +37,9 @@ const maxKey = 256
 type Options struct {
 	Listeners []Listener
 	Handler   Handler
-	// Versions says what is served; it is asked before anything is decoded. Safe for concurrent use.
-	Versions        func(key int16) (min, max int16, ok bool)
+	// Versions says what is served to a session, nil standing for any; it is asked before anything is decoded. Safe
+	// for concurrent use.
+	Versions        func(s *Session, key int16) (min, max int16, ok bool)
 	Stats           *stats.Broker        // nil: nothing is counted
 	Logger          *slog.Logger         // nil: slog.DiscardHandler
 	MaxRequestBytes int                  // socket.request.max.bytes; default DefaultMaxRequestBytes
@@ -107,7 +108,7 @@ func New(o Options) (*Server, error) {
 	}
 	shapes := newShapes()
 	for key := range int16(maxKey) {
-		if _, last, ok := o.Versions(key); ok && (shapes[key] == nil || shapes[key].max < last || key == keyProduce && last > maxProduceVersion) {
+		if _, last, ok := o.Versions(nil, key); ok && (shapes[key] == nil || shapes[key].max < last || key == keyProduce && last > maxProduceVersion) {
 			return nil, fmt.Errorf("cannot make server: requests with key %d cannot be decoded up to version %d", key, last)
 		}
 	}

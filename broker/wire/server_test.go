@@ -28,7 +28,7 @@ type handlerFunc func(*wire.Request)
 
 func (f handlerFunc) Serve(r *wire.Request) { f(r) }
 
-func allVersions(key int16) (int16, int16, bool) {
+func allVersions(_ *wire.Session, key int16) (int16, int16, bool) {
 	switch key {
 	case 0, 1, 3, 12, 18, 19, 42:
 		return 0, kmsg.RequestForKey(key).MaxVersion(), true
@@ -47,13 +47,17 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*wire.Options){
-		"no listener":      func(o *wire.Options) { o.Listeners = nil },
-		"no socket":        func(o *wire.Options) { o.Listeners = []wire.Listener{{}} },
-		"no handler":       func(o *wire.Options) { o.Handler = nil },
-		"no versions":      func(o *wire.Options) { o.Versions = nil },
-		"negative limit":   func(o *wire.Options) { o.MaxInFlight = -1 },
-		"unknown key":      func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 0, key == 4 } },
-		"version too high": func(o *wire.Options) { o.Versions = func(key int16) (int16, int16, bool) { return 0, 99, key == 18 } },
+		"no listener":    func(o *wire.Options) { o.Listeners = nil },
+		"no socket":      func(o *wire.Options) { o.Listeners = []wire.Listener{{}} },
+		"no handler":     func(o *wire.Options) { o.Handler = nil },
+		"no versions":    func(o *wire.Options) { o.Versions = nil },
+		"negative limit": func(o *wire.Options) { o.MaxInFlight = -1 },
+		"unknown key": func(o *wire.Options) {
+			o.Versions = func(_ *wire.Session, key int16) (int16, int16, bool) { return 0, 0, key == 4 }
+		},
+		"version too high": func(o *wire.Options) {
+			o.Versions = func(_ *wire.Session, key int16) (int16, int16, bool) { return 0, 99, key == 18 }
+		},
 	} {
 		o := good
 		change(&o)

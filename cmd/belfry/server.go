@@ -10,7 +10,7 @@ import (
 )
 
 func serverCommand() *cobra.Command {
-	var file, dir, level string
+	var file, dir, level, join string
 	cmd := &cobra.Command{
 		Use: "server", Short: "Run a node: broker and agent", Args: noArgs,
 		Long:    "Run a node: broker and agent.\n\nWithout a configuration it listens on loopback only, at port 9092 for Kafka clients\nand 9308 for metrics and health, and keeps its data in ./belfry-data.",
@@ -21,8 +21,11 @@ func serverCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if dir != "" {
-				if v, err = v.With(map[string]string{"log.dirs": dir}); err != nil {
+			for name, value := range map[string]string{"log.dirs": dir, "join": join} {
+				if value == "" {
+					continue
+				}
+				if v, err = v.With(map[string]string{name: value}); err != nil {
 					return err
 				}
 			}
@@ -39,6 +42,7 @@ func serverCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file; `belfry config print` lists the settings")
 	cmd.Flags().StringVar(&dir, "data-dir", "", "directory for all data, instead of the setting log.dirs")
+	cmd.Flags().StringVar(&join, "join", "", "join a cluster with this token of `belfry cluster join-token`; a node that belongs to one needs it no more")
 	logFlag(cmd, &level)
 	return cmd
 }

@@ -59,7 +59,7 @@ func Run(ctx context.Context, addr string, partitions int, log *slog.Logger) err
 }
 
 // nullVersions are the newest versions that need no topic IDs.
-func nullVersions(key int16) (low, high int16, ok bool) {
+func nullVersions(_ *wire.Session, key int16) (low, high int16, ok bool) {
 	high, ok = map[int16]int16{0: 12, 1: fetchVersion, 2: 4, 3: 9, 18: 4, 19: 5, 20: 5, 22: 2}[key]
 	if key == 1 {
 		low = fetchVersion
@@ -125,7 +125,7 @@ func (n *broker) Serve(r *wire.Request) {
 func (n *broker) versions() *kmsg.ApiVersionsResponse {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	for key := range int16(32) {
-		if low, high, ok := nullVersions(key); ok {
+		if low, high, ok := nullVersions(nil, key); ok {
 			resp.ApiKeys = append(resp.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MinVersion: low, MaxVersion: high})
 		}
 	}

@@ -1,0 +1,167 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/brokertest"
+	"github.com/belfry-mq/belfry/broker/metadata"
+)
+
+// quick makes time pass faster than in a real cluster.
+var quick = map[string]string{
+	"broker.heartbeat.interval.ms": "100", "broker.session.timeout.ms": "3000",
+	"leader.imbalance.check.interval.seconds": "1", "leader.imbalance.per.broker.percentage": "0",
+	"replica.lag.time.max.ms": "3000",
+}
+
+func admin(t *testing.T, addrs ...string) *kadm.Client {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return kadm.NewClient(c)
+}
+
+// seedOf asks one broker and no other.
+func seedOf(t *testing.T, b *brokertest.Broker) *kgo.Broker {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c.SeedBrokers()[0]
+}
+
+// leaders gives the leader of each partition, as one broker says.
+func leaders(t *testing.T, a *kadm.Client, topic string) map[int32]kadm.PartitionDetail {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ts, err := a.ListTopics(ctx, topic)
+	if err != nil {
+		return nil // asked again
+	}
+	return ts[topic].Partitions
+}
+
+func TestThreeBrokers(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx := t.Context()
+	// Each takes a change of the cluster, and has seen it when it answers.
+	for i, b := range c.Brokers {
+		name := fmt.Sprint("by-", i+1)
+		seed := seedOf(t, b)
+		create := kmsg.NewPtrCreateTopicsRequest()
+		create.TimeoutMillis = 10_000
+		nt := kmsg.NewCreateTopicsRequestTopic()
+		nt.Topic, nt.NumPartitions, nt.ReplicationFactor = name, 6, 3
+		create.Topics = append(create.Topics, nt)
+		made, err := create.RequestWith(ctx, seed)
+		if err != nil || made.Topics[0].ErrorCode != 0 || made.Topics[0].NumPartitions != 6 {
+			t.Fatalf("broker %d: %+v, %v", i+1, made, err)
+		}
+		ask := kmsg.NewPtrMetadataRequest()
+		ask.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
+		got, err := ask.RequestWith(ctx, seed)
+		if err != nil || len(got.Topics) != 1 || got.Topics[0].ErrorCode != 0 || len(got.Topics[0].Partitions) != 6 {
+			t.Fatalf("broker %d does not know what it made: %+v, %v", i+1, got, err)
+		}
+		producer := kmsg.NewPtrInitProducerIDRequest()
+		if got, err := producer.RequestWith(ctx, seed); err != nil || got.ErrorCode != 0 || got.ProducerID < 0 {
+			t.Fatalf("broker %d gives no producer ID: %+v, %v", i+1, got, err)
+		}
+		if twice, err := create.RequestWith(ctx, seed); err != nil || twice.Topics[0].ErrorCode != kerr.TopicAlreadyExists.Code {
+			t.Fatalf("broker %d: %+v, %v", i+1, twice, err)
+		}
+	}
+	all := admin(t, c.Addrs()...)
+	meta, err := all.BrokerMetadata(ctx)
+	if err != nil || len(meta.Brokers) != 3 || meta.Controller < 1 {
+		t.Fatalf("%+v, %v", meta, err)
+	}
+	inSync := func(topic string, n int) func() bool {
+		return func() bool {
+			ps := leaders(t, all, topic)
+			for _, p := range ps {
+				if len(p.ISR) != n || p.Leader < 1 {
+					return false
+				}
+			}
+			return len(ps) == 6
+		}
+	}
+	brokertest.Eventually(t, "all are in sync", inSync("by-1", 3))
+
+	// One that is not the controller dies without a word.
+	dead := int32(1)
+	for dead == meta.Controller {
+		dead++
+	}
+	victim := c.Broker(metadata.BrokerID(dead))
+	began := time.Now()
+	victim.Kill()
+	brokertest.Eventually(t, "others lead what it led", func() bool {
+		ps := leaders(t, all, "by-1")
+		for _, p := range ps {
+			if p.Leader == dead || p.Leader < 1 || slices.Contains(p.ISR, dead) {
+				return false
+			}
+		}
+		return len(ps) == 6
+	})
+	t.Logf("failover took %v", time.Since(began))
+	produceInto(t, c, "by-1")
+
+	// It comes back, catches up, and leads again what prefers it.
+	victim.Restart(nil, nil)
+	brokertest.Eventually(t, "it is in sync again", inSync("by-1", 3))
+	brokertest.Eventually(t, "preferred leaders are back", func() bool {
+		ps := leaders(t, all, "by-1")
+		for _, p := range ps {
+			if p.Leader != p.Replicas[0] {
+				return false
+			}
+		}
+		return len(ps) == 6
+	})
+
+	// The controller stops as it should: nothing fails meanwhile.
+	c.Broker(metadata.BrokerID(meta.Controller)).Stop()
+	produceInto(t, c, "by-1")
+	ps := leaders(t, admin(t, victim.Addr()), "by-1")
+	for n, p := range ps {
+		if p.Leader == meta.Controller || slices.Contains(p.ISR, meta.Controller) {
+			t.Errorf("partition %d is led by the broker that stopped: %+v", n, p)
+		}
+	}
+	c.Broker(metadata.BrokerID(meta.Controller)).Restart(nil, nil)
+	brokertest.Eventually(t, "all are in sync again", inSync("by-1", 3))
+}
+
+func produceInto(t *testing.T, c *brokertest.Cluster, topic string) {
+	t.Helper()
+	p, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for i := range 60 {
+		if err := p.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint(i))).FirstErr(); err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/belfry-mq/belfry/broker/controller"
+	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/peer"
+	"github.com/belfry-mq/belfry/broker/quorum"
+	"github.com/belfry-mq/belfry/broker/replica"
+)
+
+// controllerRoad asks the active controller, in this process if it is this node.
+type controllerRoad struct {
+	node   metadata.BrokerID
+	quorum interface {
+		Leading() (bool, <-chan struct{})
+		Leader() metadata.BrokerID
+	}
+	control *controller.Controller
+	peers   *peer.Client
+	image   func() *metadata.Image
+}
+
+var (
+	_ road        = (*controllerRoad)(nil)
+	_ replica.ISR = (*controllerRoad)(nil)
+)
+
+// Controller implements road.
+func (c *controllerRoad) Controller() metadata.BrokerID { return c.quorum.Leader() }
+
+// here tells whether this node is the controller, and else which one is.
+func (c *controllerRoad) here() (here bool, to metadata.BrokerID, err error) {
+	if leads, _ := c.quorum.Leading(); leads {
+		return true, c.node, nil
+	}
+	if to = c.quorum.Leader(); to == metadata.NoBroker || to == c.node {
+		return false, to, quorum.ErrNoLeader
+	}
+	return false, to, nil
+}
+
+// Register implements road.
+func (c *controllerRoad) Register(ctx context.Context, r controller.Registration) (int64, error) {
+	here, to, err := c.here()
+	switch {
+	case err != nil:
+		return 0, err
+	case here:
+		return c.control.RegisterBroker(ctx, r)
+	}
+	return c.peers.Register(ctx, to, r)
+}
+
+// Heartbeat implements road.
+func (c *controllerRoad) Heartbeat(ctx context.Context, h controller.Heartbeat) (controller.Pulse, error) {
+	here, to, err := c.here()
+	switch {
+	case err != nil:
+		return controller.Pulse{}, err
+	case here:
+		return c.control.Heartbeat(ctx, h)
+	}
+	return c.peers.Heartbeat(ctx, to, h)
+}
+
+// Alter implements replica.ISR.
+func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
+	me := c.image().Broker(c.node)
+	if me == nil {
+		return nil, fmt.Errorf("cannot propose in-sync sets: broker %d is not registered", c.node)
+	}
+	changes := make([]controller.ISRChange, len(ps))
+	for i, p := range ps {
+		changes[i] = controller.ISRChange{Topic: p.Topic, Partition: p.Partition, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+		for _, m := range p.ISR {
+			changes[i].ISR = append(changes[i].ISR, controller.Member{ID: m.Broker, Epoch: m.BrokerEpoch})
+		}
+	}
+	here, to, err := c.here()
+	var done []controller.ISRChanged
+	switch {
+	case err != nil:
+	case here:
+		done, err = c.control.AlterISR(ctx, c.node, me.Epoch, changes)
+	default:
+		done, err = c.peers.AlterISR(ctx, to, c.node, me.Epoch, changes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	as := make([]replica.Altered, len(done))
+	for i, d := range done {
+		as[i] = replica.Altered{Err: asProposal(d.Err), PartitionEpoch: d.State.PartitionEpoch, ISR: d.State.ISR}
+	}
+	return as, nil
+}
+
+// roadPause is how long a request waits before it looks for a controller again.
+const roadPause = 20 * time.Millisecond
+
+// ProducerIDs gets a block of producer IDs for this broker alone.
+//
+// Blocks: while there is no controller, until ctx ends.
+// Errors: the controller's; the last trouble on the way to it when ctx ends.
+func (c *controllerRoad) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
+	for {
+		first, n, err = c.producerIDs(ctx)
+		switch code := codeOf(err); {
+		case err == nil:
+			return first, n, nil
+		case code != 0 && code != kerr.NotController.Code && code != kerr.StaleBrokerEpoch.Code:
+			return 0, 0, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, 0, err
+		case <-time.After(roadPause):
+		}
+	}
+}
+
+func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, err error) {
+	here, to, err := c.here()
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case here:
+		return c.control.ProducerIDs(ctx)
+	}
+	me := c.image().Broker(c.node)
+	if me == nil {
+		return 0, 0, fmt.Errorf("cannot ask for producer IDs: broker %d is not registered", c.node)
+	}
+	return c.peers.ProducerIDs(ctx, to, c.node, me.Epoch)
+}
+
+// asProposal gives a refusal the words that the replicas know.
+func asProposal(err error) error {
+	switch codeOf(err) {
+	case kerr.IneligibleReplica.Code:
+		return fmt.Errorf("%w: %w", replica.ErrIneligible, err)
+	case kerr.FencedLeaderEpoch.Code, kerr.InvalidUpdateVersion.Code, kerr.NotController.Code, kerr.NewLeaderElected.Code,
+		kerr.UnknownTopicID.Code, kerr.UnknownTopicOrPartition.Code:
+		return fmt.Errorf("%w: %w", replica.ErrStale, err)
+	}
+	return err
+}
