@@ -61,10 +61,11 @@ type Groups interface {
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 
-// Disks shows the log directories and what lies in them.
+// Disks shows the log directories and what lies in them, and moves logs between them.
 type Disks interface {
 	Dirs() []storage.Dir
 	Logs() []*storage.Log
+	Move(p topic.Partition, dir string) error
 }
 
 // Quorum knows how the metadata log stands; ok is false while it does not run.
