@@ -286,7 +286,7 @@ func (m *move) follow(ctx context.Context, s *Store) (again bool, err error) {
 		if m.truncated() {
 			return true, nil
 		}
-		if left > mostAtOnce {
+		if left > moveNear {
 			continue
 		}
 		done, err := m.commit(ctx, s)

@@ -23,7 +23,7 @@ func (m *move) commit(ctx context.Context, s *Store) (done bool, err error) {
 	if err := m.halted(ctx); err != nil {
 		return false, err
 	}
-	if left, err := m.catchUp(ctx); err != nil || left > mostAtOnce {
+	if left, err := m.catchUp(ctx); err != nil || left > moveNear {
 		return false, err
 	}
 	if err := m.copyRest(0); err != nil {
@@ -33,6 +33,9 @@ func (m *move) commit(ctx context.Context, s *Store) (done bool, err error) {
 		return false, nil
 	}
 	if err := m.announce(s); err != nil {
+		return false, err
+	}
+	if _, err := m.catchUp(ctx); err != nil { // that took a few syncs
 		return false, err
 	}
 	old, done, err := m.changeOver(ctx, s)

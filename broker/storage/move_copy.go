@@ -16,8 +16,10 @@ import (
 const (
 	// moveStep is how much is copied at a time.
 	moveStep = 1 << 20
-	// mostAtOnce is how much may be left to be copied while appends wait for it.
-	mostAtOnce = 1 << 20
+	// moveNear is how much may be left when the change begins, mostAtOnce how much while appends wait for it.
+	// Why so much: a fast producer writes some megabytes while the change is prepared.
+	moveNear   = 4 << 20
+	mostAtOnce = 64 << 20
 )
 
 // copied is one segment and its copy.
