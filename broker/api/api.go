@@ -61,6 +61,21 @@ type Groups interface {
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 }
 
+// Transactions coordinates them.
+type Transactions interface {
+	// AddPartitions takes partitions into a producer's ongoing transaction, or with verifyOnly
+	// tells whether they are in it (KIP-890), and gives what became of each.
+	//
+	// Errors: what keeps it from asking the coordinator; each error has a Kafka code.
+	AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error)
+}
+
+// TxnOffsets ends transactions in a partition of __consumer_offsets.
+type TxnOffsets interface {
+	// WriteMarker returns when the marker is committed and its offsets are, or are gone.
+	WriteMarker(ctx context.Context, partition int32, m record.Marker) error
+}
+
 // Disks shows the log directories and what lies in them, and moves logs between them.
 type Disks interface {
 	Dirs() []storage.Dir
@@ -73,7 +88,8 @@ type Quorum interface {
 	Status() (s quorum.Status, ok bool)
 }
 
-// Options of an API; all are required but Version.
+// Options of an API; all are required but Version, Transactions and TxnOffsets: without them
+// transactions are refused.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -85,8 +101,12 @@ type Options struct {
 	Replicas   Replicas
 	Groups     Groups
 	Disks      Disks
-	Logger     *slog.Logger
-	Now        func() time.Time
+
+	Transactions Transactions
+	TxnOffsets   TxnOffsets
+
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // API is a wire.Handler. It owns the fetches that wait; Close ends them.
@@ -100,8 +120,13 @@ type API struct {
 	replicas   Replicas
 	groups     Groups
 	disks      Disks
-	log        *slog.Logger
-	now        func() time.Time
+
+	transactions Transactions
+	txnOffsets   TxnOffsets
+	verifying    verifying
+
+	log *slog.Logger
+	now func() time.Time
 
 	table     table
 	features  []controller.Feature
@@ -141,7 +166,7 @@ func New(o Options) (*API, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
-		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, log: o.Logger, now: o.Now,
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
 		table: t, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,

@@ -11,8 +11,8 @@ import (
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// describeProducers answers DescribeProducers 0 (KIP-664): the idempotent producers
-// that the leader of a partition remembers.
+// describeProducers answers DescribeProducers 0 (KIP-664): the idempotent and transactional
+// producers that the leader of a partition remembers, and where their open transactions begin.
 func (a *API) describeProducers(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeProducersRequest)
 	resp := kmsg.NewPtrDescribeProducersResponse()
@@ -53,6 +53,6 @@ func describeProducer(p storage.Producer) kmsg.DescribeProducersResponseTopicPar
 	rp := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 	rp.ProducerID, rp.ProducerEpoch, rp.LastSequence = p.ID, int32(p.Epoch), p.LastSequence
 	rp.LastTimestamp, rp.CurrentTxnStartOffset = p.LastTimestamp, int64(p.CurrentTxnStart)
-	rp.CoordinatorEpoch = -1 // no transaction marker was written: there are no transactions
+	rp.CoordinatorEpoch = p.CoordinatorEpoch
 	return rp
 }

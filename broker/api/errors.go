@@ -39,6 +39,8 @@ var codes = []struct {
 	{replica.ErrTimeout, kerr.RequestTimedOut},
 	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{storage.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{storage.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{storage.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{storage.ErrFull, kerr.KafkaStorageError},
 	{storage.ErrOffline, kerr.KafkaStorageError},
@@ -83,6 +85,10 @@ func codeOf(err error) int16 {
 	var theirs *controller.Refusal
 	if errors.As(err, &theirs) {
 		return theirs.Code
+	}
+	var coded interface{ Kafka() int16 }
+	if errors.As(err, &coded) {
+		return coded.Kafka()
 	}
 	var elsewhere *quorum.NotLeaderError
 	if errors.As(err, &elsewhere) {

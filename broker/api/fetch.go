@@ -59,6 +59,7 @@ type result struct {
 	got       replica.Fetched
 	held      bool   // got.Slice is to be released
 	old       []byte // the records in an old format, instead of the slice's
+	blind     bool   // something was read that the old format does not show; want.offset is behind it
 	diverged  bool
 	endEpoch  record.Epoch // where the log parts from the client's, if diverged
 	endOffset record.Offset
@@ -192,8 +193,20 @@ func (f *fetchCall) limit() int {
 	return n
 }
 
-// readOne reads one partition.
+// readOne reads one partition. Why perhaps again: of transaction markers alone old clients
+// see nothing, and they would ask for them for ever.
 func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) result {
+	for {
+		res := a.readOnce(w, limit, minOne, req)
+		if !res.blind {
+			return res
+		}
+		res.drop()
+		w.offset = res.want.offset
+	}
+}
+
+func (a *API) readOnce(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) result {
 	res := result{want: w, got: replica.Fetched{HighWatermark: -1, LastStable: -1, LogStart: -1}}
 	if w.unknown {
 		res.code = kerr.UnknownTopicID.Code
@@ -222,7 +235,10 @@ func (a *API) readOne(w wanted, limit int, minOne bool, req *kmsg.FetchRequest) 
 			err = record.ErrCodec
 		}
 		if err == nil && req.Version < 4 && got.Slice.Len() > 0 {
-			err = res.downgrade(req.Version)
+			var next record.Offset
+			next, err = res.downgrade(req.Version)
+			res.blind = err == nil && len(res.old) == 0
+			res.want.offset = next
 		}
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -138,13 +139,23 @@ func (w *fetchWriter) partition(res *result) {
 		w.int64(int64(res.got.LogStart))
 	}
 	if w.version >= 4 {
-		w.arrayLen(0) // aborted transactions: there are no transactions
+		w.aborted(res.got.Aborted)
 	}
 	if w.version >= 11 {
 		w.int32(int32(metadata.NoBroker)) // preferred read replica: this one
 	}
 	w.records(res)
 	w.partitionTags(res)
+}
+
+// aborted writes the aborted transactions that have records in the answer.
+func (w *fetchWriter) aborted(list []storage.Aborted) {
+	w.arrayLen(len(list))
+	for _, t := range list {
+		w.int64(t.ProducerID)
+		w.int64(int64(t.First))
+		w.tags()
+	}
 }
 
 // records writes the length and hands the bytes over to a piece. No records are

@@ -11,6 +11,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
@@ -24,7 +25,7 @@ const minAckTime = time.Second
 // entry without records has 8 bytes, its answer some 200.
 const maxProducePartitions = 100_000
 
-// produce answers Produce 0–13 (topics by ID since 13, KIP-516). All partitions are appended to here, in the order
+// produce answers Produce 0–13 (topics by ID since 13, KIP-516; transactions in produce_txn.go). All partitions are appended to here, in the order
 // of the request, so that a connection's requests reach the logs in order; the
 // answer goes out when every partition may be acknowledged.
 func (a *API) produce(r *wire.Request) {
@@ -39,6 +40,7 @@ func (a *API) produce(r *wire.Request) {
 	}
 	c := a.produceCall(r, req, partitions)
 	c.left.Store(int32(partitions) + 1) // and this dispatch itself
+	c.asking = nil
 	now := a.now()
 	timeout := max(minAckTime, time.Duration(req.TimeoutMillis)*time.Millisecond)
 	for i := range c.slots {
@@ -47,12 +49,15 @@ func (a *API) produce(r *wire.Request) {
 	if c.refused {
 		a.refused.Add(1)
 	}
+	if len(c.asking) > 0 {
+		c.ask(timeout)
+	}
 	c.release()
 }
 
 // partition appends one partition's records and arranges for its acknowledgement.
 func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Duration) {
-	p, answer := s.request, s.answer
+	p := s.request
 	part, err := c.api.produceTo(s.topic, p.Partition, c.req)
 	s.part = part
 	if err != nil {
@@ -73,7 +78,17 @@ func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Dura
 		c.fail(s, err)
 		return
 	}
+	if info.First.Transactional() {
+		c.transactional(s, admitted{b, info}, timeout)
+		return
+	}
 	got, err := part.Append(b, c.req.Acks, now)
+	c.appended(s, info, got, err, timeout)
+}
+
+// appended takes the answer of the log and arranges for the acknowledgement.
+func (c *produceCall) appended(s *produceSlot, info record.Info, got storage.Appended, err error, timeout time.Duration) {
+	part, answer, counts := s.part, s.answer, s.part.Stats()
 	if err != nil {
 		answer.LogStartOffset = int64(part.LogStart())
 		c.lead(s, err)
@@ -81,7 +96,7 @@ func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Dura
 		return
 	}
 	if !got.Duplicate {
-		counts.BytesIn.Add(len(p.Records))
+		counts.BytesIn.Add(len(s.request.Records))
 		counts.MessagesIn.Add(info.Records)
 	}
 	answer.BaseOffset, answer.LogStartOffset, answer.LogAppendTime = int64(got.First), int64(got.Start), got.AppendTime
@@ -180,9 +195,6 @@ func (a *API) produceTo(t *kmsg.ProduceRequestTopic, partition int32, req *kmsg.
 	if req.Acks < -1 || req.Acks > 1 {
 		return nil, refuse(kerr.InvalidRequiredAcks, fmt.Sprintf("acks is %d; allowed are -1 (all in-sync replicas), 0 (no answer) and 1 (the leader)", req.Acks))
 	}
-	if req.TransactionID != nil {
-		return nil, refuse(kerr.InvalidTxnState, "transactions are not served: leave transactional.id out")
-	}
 	if name == "" && req.Version >= 13 {
 		return nil, refuse(kerr.UnknownTopicID, fmt.Sprintf("there is no topic with ID %v", topic.ID(t.TopicID)))
 	}
@@ -243,9 +255,6 @@ func (a *API) admit(part *replica.Partition, b []byte, req *kmsg.ProduceRequest,
 	}
 	if info.Batches > 1 && req.Version >= 3 {
 		return nil, none, refuse(kerr.InvalidRecord, fmt.Sprintf("%d batches for one partition; since version 3 a produce request carries one", info.Batches))
-	}
-	if info.First.Transactional() {
-		return nil, none, refuse(kerr.InvalidTxnState, "transactions are not served: the batch is marked transactional")
 	}
 	if b, err = recode(b, rules.Compression); err != nil {
 		return nil, none, err

@@ -27,7 +27,8 @@ type produceCall struct {
 	pieces [1]wire.Piece // it again
 	sent   func()        // recycle
 
-	refused bool // the brake refused a part of it; the dispatch's alone
+	asking  []verifyKey // what the transaction's coordinator is to be asked about; the dispatch's alone
+	refused bool        // the brake refused a part of it; the dispatch's alone
 }
 
 // produceSlot is one partition of a request.

@@ -39,6 +39,7 @@ func served() table {
 		kmsg.DeleteTopics.Int16():                 {6, (*API).deleteTopics},
 		kmsg.DeleteRecords.Int16():                {2, (*API).deleteRecords},
 		kmsg.InitProducerID.Int16():               {5, (*API).initProducerID},
+		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
 		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch},
 		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs},
 		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs},

@@ -174,6 +174,7 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.UpdateFeatures:               askUpdateFeatures,
 		kmsg.DescribeQuorum:               askDescribeQuorum,
 		kmsg.DescribeProducers:            askDescribeProducers,
+		kmsg.WriteTxnMarkers:              askWriteTxnMarkers,
 		kmsg.DescribeTopicPartitions:      askDescribeTopicPartitions,
 		kmsg.ElectLeaders:                 askElectLeaders,
 		kmsg.AlterPartitionAssignments:    askAlterPartitionAssignments,

@@ -62,6 +62,13 @@ func (l *fakeLog) sync() {
 func (l *fakeLog) Read(record.Offset, int, record.Offset, bool) (storage.Slice, error) {
 	return storage.Slice{}, nil
 }
+func (l *fakeLog) ReadCommitted(record.Offset, int, record.Offset, bool) (storage.Slice, []storage.Aborted, error) {
+	return storage.Slice{}, nil, nil
+}
+func (l *fakeLog) LastStable(high record.Offset) record.Offset { return high }
+func (l *fakeLog) Ticket(record.Header, int64) (storage.Ticket, bool) {
+	return storage.Ticket{}, false
+}
 func (l *fakeLog) Bytes(from, limit record.Offset, max int) int {
 	return min(max, 10*int(limit-from))
 }

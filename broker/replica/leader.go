@@ -24,6 +24,35 @@ func (p *Partition) Append(b []byte, acks int16, now time.Time) (storage.Appende
 //
 // Errors: as Append; ErrFencedEpoch and ErrUnknownEpoch when the epoch is another one.
 func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Time) (storage.Appended, error) {
+	return p.append(in, b, acks, storage.Append{Now: now.UnixMilli()})
+}
+
+// AppendVerified is Append for clients, whose batches begin a transaction only with the
+// ticket for it.
+//
+// Errors: as Append; storage.ErrInvalidTxnState without a valid ticket.
+func (p *Partition) AppendVerified(b []byte, acks int16, now time.Time, t storage.Ticket) (storage.Appended, error) {
+	return p.append(-1, b, acks, storage.Append{Now: now.UnixMilli(), Verify: true, Ticket: t})
+}
+
+// Ticket tells whether a client's batch, given by its header, begins a transaction here, and
+// gives what AppendVerified wants to see once the transaction's coordinator agreed (KIP-890).
+func (p *Partition) Ticket(h record.Header, now time.Time) (t storage.Ticket, begins bool) {
+	return p.log.Ticket(h, now.UnixMilli())
+}
+
+// AppendMarker ends a producer's transaction in this partition, as its coordinator says.
+// version is the transaction's protocol (transaction.version), 0 if it is not known. The
+// marker counts when Await with acks -1 is done.
+//
+// Errors: as Append with acks -1; storage.ErrInvalidProducerEpoch, storage.ErrCoordinatorFenced.
+func (p *Partition) AppendMarker(m record.Marker, version int8, now time.Time) (storage.Appended, error) {
+	ms := now.UnixMilli()
+	return p.append(-1, m.Batch(ms), -1, storage.Append{Now: ms, TxnVersion: version})
+}
+
+// append puts b into the log in one leader epoch, -1 any. Of a it fills in what the role says.
+func (p *Partition) append(in record.Epoch, b []byte, acks int16, a storage.Append) (storage.Appended, error) {
 	p.role.RLock()
 	defer p.role.RUnlock()
 
@@ -37,11 +66,9 @@ func (p *Partition) AppendIn(in record.Epoch, b []byte, acks int16, now time.Tim
 	if acks == -1 && !enough {
 		return storage.Appended{}, ErrNotEnoughReplicas
 	}
-	return p.log.Append(b, storage.Append{
-		Epoch: epoch, Assign: true,
-		LogAppendTime: p.settings.Load().rules.LogAppendTime,
-		Now:           now.UnixMilli(),
-	})
+	a.Epoch, a.Assign = epoch, true
+	a.LogAppendTime = p.settings.Load().rules.LogAppendTime
+	return p.log.Append(b, a)
 }
 
 // Acked calls done exactly once, perhaps before it returns, when the records below end may
@@ -94,6 +121,9 @@ func (p *Partition) Await(w *Wait, end record.Offset, acks int16, timeout time.D
 type Fetched struct {
 	Slice                               storage.Slice // Len 0: nothing; Release always
 	HighWatermark, LastStable, LogStart record.Offset
+	// Aborted is, of a read of committed records, every aborted transaction that has records
+	// in the slice (R29).
+	Aborted []storage.Aborted
 }
 
 // Read reads for a consumer: whole batches below the high watermark, or below the last
@@ -106,8 +136,12 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 	if err := p.CheckLeader(-1); err != nil {
 		return Fetched{}, err
 	}
-	limit := p.limit(committed)
-	f := Fetched{HighWatermark: p.HighWatermark(), LastStable: p.LastStable(), LogStart: p.LogStart()}
+	high := p.HighWatermark()
+	f := Fetched{HighWatermark: high, LastStable: p.log.LastStable(high), LogStart: p.LogStart()}
+	limit := high
+	if committed {
+		limit = f.LastStable
+	}
 	if from < f.LogStart || from > p.End() {
 		return f, storage.ErrOffsetOutOfRange
 	}
@@ -115,7 +149,11 @@ func (p *Partition) Read(from record.Offset, max int, minOne, committed bool) (F
 		return f, nil
 	}
 	var err error
-	f.Slice, err = p.log.Read(from, max, limit, minOne)
+	if committed {
+		f.Slice, f.Aborted, err = p.log.ReadCommitted(from, max, limit, minOne)
+	} else {
+		f.Slice, err = p.log.Read(from, max, limit, minOne)
+	}
 	return f, err
 }
 

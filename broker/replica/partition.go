@@ -20,6 +20,9 @@ import (
 type localLog interface {
 	Append(b []byte, a storage.Append) (storage.Appended, error)
 	Read(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, error)
+	ReadCommitted(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, []storage.Aborted, error)
+	LastStable(high record.Offset) record.Offset
+	Ticket(h record.Header, now int64) (t storage.Ticket, begins bool)
 	Bytes(from, limit record.Offset, max int) int
 	Dir() string
 	Err() error
@@ -174,9 +177,9 @@ func (p *Partition) checkLeaderLocked(epoch record.Epoch) error {
 // HighWatermark gives the offset below which every record is committed.
 func (p *Partition) HighWatermark() record.Offset { return record.Offset(p.hw.Load()) }
 
-// LastStable gives the offset below which no transaction is open. It is the high
-// watermark as long as nothing transactional is written.
-func (p *Partition) LastStable() record.Offset { return p.HighWatermark() }
+// LastStable gives the offset below which every transaction is decided: it has its marker,
+// and that lies below the high watermark (R6). Without transactions it is the high watermark.
+func (p *Partition) LastStable() record.Offset { return p.log.LastStable(p.HighWatermark()) }
 
 // LogStart gives the first offset that is still there.
 func (p *Partition) LogStart() record.Offset { return p.log.Start() }

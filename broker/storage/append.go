@@ -15,6 +15,10 @@ type Append struct {
 	Assign        bool         // leader: give offsets, judge sequences. false: follower, take as they are
 	LogAppendTime bool         // stamp with Now and rewrite the CRC
 	Now           int64        // ms, wall clock
+	// Verify says that a client's batch begins a transaction only with a valid Ticket.
+	Verify     bool
+	Ticket     Ticket
+	TxnVersion int8 // of a marker: transaction.version, 0 not known
 }
 
 // Appended says where they landed.
@@ -28,7 +32,7 @@ type Appended struct {
 // Append takes one or more whole, checked, back-to-back batches; b is changed in place and not kept after return. Does not wait for the disk to sync: see Durable.
 //
 // Copies of batches that are in the log already are left out; Duplicate is set if nothing else was in b.
-// Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrFull (nothing was appended), ErrOffline,
+// Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrInvalidTxnState, ErrCoordinatorFenced, ErrFull (nothing was appended), ErrOffline,
 // ErrClosed, ErrStaleEpoch; ErrOffsetOutOfRange for a follower's batch that does not lie behind End.
 func (l *Log) Append(b []byte, a Append) (Appended, error) {
 	l.mu.Lock()
@@ -117,7 +121,7 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 			h.MaxTimestamp = a.Now
 		}
 		if a.Assign && tracked(&h) {
-			old, dup, err := l.mu.producers.stage(&h, a.Now)
+			old, dup, err := l.stageLocked(&h, batch, a)
 			if dup && p.batches > 0 {
 				err = ErrOutOfOrderSequence
 			}
@@ -130,6 +134,11 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 				p.time = old.timestamp
 				p.from = at
 				continue
+			}
+		}
+		if !a.Assign && tracked(&h) {
+			if _, err := markerIn(&h, batch); err != nil {
+				return p, fmt.Errorf("cannot append to log %q: %w", l.name, errors.Join(err, record.ErrCorrupt))
 			}
 		}
 		if a.Assign {
@@ -146,6 +155,18 @@ func (l *Log) planLocked(b []byte, a *Append) (plan, error) {
 		return p, fmt.Errorf("cannot append to log %q: no batch: %w", l.name, record.ErrCorrupt)
 	}
 	return p, nil
+}
+
+// stageLocked stages a batch of a producer, or a marker.
+func (l *Log) stageLocked(h *record.Header, batch []byte, a *Append) (old sequenced, dup bool, err error) {
+	if !h.Control() {
+		return l.mu.producers.stage(h, a)
+	}
+	m, err := markerIn(h, batch)
+	if err == nil {
+		err = l.mu.producers.stageMarker(h, m, a)
+	}
+	return old, false, err
 }
 
 // epochFitsLocked refuses a batch whose epoch would go back: recovery would take it for damage.
@@ -212,7 +233,7 @@ func (l *Log) rollFromLocked(must bool) (*segment, error) {
 	}
 	l.startSegment(s)
 	old.noteTime()
-	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{s.base, l.mu.producers.encode()})
+	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{s.base, l.mu.producers.encode(l.undecided.list())})
 	v := *l.view.Load()
 	l.setView(append(v[:len(v):len(v)], s))
 	l.queueFlush()
@@ -289,7 +310,11 @@ func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
 			l.mu.epochs, l.mu.epochNews = l.mu.epochs.agree(h.LeaderEpoch, h.Base), true
 		}
 		if !a.Assign && tracked(&h) {
-			l.mu.producers.follow(&h, a.Now)
+			m, err := markerIn(&h, b[:h.Size()])
+			if err != nil {
+				panic("BUG: marker could be read before it was written: " + err.Error())
+			}
+			l.mu.producers.follow(&h, m, a.Now)
 		}
 		s.tail.Store(pack(int64(h.Base-s.base), pos))
 		last = h.Last()
@@ -297,6 +322,7 @@ func (l *Log) adoptLocked(s *segment, b []byte, a *Append, c *LogConfig) {
 		b = b[h.Size():]
 	}
 	l.mu.producers.commit()
+	l.adoptTxnsLocked(s)
 	s.end.Store(int64(last + 1))
 	l.end.Store(int64(last + 1))
 	s.size.Store(pos)

@@ -63,19 +63,12 @@ func (s *Store) cleanAll(ctx context.Context) {
 	}
 }
 
-// cleanBound gives the offset up to which the log may be cleaned: below the high
-// watermark, any open transaction and the active segment.
+// cleanBound gives the offset up to which the log may be cleaned: below the last stable
+// offset, which is not above the high watermark, and the active segment.
 func (l *Log) cleanBound() record.Offset {
+	stable := l.LastStable(l.HighWatermark())
 	v := *l.view.Load()
-	bound := min(l.HighWatermark(), v[len(v)-1].base)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.mu.producers.known {
-		if p.txn >= 0 {
-			bound = min(bound, p.txn)
-		}
-	}
-	return bound
+	return min(stable, v[len(v)-1].base)
 }
 
 // cleanable gives the closed segments that end at or below the bound and, on disk, below
@@ -155,10 +148,12 @@ type pass struct {
 	l      *Log
 	latest map[keyHash]record.Offset // of the keys in the dirty part
 	end    record.Offset             // the map knows the keys below
-	last   map[int64]record.Offset   // offset of each producer's last batch
-	now    int64                     // ms
-	keep   int64                     // ms that a tombstone stays (delete.retention.ms)
-	out    []byte                    // batches that wait to be written
+	last   map[int64]lastOf          // each producer's last batch
+	txns   walk
+	into   *segment // the segment that is being written
+	now    int64    // ms
+	keep   int64    // ms that a tombstone stays (delete.retention.ms)
+	out    []byte   // batches that wait to be written
 }
 
 // clean removes records whose key came again, in all segments up to the bound.
@@ -166,17 +161,26 @@ type pass struct {
 func (l *Log) clean(ctx context.Context, now int64) error {
 	v := l.cleanable(l.cleanBound(), now)
 	c, home := l.conf.Load(), l.dir()
-	p := &pass{l: l, latest: map[keyHash]record.Offset{}, now: now, keep: c.DeleteRetention.Milliseconds(), last: map[int64]record.Offset{}}
+	p := &pass{l: l, latest: map[keyHash]record.Offset{}, now: now, keep: c.DeleteRetention.Milliseconds(), last: map[int64]lastOf{}}
 	l.mu.Lock()
 	for id, s := range l.mu.producers.known {
-		p.last[id] = s.last
+		p.last[id] = lastOf{s.last, s.epoch}
 	}
 	l.mu.Unlock()
+	if len(v) == 0 {
+		return nil
+	}
+	aborted, err := abortedIn(*l.view.Load(), v[0].base, record.Offset(v[len(v)-1].end.Load()))
+	if err != nil {
+		return l.cleanTrouble(v, err)
+	}
+	p.txns = newWalk(aborted)
 	if err := p.mapKeys(ctx, v); errors.Is(err, errAborted) {
 		return nil
 	} else if err != nil {
 		return err
 	}
+	p.txns = newWalk(aborted)
 	for len(v) > 0 && v[0].base < p.end {
 		n, size := 1, v[0].size.Load()
 		for n < len(v) && size+v[n].size.Load() <= min(c.SegmentBytes, math.MaxInt32) && record.Offset(v[n].end.Load())-v[0].base <= math.MaxInt32 {
@@ -208,8 +212,8 @@ func (p *pass) mapKeys(ctx context.Context, v []*segment) error {
 				inner = record.ErrStop
 				return false
 			}
-			if plain(b) {
-				inner = p.mapBatch(s, b, pos)
+			if inner = p.see(s, b, pos); inner != nil {
+				return false
 			}
 			p.end = b.Last() + 1
 			return inner == nil && ctx.Err() == nil
@@ -229,10 +233,28 @@ func (p *pass) mapKeys(ctx context.Context, v []*segment) error {
 	return nil
 }
 
-// plain tells whether a batch takes part in cleaning. Transaction markers have no keys
-// to compare, and what a transaction wrote may have been aborted: it must neither
-// replace other records nor lose its marker, so that both stay as they are.
-func plain(b *record.Header) bool { return !b.Control() && !b.Transactional() }
+// see notes the keys of a batch unless it was aborted: what a transaction took back replaces nothing.
+func (p *pass) see(s *segment, b *record.Header, pos int64) error {
+	if b.Control() {
+		m, err := s.markerAt(b, pos)
+		if err == nil {
+			p.txns.marker(b, m)
+		}
+		return err
+	}
+	if p.txns.records(b) {
+		return nil
+	}
+	return p.mapBatch(s, b, pos)
+}
+
+// cleanTrouble draws the consequences of an error over segments that may be gone.
+func (l *Log) cleanTrouble(v []*segment, err error) error {
+	if !l.has(v) && l.Err() == nil {
+		return nil
+	}
+	return l.readTrouble(err)
+}
 
 func (p *pass) mapBatch(s *segment, b *record.Header, pos int64) error {
 	batch, err := s.readBatch(b, pos)
@@ -260,8 +282,13 @@ func (p *pass) stays(r *record.Record, horizon int64) bool {
 
 // filter appends what is left of a batch to out.
 func (p *pass) filter(b *record.Header, batch []byte) error {
-	if !plain(b) {
-		p.out = append(p.out, batch...)
+	if b.Control() {
+		return p.filterMarker(b, batch)
+	}
+	if p.txns.records(b) {
+		if p.needed(b) {
+			p.out = appendEmpty(p.out, *b)
+		}
 		return nil
 	}
 	horizon := int64(-1)
@@ -288,7 +315,7 @@ func (p *pass) filter(b *record.Header, batch []byte) error {
 		p.out = append(p.out, batch...)
 	case kept > 0:
 		return p.rebuild(b, batch, builder, horizon, stamp)
-	case b.ProducerID >= 0 && p.last[b.ProducerID] == b.Last():
+	case p.needed(b):
 		// The last batch of a producer survives without records: its sequence is still needed (R27).
 		p.out = appendEmpty(p.out, *b)
 	}

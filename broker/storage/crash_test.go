@@ -81,11 +81,19 @@ func live(t *testing.T, fs disk.FS, seed uint64, m *model) {
 func step(l *Log, s *Store, r *rand.Rand, seqs map[int64]int32, epoch *record.Epoch, m *model) error {
 	switch x := r.IntN(20); {
 	case x < 11:
-		id, n := int64(r.IntN(3)), 1+r.IntN(3)
+		id, n := int64(r.IntN(4)), 1+r.IntN(3)
 		b := idempotent(id, 0, seqs[id], n)
-		if r.IntN(4) == 0 {
+		switch r.IntN(5) {
+		case 0:
 			b = batch(n, r.Int64N(1000))
 			id = -1
+		case 1:
+			m := record.Marker{ProducerID: 2 + r.Int64N(2), CoordinatorEpoch: 1, Commit: r.IntN(3) == 0}
+			b, id, n = m.Batch(5), -1, 1
+		default:
+			if id >= 2 {
+				b = transactional(id, 0, seqs[id], n)
+			}
 		}
 		got, err := l.Append(b, Append{Assign: true, Epoch: *epoch, Now: l.env.now().UnixMilli(), LogAppendTime: r.IntN(5) == 0})
 		if err != nil {
@@ -97,7 +105,7 @@ func step(l *Log, s *Store, r *rand.Rand, seqs map[int64]int32, epoch *record.Ep
 		if id >= 0 {
 			seqs[id] += int32(n)
 		}
-		m.batches = append(m.batches, appended{got.First, got.Last, bytes.Clone(b), l.mu.producers.encode()})
+		m.batches = append(m.batches, appended{got.First, got.Last, bytes.Clone(b), l.mu.producers.encode(nil)})
 	case x < 14:
 		return l.Flush()
 	case x < 15:
@@ -130,6 +138,79 @@ func step(l *Log, s *Store, r *rand.Rand, seqs map[int64]int32, epoch *record.Ep
 		}
 	default:
 		s.trash.empty(l.env.now().Add(1 << 40))
+		l.SetHighWatermark(l.Durable())
+	}
+	return nil
+}
+
+// transactional makes a batch of a producer's transaction.
+func transactional(id int64, epoch int16, seq int32, n int) []byte {
+	b := record.NewBuilder(record.None)
+	b.Header.ProducerID, b.Header.ProducerEpoch, b.Header.BaseSequence = id, epoch, seq
+	b.Header.Attributes = record.TransactionalBit
+	for range n {
+		b.Add(record.Record{Timestamp: 1000, Value: []byte("v")})
+	}
+	return must(b.Build())
+}
+
+// transactions gives the aborted transactions and the first offset of the oldest open one,
+// found by reading the batches below end.
+func transactions(batches []appended, end record.Offset) (aborted []endedTxn, first record.Offset) {
+	open := map[int64]record.Offset{}
+	for _, a := range batches {
+		if a.first >= end {
+			break
+		}
+		h := must(record.ReadHeader(a.bytes))
+		began, ongoing := open[h.ProducerID]
+		switch {
+		case h.Control():
+			m, _, err := record.ReadMarker(a.bytes)
+			if err != nil {
+				panic(err)
+			}
+			if ongoing && !m.Commit {
+				aborted = append(aborted, endedTxn{id: m.ProducerID, first: began, last: h.Base, aborted: true})
+			}
+			delete(open, h.ProducerID)
+		case h.Transactional() && !ongoing:
+			open[h.ProducerID] = h.Base
+		}
+	}
+	first = end
+	for _, o := range open {
+		first = min(first, o)
+	}
+	return aborted, first
+}
+
+// judgeTransactions compares what the log says of transactions with the model.
+func judgeTransactions(m *model, l *Log) error {
+	aborted, first := transactions(m.batches, l.End())
+	l.SetHighWatermark(l.End())
+	if got := l.LastStable(l.End()); got != max(first, l.Start()) {
+		return fmt.Errorf("the last stable offset is %d, want %d", got, max(first, l.Start()))
+	}
+	for from := l.Start(); from < l.End(); from++ {
+		for _, to := range []record.Offset{from + 1, from + 4, first} {
+			if to <= from || to > first {
+				continue
+			}
+			var want []endedTxn
+			for _, e := range aborted {
+				if e.first < to && e.last >= from {
+					want = append(want, e)
+				}
+			}
+			got, err := abortedIn(*l.view.Load(), from, to)
+			for i := range got {
+				got[i].stable = 0
+			}
+			if err != nil || !slices.Equal(got, want) {
+				return fmt.Errorf("aborted in [%d, %d): %v %v, want %v", from, to, got, err, want)
+			}
+		}
 	}
 	return nil
 }
@@ -173,8 +254,14 @@ func judge(m *model, l *Log) error {
 	if next != l.End() {
 		return fmt.Errorf("the log ends at %d, its batches at %d", l.End(), next)
 	}
-	if state != nil && !bytes.Equal(l.mu.producers.encode(), state) {
-		want, _ := decodeProducers(state, 0)
+	if l.Start() == l.End() {
+		return nil
+	}
+	if err := judgeTransactions(m, l); err != nil {
+		return err
+	}
+	if state != nil && !bytes.Equal(l.mu.producers.encode(nil), state) {
+		want, _, _ := decodeProducers(state, 0)
 		return fmt.Errorf("the producer state at %d (start %d) is not the live one:\n%+v, want\n%+v", l.End(), l.Start(), l.Producers(), want.list())
 	}
 	return nil
@@ -232,6 +319,15 @@ func checkCrash(t *testing.T, fs *disk.Memory, m *model, where string) {
 	s = mustOpen(t, options(fs))
 	if l = s.Log(testTP); l.Err() != nil || l.End() != r.Last+1 {
 		t.Fatalf("%s: after one more append the log ends at %d, want %d (%v)", where, l.End(), r.Last+1, l.Err())
+	}
+	more := model{batches: slices.Clone(m.batches)}
+	more.drop(r.First)
+	more.batches = append(more.batches, appended{first: r.First, last: r.Last, bytes: batch(1, 1)})
+	if l.Start() == r.First {
+		return // its end was lost below its start, and the state of transactions with it
+	}
+	if err := judgeTransactions(&more, l); err != nil {
+		t.Fatalf("%s: after one more start: %v", where, err)
 	}
 }
 

@@ -247,6 +247,9 @@ func (l *Log) sealChore() error {
 			err = s.times.save(true)
 		}
 		if err == nil {
+			err = s.saveAborts(true)
+		}
+		if err == nil {
 			err = l.dir().disk.Sync(l.folder)
 		}
 		if disk.IsFull(err) {
@@ -257,6 +260,7 @@ func (l *Log) sealChore() error {
 		}
 		s.index.release()
 		s.times.release()
+		s.aborts.release()
 		s.sealed.Store(true)
 	}
 	return l.saveSnapshotsChore()

@@ -134,14 +134,17 @@ func TestFolderNames(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
+	f.Add(undump(f, "snapshot-first"))
+	f.Add(undump(f, "snapshot-kafka"))
 	p := newProducers()
-	f.Add(p.encode())
+	f.Add(p.encode(nil))
+	f.Add(newProducersEncoded())
 	f.Add(encodeLines([]line{{"a", 1}, {"b", 2}}))
 	f.Add(encodePartition(testTP, testID))
 	f.Add(meta{"c", 1, testID}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := decodeProducers(b, 0); err == nil {
-			if again, err := decodeProducers(s.encode(), 0); err != nil || !bytes.Equal(again.encode(), s.encode()) {
+		if s, ended, err := decodeProducers(b, 0); err == nil {
+			if again, more, err := decodeProducers(s.encode(ended), 0); err != nil || !bytes.Equal(again.encode(more), s.encode(ended)) {
 				t.Errorf("producers %x do not survive", b)
 			}
 		}
@@ -166,6 +169,15 @@ func FuzzRecovery(f *testing.F) {
 	times := putTime(2, 1)
 	f.Add(b, index[:], times[:], []byte{}, uint8(0))
 	f.Add(append(bytes.Clone(b), b...), []byte{1}, []byte{}, newProducersEncoded(), uint8(3))
+	txn := append(transactional(1, 0, 0, 2), record.Marker{ProducerID: 1}.Batch(1)...)
+	record.SetBase(txn[len(txn)-78:], 2, 0)
+	f.Add(txn, []byte{}, []byte{}, []byte{}, uint8(0))
+	nonsense := bytes.Clone(b)
+	nonsense[22] |= record.ControlBit | record.TransactionalBit
+	nonsense[50] = 1 // a producer
+	clear(nonsense[43:50])
+	record.WriteCRC(nonsense)
+	f.Add(nonsense, []byte{}, []byte{}, []byte{}, uint8(0))
 	f.Fuzz(func(t *testing.T, log, index, times, snapshot []byte, mode uint8) {
 		fs := disk.NewMemory(0)
 		d := must(fs.Open("/data"))
@@ -211,6 +223,6 @@ func FuzzRecovery(f *testing.F) {
 func newProducersEncoded() []byte {
 	p := newProducers()
 	h := record.Header{ProducerID: 1, LastDelta: 2, BaseSequence: 3}
-	p.follow(&h, 0)
-	return p.encode()
+	p.follow(&h, nil, 0)
+	return p.encode([]endedTxn{{id: 1, first: 2, last: 5, aborted: true, stable: 6}})
 }

@@ -16,6 +16,7 @@ import (
 const (
 	offsetEntry = 8
 	timeEntry   = 12
+	entryRoom   = abortEntry // the widest of all
 )
 
 // index is one sparse index: entries of equal width, ascending. While the segment
@@ -34,7 +35,7 @@ type index struct {
 }
 
 // entryPool holds buffers to read entries into. Why: a stack buffer would escape through the file's interface.
-var entryPool = sync.Pool{New: func() any { return new([timeEntry]byte) }}
+var entryPool = sync.Pool{New: func() any { return new([entryRoom]byte) }}
 
 func (x *index) add(entry []byte) {
 	x.mu.Lock()
@@ -53,7 +54,7 @@ func (x *index) len() int {
 // rank gives the number of leading entries for which before is true, and the last
 // of these entries in e.
 // Requires: before is true for none or some leading entries, then false.
-func (x *index) rank(e *[timeEntry]byte, before func(e []byte) bool) (int, error) {
+func (x *index) rank(e *[entryRoom]byte, before func(e []byte) bool) (int, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var h *handle
@@ -82,7 +83,7 @@ func (x *index) rank(e *[timeEntry]byte, before func(e []byte) bool) (int, error
 	return 0, nil
 }
 
-func (x *index) readLocked(h *handle, i int, e *[timeEntry]byte) error {
+func (x *index) readLocked(h *handle, i int, e *[entryRoom]byte) error {
 	if h == nil {
 		copy(e[:], x.mem[i*x.width:(i+1)*x.width])
 		return nil
@@ -137,11 +138,61 @@ func (x *index) grow() error {
 	return nil
 }
 
+// each calls f with the entries from number i on, until it fails.
+func (x *index) each(i int, f func(e []byte) error) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.mem != nil || x.n <= i {
+		for ; i < x.n; i++ {
+			if err := f(x.mem[i*x.width : (i+1)*x.width]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	h, err := x.file.take(x.open)
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	const some = 128
+	b := make([]byte, min(some, x.n-i)*x.width)
+	for ; i < x.n; i += some {
+		b = b[:min(some, x.n-i)*x.width]
+		if n, err := h.ReadAt(b, int64(i*x.width)); n < len(b) {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return fmt.Errorf("cannot read index %q: %w", x.name, err)
+		}
+		for e := b; len(e) > 0; e = e[x.width:] {
+			if err := f(e[:x.width]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cut drops the entries from number n on. Requires: they are in memory.
+func (x *index) cut(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mem, x.n, x.saved = x.mem[:n*x.width], n, min(x.saved, n)
+}
+
 // clear makes it empty and in memory; the file is rewritten by the next save.
 func (x *index) clear() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.mem, x.n, x.saved = make([]byte, 0, 16*x.width), 0, 0
+}
+
+// empty is clear without memory for entries to come.
+func (x *index) empty() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.mem, x.n, x.saved = nil, 0, 0
 }
 
 // save writes the entries that the file lacks; with sync also durably. The file then
@@ -223,7 +274,7 @@ func timeRelOf(e []byte) int32 { return int32(binary.BigEndian.Uint32(e[8:])) }
 
 // positionOf gives a position at or before the batch that holds relative offset rel.
 func (x *index) positionOf(rel int64) (int64, error) {
-	e := entryPool.Get().(*[timeEntry]byte)
+	e := entryPool.Get().(*[entryRoom]byte)
 	defer entryPool.Put(e)
 	n, err := x.rank(e, func(e []byte) bool { return int64(relOf(e)) <= rel })
 	if n == 0 || err != nil {
@@ -234,7 +285,7 @@ func (x *index) positionOf(rel int64) (int64, error) {
 
 // boundary gives the last indexed position that is not above pos, 0 without one.
 func (x *index) boundary(pos int64) (int64, error) {
-	e := entryPool.Get().(*[timeEntry]byte)
+	e := entryPool.Get().(*[entryRoom]byte)
 	defer entryPool.Put(e)
 	n, err := x.rank(e, func(e []byte) bool { return int64(posOf(e)) <= pos })
 	if n == 0 || err != nil {
@@ -245,7 +296,7 @@ func (x *index) boundary(pos int64) (int64, error) {
 
 // before gives the relative offset of the last entry whose timestamp is below ts, -1 without one.
 func (x *index) before(ts int64) (int64, error) {
-	e := entryPool.Get().(*[timeEntry]byte)
+	e := entryPool.Get().(*[entryRoom]byte)
 	defer entryPool.Put(e)
 	n, err := x.rank(e, func(e []byte) bool { return timeOf(e) < ts })
 	if n == 0 || err != nil {
@@ -256,7 +307,7 @@ func (x *index) before(ts int64) (int64, error) {
 
 // last gives the last entry of a time index, or -1, -1.
 func (x *index) last() (ts, rel int64, err error) {
-	e := entryPool.Get().(*[timeEntry]byte)
+	e := entryPool.Get().(*[entryRoom]byte)
 	defer entryPool.Put(e)
 	n, err := x.rank(e, func([]byte) bool { return true })
 	if n == 0 || err != nil {

@@ -35,6 +35,8 @@ type Log struct {
 	damage                   atomic.Pointer[error] // why the log is quarantined
 	leaving                  atomic.Bool           // it is being deleted: its files go away under those who work on it
 	notify                   atomic.Pointer[func()]
+	undecided                *undecided   // transactions
+	aborts                   atomic.Bool  // some segment has an aborted transaction
 	queued                   atomic.Int32 // flushIdle …
 	timer                    *time.Timer  // queues a flush after FlushEvery
 
@@ -65,7 +67,7 @@ type pendingSnapshot struct {
 }
 
 func newLog(env *env, dir *directory, folder string, p topic.Partition, id topic.ID, c LogConfig) *Log {
-	l := &Log{env: env, folder: folder, name: p, id: id}
+	l := &Log{env: env, folder: folder, name: p, id: id, undecided: newUndecided()}
 	l.home.Store(dir)
 	l.conf.Store(&c)
 	l.view.Store(&[]*segment{})
@@ -121,7 +123,10 @@ func (l *Log) wake() {
 }
 
 // SetHighWatermark bounds retention, compaction and FreeOldest, and is checkpointed; HighWatermark gives it back after a restart.
-func (l *Log) SetHighWatermark(o record.Offset) { l.high.Store(int64(o)) }
+func (l *Log) SetHighWatermark(o record.Offset) {
+	l.high.Store(int64(o))
+	l.undecided.reach(o)
+}
 
 // HighWatermark gives what SetHighWatermark said last, before a restart too, never above End.
 func (l *Log) HighWatermark() record.Offset {

@@ -180,7 +180,7 @@ func (m *move) publishLocked(s *Store) (old []*segment) {
 	v := make([]*segment, len(m.copies))
 	for i, c := range m.copies {
 		c.to.folder = l.folder
-		c.to.index.name, c.to.times.name = c.to.name(indexSuffix), c.to.name(timeSuffix)
+		c.to.index.name, c.to.times.name, c.to.aborts.name = c.to.name(indexSuffix), c.to.name(timeSuffix), c.to.name(abortSuffix)
 		c.used = true
 		v[i] = c.to
 	}

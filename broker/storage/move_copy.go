@@ -171,14 +171,19 @@ func (m *move) seal(c *copied) error {
 		x.release()
 		x.file.drop()
 	}
+	if err := c.to.saveAborts(true); err != nil {
+		return m.to.trouble(err)
+	}
+	c.to.aborts.release()
+	c.to.aborts.file.drop()
 	c.to.file.drop()
 	c.whole = true
 	return nil
 }
 
-// indexes copies the entries of both indexes.
+// indexes copies the entries of all indexes.
 func (m *move) indexes(c *copied) error {
-	for _, x := range [][2]*index{{&c.from.index, &c.to.index}, {&c.from.times, &c.to.times}} {
+	for _, x := range [][2]*index{{&c.from.index, &c.to.index}, {&c.from.times, &c.to.times}, {&c.from.aborts, &c.to.aborts}} {
 		mem, err := x[0].entries()
 		if err != nil {
 			return m.sourceTrouble(c, err)
@@ -278,4 +283,4 @@ func (m *move) copyRest(base record.Offset) error {
 }
 
 // notRest are files that are copied in another way.
-var notRest = []string{logSuffix, indexSuffix, timeSuffix}
+var notRest = []string{logSuffix, indexSuffix, timeSuffix, abortSuffix}

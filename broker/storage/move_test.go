@@ -43,6 +43,11 @@ func fillMovable(t testing.TB, l *Log) {
 			}
 		}
 	}
+	for i := range int32(12) { // aborted transactions in several segments, and one that is open
+		mustAppend(t, l, transactional(11, 0, 3*i, 3))
+		mustAppend(t, l, record.Marker{ProducerID: 11}.Batch(1))
+	}
+	mustAppend(t, l, transactional(12, 0, 0, 2))
 	if _, err := l.DeleteBefore(3); err != nil {
 		t.Fatal(err)
 	}
@@ -52,15 +57,20 @@ func fillMovable(t testing.TB, l *Log) {
 type logState struct {
 	content, producers string
 	start, end, high   record.Offset
-	epochs             string
+	stable             record.Offset
+	epochs, aborted    string
 }
 
 func stateOf(t testing.TB, l *Log) logState {
 	t.Helper()
 	l.mu.Lock()
-	p, e := string(l.mu.producers.encode()), fmt.Sprint(l.mu.epochs)
+	p, e := string(l.mu.producers.encode(nil)), fmt.Sprint(l.mu.epochs)
 	l.mu.Unlock()
-	return logState{string(content(t, l)), p, l.Start(), l.End(), l.HighWatermark(), e}
+	aborted, err := abortedIn(*l.view.Load(), l.Start(), l.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logState{string(content(t, l)), p, l.Start(), l.End(), l.HighWatermark(), l.LastStable(l.HighWatermark()), e, fmt.Sprint(aborted)}
 }
 
 // moveNow asks for a move and does it.
@@ -104,7 +114,7 @@ func TestMove(t *testing.T) {
 			}
 			s := mustOpen(t, options(fs, dirs...))
 			l := movable(t, s)
-			l.SetHighWatermark(20)
+			l.SetHighWatermark(l.End())
 			if l.Dir() != dirs[0] {
 				t.Fatalf("the log was made in %s", l.Dir())
 			}
@@ -139,8 +149,8 @@ func TestMove(t *testing.T) {
 			if err := l.Flush(); err != nil {
 				t.Fatal(err)
 			}
-			if o, _, _, found, err := l.OffsetAt(50_000, l.End()); o != 24 || !found || err != nil {
-				t.Errorf("the first record of 50 s is %d, %v, %v; want 24", o, found, err)
+			if o, _, _, found, err := l.OffsetAt(50_000, l.End()); o != 74 || !found || err != nil {
+				t.Errorf("the first record of 50 s is %d, %v, %v; want 74", o, found, err)
 			}
 			moveNow(t, s, dirs[0])
 			before = stateOf(t, l)
@@ -384,7 +394,7 @@ func TestMoveUnderLoad(t *testing.T) {
 	s = mustOpen(t, options(disk.Real{}, dirs...))
 	defer s.Close()
 	got := stateOf(t, s.Log(testTP))
-	want.high = got.high
+	want.high, want.stable = got.high, got.stable
 	if got != want || got.end != record.Offset(seq) {
 		t.Errorf("after the restart [%d, %d), epochs %s, producers %x, want [%d, %d), %s, %x; content is the same: %v",
 			got.start, got.end, got.epochs, got.producers, want.start, want.end, want.epochs, want.producers, got.content == want.content)

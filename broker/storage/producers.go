@@ -28,6 +28,8 @@ type Producer struct {
 	LastTimestamp   int64
 	LastOffset      record.Offset
 	CurrentTxnStart record.Offset // -1 none
+	// CoordinatorEpoch is that of its last transaction marker, -1 without one.
+	CoordinatorEpoch int32
 }
 
 // sequenced is what is remembered of one batch.
@@ -45,8 +47,8 @@ func (b sequenced) firstSeq() int32 { return int32((int64(b.lastSeq) - int64(b.d
 type producer struct {
 	id        int64
 	epoch     int16
-	n         int8 // batches
-	coord     int32
+	n         int8          // batches
+	coord     int32         // coordinator epoch of its last marker, -1 without one
 	txn       record.Offset // first offset of the open transaction, -1 none
 	timestamp int64         // of its last batch or marker
 	last      record.Offset // -1: no data batch known
@@ -85,14 +87,13 @@ func (p *producer) find(h *record.Header) (sequenced, bool) {
 	return sequenced{}, false
 }
 
-// judge tells why a leader must not append the batch, or nil.
+// judge tells why a leader must not append a batch of records, or nil.
 // Source: KIP-98, KIP-360; Kafka's ProducerAppendInfo for the order of the checks.
 func (p *producer) judge(h *record.Header) error {
 	switch {
 	case h.ProducerEpoch < p.epoch:
 		return ErrInvalidProducerEpoch
-	case h.Control():
-		return nil
+	case h.BaseSequence < 0: // a coordinator's, which has no sequences
 	case h.ProducerEpoch > p.epoch:
 		if h.BaseSequence != 0 {
 			return ErrOutOfOrderSequence
@@ -100,31 +101,45 @@ func (p *producer) judge(h *record.Header) error {
 	case int32((int64(p.lastSeq())+1)&0x7fffffff) != h.BaseSequence:
 		return ErrOutOfOrderSequence
 	}
+	if p.txn >= 0 && !h.Transactional() {
+		return ErrInvalidTxnState
+	}
 	return nil
 }
 
-// take brings the state up to date with a batch that is in the log.
+// take brings the state up to date with a batch of records that is in the log.
 func (p *producer) take(h *record.Header, now int64) {
-	if h.ProducerEpoch != p.epoch {
-		p.epoch, p.n = h.ProducerEpoch, 0
-	}
-	p.timestamp, p.seen = h.MaxTimestamp, now
-	if h.Control() {
-		p.txn = -1
-		return
-	}
+	p.bump(h, now)
 	p.last = h.Last()
-	p.push(sequenced{lastSeq: h.LastSequence(), delta: h.LastDelta, last: h.Last(), timestamp: h.MaxTimestamp})
+	if h.BaseSequence >= 0 {
+		p.push(sequenced{lastSeq: h.LastSequence(), delta: h.LastDelta, last: h.Last(), timestamp: h.MaxTimestamp})
+	}
 	if h.Transactional() && p.txn < 0 {
 		p.txn = h.Base
 	}
 }
 
+// bump notes epoch and time of a batch of any kind.
+func (p *producer) bump(h *record.Header, now int64) {
+	if h.ProducerEpoch != p.epoch {
+		p.epoch, p.n = h.ProducerEpoch, 0
+	}
+	p.timestamp, p.seen = h.MaxTimestamp, now
+}
+
 // producers is the producer state of a partition: pure, without clock or disk.
 // A leader stages the batches of one append and commits them once they are written.
+// Invariant: open holds exactly the known producers with txn >= 0.
 type producers struct {
-	known  map[int64]*producer
-	staged []producer
+	known   map[int64]*producer
+	staged  []producer
+	changes []change // of transactions, staged with them
+
+	open  []openTxn         // by first offset
+	ended []endedTxn        // since the log asked last
+	moved bool              // open or ended changed since then
+	asked map[int64]request // who is about to begin a transaction; nil: nobody
+	asks  uint64            // numbers given to those
 }
 
 func newProducers() producers { return producers{known: map[int64]*producer{}} }
@@ -132,41 +147,48 @@ func newProducers() producers { return producers{known: map[int64]*producer{}} }
 // tracked tells whether the batch concerns producer state.
 func tracked(h *record.Header) bool { return h.ProducerID >= 0 }
 
-// stage judges a batch, whose offsets are given, behind those staged before it.
+// stage judges a batch of records, whose offsets are given, behind those staged before it.
 // dup is true if the very batch is in the log at the offsets of old.
-func (s *producers) stage(h *record.Header, now int64) (old sequenced, dup bool, err error) {
-	p := s.stagedOf(h.ProducerID)
-	if p == nil {
-		if known := s.known[h.ProducerID]; known != nil {
-			s.staged = append(s.staged, *known)
-		} else {
-			// Why: the first batch of an unknown producer may have any sequence; its state may have expired.
-			s.staged = append(s.staged, producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1})
-			p = &s.staged[len(s.staged)-1]
-			p.take(h, now)
-			return old, false, nil
-		}
-		p = &s.staged[len(s.staged)-1]
+func (s *producers) stage(h *record.Header, a *Append) (old sequenced, dup bool, err error) {
+	p, fresh := s.stagedOf(h)
+	if old, dup = p.find(h); dup && !fresh {
+		return old, true, nil
 	}
-	if !h.Control() {
-		if old, dup = p.find(h); dup {
-			return old, true, nil
+	// Why not for an unknown producer: its first batch may have any sequence, as its state may have expired.
+	if !fresh {
+		if err := p.judge(h); err != nil {
+			return old, false, err
 		}
 	}
-	if err := p.judge(h); err != nil {
+	if err := s.allowed(p, h, a); err != nil {
 		return old, false, err
 	}
-	p.take(h, now)
+	open := p.txn >= 0
+	p.take(h, a.Now)
+	if !open && p.txn >= 0 {
+		s.changes = append(s.changes, change{id: p.id, first: p.txn, last: -1})
+	}
 	return old, false, nil
 }
 
-func (s *producers) stagedOf(id int64) *producer {
+// stagedOf gives the staged state of the batch's producer, made from the known one or fresh.
+func (s *producers) stagedOf(h *record.Header) (p *producer, fresh bool) {
 	for i := range s.staged {
-		if s.staged[i].id == id {
-			return &s.staged[i]
+		if s.staged[i].id == h.ProducerID {
+			return &s.staged[i], false
 		}
 	}
-	return nil
+	if known := s.known[h.ProducerID]; known != nil {
+		s.staged = append(s.staged, *known)
+	} else {
+		s.staged, fresh = append(s.staged, unknownProducer(h)), true
+	}
+	return &s.staged[len(s.staged)-1], fresh
+}
+
+// unknownProducer is the state before a producer's first batch.
+func unknownProducer(h *record.Header) producer {
+	return producer{id: h.ProducerID, epoch: h.ProducerEpoch, coord: -1, txn: -1, last: -1}
 }
 
 // commit makes what was staged the state; drop forgets it.
@@ -179,18 +201,31 @@ func (s *producers) commit() {
 		*p = s.staged[i]
 	}
 	s.staged = s.staged[:0]
+	if len(s.changes) > 0 {
+		s.apply()
+	}
 }
 
-func (s *producers) drop() { s.staged = s.staged[:0] }
+func (s *producers) drop() { s.staged, s.changes = s.staged[:0], s.changes[:0] }
 
-// follow takes a batch as it is: from a leader, or found on disk.
-func (s *producers) follow(h *record.Header, now int64) {
+// follow takes a batch as it is: from a leader, or found on disk. m is the marker in a
+// control batch, nil if it has none.
+func (s *producers) follow(h *record.Header, m *record.Marker, now int64) {
 	p := s.known[h.ProducerID]
 	if p == nil {
 		p = s.admit(h.ProducerID)
-		*p = producer{id: h.ProducerID, epoch: h.ProducerEpoch, txn: -1, last: -1}
+		*p = unknownProducer(h)
 	}
-	p.take(h, now)
+	open := p.txn
+	if !h.Control() {
+		p.take(h, now)
+		if open < 0 && p.txn >= 0 {
+			s.changes = append(s.changes, change{id: p.id, first: p.txn, last: -1})
+		}
+	} else if p.bump(h, now); m != nil {
+		s.end(p, h, m)
+	}
+	s.apply()
 }
 
 // admit makes room for a producer.
@@ -225,6 +260,11 @@ func (s *producers) expire(now, after int64) {
 			delete(s.known, id)
 		}
 	}
+	for id, r := range s.asked {
+		if now-r.at >= after {
+			delete(s.asked, id)
+		}
+	}
 }
 
 // sorted gives the states by ID.
@@ -250,7 +290,7 @@ func (s *producers) list() []Producer {
 	all := s.sorted()
 	out := make([]Producer, len(all))
 	for i, p := range all {
-		out[i] = Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSeq(), LastTimestamp: p.timestamp, LastOffset: p.last, CurrentTxnStart: p.txn}
+		out[i] = Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSeq(), LastTimestamp: p.timestamp, LastOffset: p.last, CurrentTxnStart: p.txn, CoordinatorEpoch: p.coord}
 	}
 	return out
 }

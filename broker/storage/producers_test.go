@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,13 +25,14 @@ func scripted(t *testing.T, words []string) []byte {
 		}
 		n[i] = v
 	}
+	if len(words) > 4 && words[4] != "txn" {
+		m := record.Marker{ProducerID: n[0], ProducerEpoch: int16(n[1]), CoordinatorEpoch: int32(n[2]), Commit: words[4] == "commit"}
+		return m.Batch(5)
+	}
 	b := record.NewBuilder(record.None)
 	b.Header.ProducerID, b.Header.ProducerEpoch, b.Header.BaseSequence = n[0], int16(n[1]), int32(n[2])
 	if len(words) > 4 {
 		b.Header.Attributes = record.TransactionalBit
-		if words[4] == "commit" {
-			b.Header.Attributes |= record.ControlBit
-		}
 	}
 	for range n[3] {
 		b.Add(record.Record{Timestamp: 5, Key: []byte("k")})
@@ -42,8 +44,12 @@ func scripted(t *testing.T, words []string) []byte {
 	return out
 }
 
-func TestProducerScript(t *testing.T) {
-	script, err := os.ReadFile("testdata/producers.txt")
+func TestProducerScript(t *testing.T) { playScript(t, "testdata/producers.txt") }
+
+func TestTransactionScript(t *testing.T) { playScript(t, "testdata/transactions.txt") }
+
+func playScript(t *testing.T, file string) {
+	script, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +68,9 @@ func TestProducerScript(t *testing.T) {
 			t.Errorf("line %d: %s\n got %s\nwant %s", i+1, do, got, want)
 		}
 		// Live state is what a restart would find, from a snapshot or from the batches.
-		again, err := decodeProducers(l.mu.producers.encode(), 0)
-		if err != nil || !bytes.Equal(again.encode(), l.mu.producers.encode()) {
+		live := l.mu.producers.encode(l.undecided.list())
+		again, ended, err := decodeProducers(live, 0)
+		if err != nil || !bytes.Equal(again.encode(ended), live) || !slices.Equal(again.open, l.mu.producers.open) {
 			t.Fatalf("line %d: the snapshot does not hold the state: %v", i+1, err)
 		}
 	}
@@ -71,9 +78,25 @@ func TestProducerScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	replayed := mustOpen(t, options(memory.Crash(0))).Log(testTP)
+	replayed.SetHighWatermark(l.HighWatermark())
+	if got, want := replayed.LastStable(l.HighWatermark()), l.LastStable(l.HighWatermark()); got != want {
+		t.Errorf("the last stable offset is %d after a restart, want %d", got, want)
+	}
+	if got, want := perform(t, replayed, []string{"aborted", "0", "1000"}), perform(t, l, []string{"aborted", "0", "1000"}); got != want {
+		t.Errorf("aborted after a restart: %s\nwant %s", got, want)
+	}
 	if got, want := replayed.Producers(), l.Producers(); !reflect.DeepEqual(got, want) {
 		t.Errorf("replayed state %+v\nlive state %+v", got, want)
 	}
+}
+
+func number(t *testing.T, word string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(word, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func perform(t *testing.T, l *Log, words []string) string {
@@ -84,11 +107,45 @@ func perform(t *testing.T, l *Log, words []string) string {
 			if p.CurrentTxnStart >= 0 {
 				text += fmt.Sprintf(" from %d", p.CurrentTxnStart)
 			}
+			if p.CoordinatorEpoch >= 0 {
+				text += fmt.Sprintf(" coordinator %d", p.CoordinatorEpoch)
+			}
 			out = append(out, text)
 		}
 		return strings.Join(out, " ")
 	}
-	a := Append{Assign: words[0] == "append", Epoch: 1, Now: 5}
+	a := Append{Assign: words[0] != "follow", Epoch: 1, Now: 5}
+	switch words[0] {
+	case "high":
+		l.SetHighWatermark(record.Offset(number(t, words[1])))
+		return fmt.Sprint(l.LastStable(l.HighWatermark()))
+	case "aborted":
+		list, err := abortedIn(*l.view.Load(), record.Offset(number(t, words[1])), record.Offset(number(t, words[2])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := "none"
+		for i, e := range list {
+			if i == 0 {
+				out = ""
+			}
+			out += fmt.Sprintf("%d from %d to %d ", e.id, e.first, e.last)
+		}
+		return strings.TrimSpace(out)
+	case "ask":
+		h := must(record.ReadHeader(scripted(t, append(words[1:4:4], "1", "txn"))))
+		ticket, begins := l.Ticket(h, 5)
+		if !begins {
+			return "no need"
+		}
+		return fmt.Sprint("ticket ", ticket.n)
+	case "client":
+		a.Verify, a.Ticket = true, Ticket{uint64(number(t, words[1]))}
+		words = words[1:]
+	}
+	if n := len(words); words[n-1] == "commit" || words[n-1] == "abort" {
+		a.TxnVersion = int8(number(t, words[n-2]))
+	}
 	var b []byte
 	for _, part := range strings.Split(strings.Join(words[1:], " "), " + ") {
 		b = append(b, scripted(t, strings.Fields(part))...)
@@ -110,7 +167,7 @@ func TestProducersAreBounded(t *testing.T) {
 	s := newProducers()
 	for id := range int64(maxProducers + 1000) {
 		h := record.Header{ProducerID: id, Attributes: record.TransactionalBit * int16(id&1)}
-		s.follow(&h, id)
+		s.follow(&h, nil, id)
 	}
 	if n := len(s.known); n != maxProducers {
 		t.Errorf("%d producers are remembered, want %d", n, maxProducers)

@@ -14,6 +14,7 @@ type Slice struct {
 	file sliceFile
 	pos  int64
 	n    int
+	end  record.Offset // all batches begin below it
 }
 
 type sliceFile interface {
@@ -141,36 +142,38 @@ func (l *Log) readSegment(s *segment, from record.Offset, max, bytes int64, limi
 	first, pos, err := s.seek(h, from, bytes)
 	if err == nil {
 		var to int64
-		if to, err = s.boundary(h, &first, pos, max, bytes, limit, minOne); err == nil && to > pos {
-			return Slice{file: h, pos: pos, n: int(to - pos)}, nil
+		var end record.Offset
+		if to, end, err = s.boundary(h, &first, pos, max, bytes, limit, minOne); err == nil && to > pos {
+			return Slice{file: h, pos: pos, n: int(to - pos), end: end}, nil
 		}
 	}
 	h.Release()
 	return Slice{}, err
 }
 
-// boundary gives where a read that begins with the batch first at pos ends.
-func (s *segment) boundary(f io.ReaderAt, first *record.Header, pos, max, bytes int64, limit record.Offset, minOne bool) (int64, error) {
+// boundary gives where a read that begins with the batch first at pos ends, and an offset
+// below which its batches begin.
+func (s *segment) boundary(f io.ReaderAt, first *record.Header, pos, max, bytes int64, limit record.Offset, minOne bool) (int64, record.Offset, error) {
 	size := int64(first.Size())
 	if first.Base >= limit || size > max && !minOne {
-		return pos, nil
+		return pos, first.Base, nil
 	}
 	whole := limit >= record.Offset(s.end.Load())
 	if size >= max || pos+size >= bytes {
 		s.hint.Store(pack(int64(first.Last()+1-s.base), pos+size))
-		return pos + size, nil
+		return pos + size, first.Last() + 1, nil
 	}
 	if whole && pos+max >= bytes {
-		return bytes, nil
+		return bytes, record.Offset(s.end.Load()), nil
 	}
 	from, err := s.index.boundary(min(pos+max, bytes-1))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if !whole {
 		below, err := s.index.positionOf(int64(limit - 1 - s.base))
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		from = min(from, below)
 	}
@@ -183,13 +186,13 @@ func (s *segment) boundary(f io.ReaderAt, first *record.Header, pos, max, bytes 
 	for {
 		h, at, err := c.next()
 		if errors.Is(err, io.EOF) {
-			return end, nil
+			return end, record.Offset(s.end.Load()), nil
 		}
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if h.Base >= limit || at+int64(h.Size()) > pos+max {
-			return end, nil
+			return end, h.Base, nil
 		}
 		end = at + int64(h.Size())
 		s.hint.Store(pack(int64(h.Last()+1-s.base), end))

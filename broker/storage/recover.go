@@ -31,8 +31,9 @@ type recovery struct {
 	epochs   epochs
 	rebuild  bool // the epoch cache comes from the batches, not from its file
 	snaps    []record.Offset
-	scanned  bool // something was not trusted
-	changed  bool // the folder is not as it was found
+	remake   map[*segment]bool // their indexes of aborted transactions come from the batches
+	scanned  bool              // something was not trusted
+	changed  bool              // the folder is not as it was found
 	cutBytes int64
 }
 
@@ -42,7 +43,7 @@ var errDamage = errors.New("data below the recovery point is damaged")
 // recover reads the log's folder and makes the log ready.
 // Errors: errDamage (quarantine the log), all else is trouble with the disk.
 func (l *Log) recover(f found) error {
-	r := &recovery{l: l, found: f, epoch: -1}
+	r := &recovery{l: l, found: f, epoch: -1, remake: map[*segment]bool{}}
 	bases, err := r.tidy()
 	if err != nil {
 		return err
@@ -186,6 +187,7 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 		r.l.env.logger.Warn("index does not fit its segment and is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
 	}
 	r.scanned = r.scanned || !trusted
+	r.remake[s] = true
 	return r.scan(s, info, trusted)
 }
 
@@ -198,6 +200,9 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 			}
 			return err
 		}
+	}
+	if err := r.loadAborts(s, last); err != nil {
+		return err
 	}
 	ts, rel, err := s.times.last()
 	if err != nil {
@@ -220,7 +225,7 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 		s.firstTime.Store(max(1, keepTime(ts, info.Modified.UnixMilli())))
 	}
 	if !last {
-		s.sealed.Store(true)
+		s.sealed.Store(!r.remake[s])
 		return nil
 	}
 	if err := s.index.grow(); err != nil {
@@ -230,6 +235,26 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 		return err
 	}
 	return r.tail(s, from, info)
+}
+
+// loadAborts takes a segment's index of aborted transactions, or has it made anew.
+func (r *recovery) loadAborts(s *segment, last bool) error {
+	err := s.loadAborts()
+	if err == nil && last && s.aborts.len() > 0 {
+		err = s.aborts.grow()
+	}
+	if err != nil {
+		if !errors.As(err, new(errDamaged)) && !rotten(err) {
+			return err
+		}
+		r.l.env.logger.Warn("index of aborted transactions is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
+		s.aborts.empty()
+		r.remake[s] = true
+	}
+	if s.aborts.len() > 0 {
+		r.l.aborts.Store(true)
+	}
+	return nil
 }
 
 // tail notes the batches behind the last index entry of a trusted active segment.
@@ -282,6 +307,7 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 	r.changed = true
 	s.index.clear()
 	s.times.clear()
+	s.aborts.empty()
 	h, err := s.take()
 	if err != nil {
 		return false, err
@@ -345,7 +371,7 @@ func (r *recovery) drop(bases []record.Offset) error {
 		if bases[i] >= r.found.start {
 			r.cutBytes += info.Size
 		}
-		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
+		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, abortSuffix} {
 			if err := r.l.dir().remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
 				return err
 			}
@@ -391,6 +417,9 @@ func (r *recovery) finish() error {
 	r.epochs = r.epochs.cutEnd(r.next + 1)
 	l.mu.epochs, l.mu.epochNews = r.epochs, r.scanned || before != len(r.epochs)
 	if err := r.producers(); err != nil {
+		if rotten(err) {
+			return fmt.Errorf("%w: %w", errDamage, err) // a whole batch that says nonsense
+		}
 		return err
 	}
 	for _, s := range r.v {
@@ -412,11 +441,16 @@ func basesOf(v []*segment) []record.Offset {
 	return bases
 }
 
-// producers takes the newest good snapshot and replays the batches behind it.
+// producers takes the newest good snapshot and replays the batches behind it. Where an index
+// of aborted transactions is to be made anew, it must be older than that segment.
 func (r *recovery) producers() error {
 	l := r.l
 	now := l.env.now().UnixMilli()
-	from := r.v[0].base
+	from, below := r.v[0].base, r.next
+	for s := range r.remake {
+		below = min(below, s.base)
+	}
+	var ended []endedTxn
 	for i := len(r.snaps) - 1; i >= 0; i-- {
 		name := fileName(l.folder, r.snaps[i], snapshotSuffix)
 		if r.snaps[i] > r.next {
@@ -425,13 +459,16 @@ func (r *recovery) producers() error {
 			}
 			continue
 		}
+		if r.snaps[i] > below {
+			continue
+		}
 		b, err := disk.ReadFile(l.dir().disk, name)
 		if err != nil {
 			return err
 		}
-		s, err := decodeProducers(b, now)
+		s, undecided, err := decodeProducers(b, now)
 		if err == nil {
-			l.mu.producers, from = s, max(from, r.snaps[i])
+			l.mu.producers, ended, from = s, undecided, max(from, r.snaps[i])
 			if err := r.dropSnapshots(r.snaps[:i]); err != nil {
 				return err
 			}
@@ -443,7 +480,8 @@ func (r *recovery) producers() error {
 			return err
 		}
 	}
-	return l.replay(from)
+	l.undecided.reset(ended, l.mu.producers.firstOpen(), l.HighWatermark())
+	return r.replay(from)
 }
 
 // dropSnapshots removes those that lie at the begin of no segment: each stop leaves one,
@@ -461,24 +499,47 @@ func (r *recovery) dropSnapshots(old []record.Offset) error {
 }
 
 // replay brings the producer state up to date with the batches at and above from.
-func (l *Log) replay(from record.Offset) error {
+func (r *recovery) replay(from record.Offset) error {
+	l := r.l
 	v := *l.view.Load()
 	now := l.env.now().UnixMilli()
 	for _, s := range v[find(v, from):] {
 		if s.size.Load() == 0 {
 			continue
 		}
-		err := l.eachHeader(s, from, func(b *record.Header, _ int64) bool {
-			if tracked(b) {
-				l.mu.producers.follow(b, now)
+		index := s
+		if !r.remake[s] {
+			index = nil // it has them
+		}
+		var inner error
+		err := l.eachHeader(s, from, func(b *record.Header, pos int64) bool {
+			if !tracked(b) || b.Last() < from {
+				return true
 			}
+			var m *record.Marker
+			if b.Control() {
+				if m, inner = s.markerAt(b, pos); inner != nil {
+					return false
+				}
+			}
+			l.mu.producers.follow(b, m, now)
+			l.adoptTxnsLocked(index)
 			return true
 		})
-		if err != nil {
+		if err = errors.Join(err, inner); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// markerAt reads the marker of the control batch at pos, nil if it has none.
+func (s *segment) markerAt(b *record.Header, pos int64) (*record.Marker, error) {
+	batch, err := s.readBatch(b, pos)
+	if err != nil {
+		return nil, err
+	}
+	return markerIn(b, batch)
 }
 
 // eachHeader calls f with the header and position of each batch of the segment that

@@ -58,6 +58,7 @@ func (s *Store) dropIdle(context.Context) {
 				seg.file.idle()
 				seg.index.file.idle()
 				seg.times.file.idle()
+				seg.aborts.file.idle()
 			}
 		}
 	}

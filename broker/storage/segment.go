@@ -18,6 +18,7 @@ const (
 	logSuffix      = ".log"
 	indexSuffix    = ".index"
 	timeSuffix     = ".timeindex"
+	abortSuffix    = ".txnindex"
 	snapshotSuffix = ".snapshot"
 	deletedSuffix  = ".deleted"
 	cleanedSuffix  = ".cleaned"
@@ -33,6 +34,7 @@ type segment struct {
 	file   lazyFile
 	times  index
 	index  index
+	aborts index // aborted transactions whose marker lies in the segment
 
 	size   atomic.Int64 // bytes of whole batches
 	end    atomic.Int64 // offset behind the last batch
@@ -65,6 +67,7 @@ func newSegment(dir disk.Dir, folder string, base record.Offset) *segment {
 	s := &segment{dir: dir, folder: folder, base: base}
 	s.index = index{dir: dir, gone: &s.gone, name: s.name(indexSuffix), width: offsetEntry}
 	s.times = index{dir: dir, gone: &s.gone, name: s.name(timeSuffix), width: timeEntry}
+	s.aborts = index{dir: dir, gone: &s.gone, name: s.name(abortSuffix), width: abortEntry}
 	s.end.Store(int64(base))
 	s.maxTime.Store(-1)
 	s.maxRel.Store(-1)
@@ -113,6 +116,7 @@ func (s *segment) drop() {
 	s.file.drop()
 	s.index.file.drop()
 	s.times.file.drop()
+	s.aborts.file.drop()
 }
 
 // trim gives back the blocks that were reserved and not used.

@@ -57,4 +57,8 @@ var (
 	ErrOffline              = errors.New("log directory is offline")
 	ErrStaleEpoch           = errors.New("the leader epoch went back")
 	ErrClosed               = errors.New("log is closed")
+	// ErrInvalidTxnState: the batch is not part of the transaction that is or is not open.
+	ErrInvalidTxnState = errors.New("the batch does not fit the state of the producer's transaction")
+	// ErrCoordinatorFenced: the marker comes from a coordinator that was deposed.
+	ErrCoordinatorFenced = errors.New("a newer transaction coordinator has written a marker")
 )

@@ -417,7 +417,7 @@ func (l *Log) shut() error {
 	defer l.chores.Unlock()
 	l.mu.Lock()
 	l.active().noteTime()
-	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{l.End(), l.mu.producers.encode()})
+	l.mu.snapshots = append(l.mu.snapshots, pendingSnapshot{l.End(), l.mu.producers.encode(l.undecided.list())})
 	l.mu.Unlock()
 	if err := l.saveEpochsChore(); err != nil {
 		return err
@@ -433,6 +433,9 @@ func (l *Log) shut() error {
 		if err := x.save(true); err != nil {
 			return l.trouble("close", err)
 		}
+	}
+	if err := s.saveAborts(true); err != nil {
+		return l.trouble("close", err)
 	}
 	if err := l.dir().disk.Sync(l.folder); err != nil {
 		return l.trouble("close", err)

@@ -38,7 +38,7 @@ var errAborted = errors.New("the segments changed")
 
 // cleanedNames are the files of a segment that is being written beside the others.
 func cleanedNames(s *segment, suffix string) []string {
-	return []string{s.name(indexSuffix) + suffix, s.name(timeSuffix) + suffix, s.name(logSuffix) + suffix}
+	return []string{s.name(abortSuffix) + suffix, s.name(indexSuffix) + suffix, s.name(timeSuffix) + suffix, s.name(logSuffix) + suffix}
 }
 
 func (l *Log) removeCleaned(s *segment) error {
@@ -56,6 +56,7 @@ func (p *pass) write(ctx context.Context, old []*segment) (s *segment, changed b
 	s = newSegment(l.dir().disk, l.folder, old[0].base)
 	s.index.name += cleanedSuffix
 	s.times.name += cleanedSuffix
+	s.aborts.name += cleanedSuffix
 	if err := l.removeCleaned(s); err != nil {
 		return s, false, err
 	}
@@ -67,7 +68,10 @@ func (p *pass) write(ctx context.Context, old []*segment) (s *segment, changed b
 	s.index.clear()
 	s.times.clear()
 	changed = len(old) > 1
+	aborts := false // there are some to be overwritten
 	for _, o := range old {
+		aborts = aborts || o.aborts.len() > 0
+		p.into = s
 		var inner error
 		err := l.eachHeader(o, o.base, func(b *record.Header, pos int64) bool {
 			var batch []byte
@@ -100,6 +104,11 @@ func (p *pass) write(ctx context.Context, old []*segment) (s *segment, changed b
 	if err := s.index.save(true); err != nil {
 		return s, false, err
 	}
+	if aborts {
+		if err := s.aborts.save(true); err != nil {
+			return s, false, err
+		}
+	}
 	return s, true, s.times.save(true)
 }
 
@@ -131,7 +140,15 @@ func (l *Log) swapIn(s *segment, old []*segment) error {
 	}
 	d := l.dir().disk
 	for i, name := range cleanedNames(s, cleanedSuffix) {
-		if err := d.Rename(name, cleanedNames(s, swapSuffix)[i]); err != nil {
+		err := d.Rename(name, cleanedNames(s, swapSuffix)[i])
+		if i == 0 && disk.IsAbsent(err) {
+			continue // no aborted transactions, and there were none
+		}
+		if err == nil && i == 0 {
+			// Why: without this index recovery would take it that nothing was aborted. The others it can make anew.
+			err = d.Sync(l.folder)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -144,8 +161,8 @@ func (l *Log) swapIn(s *segment, old []*segment) error {
 	if err := replaceFiles(d, l.folder, s.base, basesOf(old)); err != nil {
 		return err
 	}
-	s.index.name, s.times.name = s.name(indexSuffix), s.name(timeSuffix)
-	for _, x := range []*index{&s.index, &s.times} {
+	s.index.name, s.times.name, s.aborts.name = s.name(indexSuffix), s.name(timeSuffix), s.name(abortSuffix)
+	for _, x := range []*index{&s.index, &s.times, &s.aborts} {
 		x.file.drop()
 		x.release()
 	}
@@ -200,7 +217,7 @@ func replaceFiles(d disk.Dir, folder string, base record.Offset, old []record.Of
 		if o == base {
 			continue
 		}
-		for _, suffix := range []string{logSuffix, snapshotSuffix} {
+		for _, suffix := range []string{logSuffix, snapshotSuffix, abortSuffix} {
 			if err := remove(fileName(folder, o, suffix)); err != nil {
 				return err
 			}
@@ -209,9 +226,13 @@ func replaceFiles(d disk.Dir, folder string, base record.Offset, old []record.Of
 	if err := d.Sync(folder); err != nil {
 		return err
 	}
-	for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix} {
+	for _, suffix := range []string{abortSuffix, logSuffix, indexSuffix, timeSuffix} {
 		name := fileName(folder, base, suffix)
-		if err := d.Rename(name+swapSuffix, name); err != nil && !disk.IsAbsent(err) {
+		err := d.Rename(name+swapSuffix, name)
+		if err == nil && suffix == abortSuffix {
+			err = d.Sync(folder) // as in swapIn
+		}
+		if err != nil && !disk.IsAbsent(err) {
 			return err
 		}
 	}
@@ -250,6 +271,11 @@ func finishSwaps(d disk.Dir, folder string) error {
 		}
 	}
 	for _, e := range entries {
+		if base, ok := baseOf(e.Name, abortSuffix+swapSuffix); ok && !logs[base] {
+			if err := d.Remove(folder + "/" + e.Name); err != nil && !disk.IsAbsent(err) {
+				return err
+			}
+		}
 		// Index files whose segment was swapped in already, or never will be.
 		for _, suffix := range []string{indexSuffix + swapSuffix, timeSuffix + swapSuffix} {
 			if base, ok := baseOf(e.Name, suffix); ok && !logs[base] {

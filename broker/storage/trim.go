@@ -102,7 +102,7 @@ func (l *Log) dropBelowChore(o record.Offset, n int, reason string, now bool) (f
 func (l *Log) removeSegment(s *segment, now bool) error {
 	s.gone.Store(true)
 	d := l.dir().disk
-	names := []string{s.name(logSuffix), s.name(indexSuffix), s.name(timeSuffix), s.name(snapshotSuffix)}
+	names := []string{s.name(logSuffix), s.name(indexSuffix), s.name(timeSuffix), s.name(abortSuffix), s.name(snapshotSuffix)}
 	for _, name := range names {
 		var err error
 		if !now {
@@ -265,6 +265,9 @@ func (l *Log) cutSegment(s *segment, to record.Offset) (record.Offset, error) {
 	s.old.Store(min(s.old.Load(), pos))
 	s.proven.Store(min(s.proven.Load(), pos))
 	s.sealed.Store(false)
+	if err := s.cutAborts(end); err != nil {
+		return 0, err
+	}
 	return end, l.reindex(s)
 }
 
