@@ -18,6 +18,15 @@ console.log(`date\t${new Date().toISOString().slice(0, 10)}`)
 console.log(`settings\t${settings}`)
 console.log(head[1])
 
+// patterns are what a message says, where nobody has looked at the case before.
+const patterns = [
+  [/ECONNREFUSED [0-9.]*:909[34]\b|SASL/, 'needs TLS or SASL'],
+  [/ECONNREFUSED [0-9.]*:(909[5-9]|9100)\b/, 'needs several brokers'],
+]
+const reason = (name, is, said) =>
+  reasons.get(name + '\t' + is) || (patterns.find(([p]) => p.test(said)) || [])[1] || said
+
+const lines = []
 const seen = new Map()
 for (const file of JSON.parse(fs.readFileSync(report, 'utf8')).testResults) {
   const where = path.relative(source, file.name).replace('__tests__/', '').replace(/\.spec\.js$/, '')
@@ -27,8 +36,9 @@ for (const file of JSON.parse(fs.readFileSync(report, 'utf8')).testResults) {
     seen.set(name, n)
     if (n > 1) name += ` (${n})`
     const is = { passed: 'ok', failed: 'fail' }[c.status] || 'skip'
-    const said = (c.failureMessages || []).join(' ').replace(/\x1b\[[0-9;]*m/g, '').replace(/\s+/g, ' ').slice(0, 200)
-    console.log(`${name}\t${is}\t${is === 'ok' ? '' : reasons.get(name + '\t' + is) || said}`)
+    const said = (c.failureMessages || []).join(' ').replace(/\x1b\[[0-9;]*m/g, '').replace(/\s+/g, ' ').slice(0, 300)
+    lines.push(`${name}\t${is}\t${is === 'ok' ? '' : reason(name, is, said)}`)
   }
-  if (file.assertionResults.length === 0) console.log(`${where}\tfail\tthe file could not be run`)
+  if (file.assertionResults.length === 0) lines.push(`${where}\tfail\tthe file could not be run`)
 }
+console.log(lines.sort().join('\n'))
