@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -65,17 +66,21 @@ type rooms struct {
 	control *controller.Controller
 	set     *replica.Set
 	groups  *group.Coordinator
+	txns    *txn.Coordinator
+	markers *markers
 	api     *api.API
 	server  *wire.Server
 }
 
 var (
-	_ api.Controller = (*controller.Controller)(nil)
-	_ api.Quorum     = (*quorum.Quorum)(nil)
-	_ api.Groups     = (*group.Coordinator)(nil)
-	_ api.Replicas   = (*replica.Set)(nil)
-	_ api.Disks      = (*storage.Store)(nil)
-	_ wire.Handler   = (*api.API)(nil)
+	_ api.Controller   = (*controller.Controller)(nil)
+	_ api.Quorum       = (*quorum.Quorum)(nil)
+	_ api.Groups       = (*group.Coordinator)(nil)
+	_ api.TxnOffsets   = (*group.Coordinator)(nil)
+	_ api.Transactions = (*txn.Coordinator)(nil)
+	_ api.Replicas     = (*replica.Set)(nil)
+	_ api.Disks        = (*storage.Store)(nil)
+	_ wire.Handler     = (*api.API)(nil)
 )
 
 // New checks the settings and wires a node; it starts nothing.

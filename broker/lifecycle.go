@@ -18,6 +18,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -209,8 +210,13 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
 		Features: features,
 	}, r.quorum)
+	r.markers = &markers{node: b.node}
+	r.txns = txn.New(txn.Options{
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: r.control.ProducerIDs,
+		Settings: b.settings.values, Logger: b.log, Now: b.now,
+	})
 	b.show(r)
-	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, log: b.log}
+	pub := &publisher{settings: b.settings, set: r.set, groups: r.groups, txns: r.txns, log: b.log}
 	r.quorum.Subscribe(pub.image)
 	p.run("the partitions", r.set.Run)
 	return pub, nil
@@ -221,12 +227,13 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	r.api, err = api.New(api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.quorum.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	})
 	if err != nil {
 		return err
 	}
+	r.markers.local.Store(r.api)
 	v := b.values
 	idle := v.Duration("connections.max.idle.ms")
 	r.server, err = wire.New(wire.Options{
@@ -242,10 +249,12 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	}
 	b.show(r)
 	endGroups := p.run("the consumer groups", r.groups.Run)
+	endTxns := p.run("the transactions", r.txns.Run)
 	endDoors := p.run("the connections", r.server.Run)
 	p.add("what is in flight", func() error {
 		r.api.Close() // Why first: a fetch that waits would keep its connection until its time is up
 		endDoors()
+		endTxns()
 		endGroups()
 		return nil
 	})

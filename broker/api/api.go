@@ -42,7 +42,6 @@ type Controller interface {
 	Reassign(ctx context.Context, rs []controller.Reassignment, fixedFactor bool) []error
 	UnregisterBroker(ctx context.Context, id metadata.BrokerID) error
 	AlterQuotas(ctx context.Context, as []controller.QuotaAlter, validateOnly bool) []error
-	ProducerIDs(ctx context.Context) (first int64, n int, err error)
 }
 
 // Groups coordinates consumer groups; a reply func is called once, from any goroutine.
@@ -53,21 +52,13 @@ type Groups interface {
 	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
+	TxnOffsetCommit(*kmsg.TxnOffsetCommitRequest, group.Verify, func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
 	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
-}
-
-// Transactions coordinates them.
-type Transactions interface {
-	// AddPartitions takes partitions into a producer's ongoing transaction, or with verifyOnly
-	// tells whether they are in it (KIP-890), and gives what became of each.
-	//
-	// Errors: what keeps it from asking the coordinator; each error has a Kafka code.
-	AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error)
 }
 
 // TxnOffsets ends transactions in a partition of __consumer_offsets.
@@ -88,8 +79,7 @@ type Quorum interface {
 	Status() (s quorum.Status, ok bool)
 }
 
-// Options of an API; all are required but Version, Transactions and TxnOffsets: without them
-// transactions are refused.
+// Options of an API; all are required but Version.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -132,7 +122,6 @@ type API struct {
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
-	producers producerIDs
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
 

@@ -32,25 +32,6 @@ type Client struct {
 	Host string // "/127.0.0.1", as Kafka shows it
 }
 
-// PartitionOf gives the __consumer_offsets partition of a group among n.
-// Source: Kafka, Utils.abs(groupId.hashCode) % n, with Java's hash over UTF-16 units.
-func PartitionOf(groupID string, n int) int32 {
-	var h int32
-	for _, r := range groupID {
-		if r >= 0x10000 {
-			r -= 0x10000
-			h = 31*h + 0xd800 + r>>10
-			h = 31*h + 0xdc00 + r&0x3ff
-			continue
-		}
-		h = 31*h + r
-	}
-	if h < 0 {
-		h = max(0, -h) // Why max: the smallest number has no positive twin, and Kafka takes 0.
-	}
-	return h % int32(n)
-}
-
 // state is where a group stands.
 type state int8
 
@@ -100,4 +81,6 @@ var (
 	offsetMetadataTooLarge       = kerr.OffsetMetadataTooLarge.Code
 	unknownServerError           = kerr.UnknownServerError.Code
 	invalidCommitOffsetSize      = kerr.InvalidCommitOffsetSize.Code
+	unstableOffset               = kerr.UnstableOffsetCommit.Code
+	invalidProducerEpoch         = kerr.InvalidProducerEpoch.Code
 )

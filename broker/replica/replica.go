@@ -7,7 +7,8 @@
 //
 // Invariants: the high watermark that clients see never goes back (R5); it is the smallest
 // log end of the maximal ISR, and it stands still while the committed ISR is smaller than
-// min.insync.replicas (R4); what a client was told is acknowledged lies below it.
+// min.insync.replicas (R4); what a client was told is acknowledged lies below it; the last stable
+// offset never passes a transaction whose marker lies above the high watermark (R6).
 //
 // Road in: the broker publishes a metadata image to Set.Apply; requests find a Partition
 // by Set.Partition. Road out: storage's log under each Partition; callbacks of Acked and Watch.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
@@ -291,6 +292,42 @@ func TestCleanWaitsForOpenTransactions(t *testing.T) {
 	l.SetHighWatermark(end + 1)
 	if got := l.cleanBound(); got <= 2 {
 		t.Fatalf("after the transaction the log may be cleaned up to %d", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMarkersHaveNoKeys: a client's key of a marker's bytes takes no marker away (R26).
+func TestMarkersHaveNoKeys(t *testing.T) {
+	s := mustOpen(t, options(disk.NewMemory(0)))
+	c := compactCf
+	c.DeleteRetention = time.Hour
+	l := mustCreate(t, s, c)
+	mustAppend(t, l, transactional(5, 0, 0, 1))
+	abort := mustAppend(t, l, record.Marker{ProducerID: 5}.Batch(1)).Last
+	for range 4 {
+		mustAppend(t, l, keyed(record.None, "\x00\x00\x00\x00", strings.Repeat("1", 700)))
+	}
+	settle(t, s, l)
+	for now := int64(1); now < 4; now++ {
+		l.cleaned.Store(0)
+		if err := l.clean(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := false
+	for b := content(t, l); len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
+		if h := must(record.ReadHeader(b)); h.Base == abort {
+			m, ok, err := record.ReadMarker(b[:h.Size()])
+			found = true
+			if !ok || err != nil || m.ProducerID != 5 || h.Attributes&record.DeleteHorizonBit == 0 {
+				t.Errorf("of the marker is left %+v, %v, %v with attributes %#x", m, ok, err, h.Attributes)
+			}
+		}
+	}
+	if !found {
+		t.Error("the marker is gone before its time")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
