@@ -87,6 +87,7 @@ var logs = []Setting{
 	{Name: "log.cleaner.delete.retention.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "86400000", Min: 0, Max: unlimited, Dynamic: true, Help: "How long tombstones stay in a compacted log."},
 	{Name: "log.cleaner.min.compaction.lag.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "0", Min: 0, Max: unlimited, Dynamic: true, Help: "Shortest time that a message stays uncompacted."},
 	{Name: "log.cleaner.max.compaction.lag.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "9223372036854775807", Min: 1, Max: unlimited, Dynamic: true, Help: "Longest time that a message stays uncompacted."},
+	{Name: "replica.alter.log.dirs.io.max.bytes.per.second", Scope: Node, Kind: Long, Unit: "bytes/s", Default: "9223372036854775807", Min: 1, Max: unlimited, Dynamic: true, Help: "How fast a partition that moves to another log directory is copied."},
 	{Name: "log.cleaner.backoff.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "15000", Min: 10, Max: unlimited, Help: "How long the cleaner rests when there is nothing to compact."},
 	{Name: "log.message.timestamp.type", Scope: Node, Kind: String, Default: "CreateTime", Values: []string{"CreateTime", "LogAppendTime"}, Dynamic: true, Help: "Whose clock a message's time comes from."},
 	{Name: "log.message.timestamp.before.max.ms", Scope: Node, Kind: Long, Unit: "ms", Default: "9223372036854775807", Min: 0, Max: unlimited, Dynamic: true, Help: "A message whose time is further in the past is refused."},
