@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func created(n int) []metadata.Record {
 type node struct {
 	*Quorum
 	t    *testing.T
-	stop func() error // ends Run and closes
+	stop func() error                   // ends Run and closes
+	gate *atomic.Pointer[chan struct{}] // of a disk that can hang
 }
 
 func testLogger(t *testing.T) *slog.Logger {
@@ -72,6 +74,15 @@ func run(t *testing.T, o Options, prepare ...func(*Quorum)) *node {
 	for _, f := range prepare {
 		f(q)
 	}
+	return runOpened(t, q)
+}
+
+func contextFor(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), long)
+}
+
+// runOpened runs what Open gave.
+func runOpened(t *testing.T, q *Quorum) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx) }()
