@@ -62,7 +62,9 @@ func TestEmptyLogRestartsInSilence(t *testing.T) {
 	o.Logger = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for range 3 {
 		s := mustOpen(t, o)
-		mustCreate(t, s, smallCf)
+		if err := mustCreate(t, s, smallCf).BeginEpoch(1); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
