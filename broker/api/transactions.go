@@ -113,6 +113,10 @@ func (a *API) addForBroker(r *wire.Request, req *kmsg.AddPartitionsToTxnRequest)
 			fill(a.transactions.Verify(t.TransactionalID, t.ProducerID, t.ProducerEpoch, parts))
 			continue
 		}
+		if why := a.missing(parts); why != 0 {
+			fill(why, nil)
+			continue
+		}
 		wait.Add(1)
 		a.transactions.Add(t.TransactionalID, t.ProducerID, t.ProducerEpoch, parts, 2, func(code int16) {
 			fill(code, nil)
@@ -128,6 +132,18 @@ func (a *API) addForBroker(r *wire.Request, req *kmsg.AddPartitionsToTxnRequest)
 		out.ErrorCode = kerr.CoordinatorNotAvailable.Code
 		r.Answer(wire.Message(out, out.ErrorCode))
 	}
+}
+
+// missing tells why partitions cannot become part of a transaction on a broker's wish: some
+// are not there. A group's offsets may.
+func (a *API) missing(parts []topic.Partition) int16 {
+	for _, p := range parts {
+		t := a.image().Topic(p.Topic)
+		if t == nil || p.Partition < 0 || int(p.Partition) >= len(t.Partitions) || p.Topic == topic.TransactionState {
+			return kerr.UnknownTopicOrPartition.Code
+		}
+	}
+	return 0
 }
 
 func addedFor(t kmsg.AddPartitionsToTxnRequestTransaction, why int16, of map[topic.Partition]int16) kmsg.AddPartitionsToTxnResponseTransaction {

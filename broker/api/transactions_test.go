@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +83,25 @@ func TestCommitAndAbort(t *testing.T) {
 			}
 			if got := committedValues(t, node, topic, kgo.ReadUncommitted(), len(all)); !slices.Equal(got, all) {
 				t.Errorf("read_uncommitted gives\n%v\nwant\n%v", got, all)
+			}
+		})
+	}
+}
+
+// TestReleases has instances of older versions serve transactions as these releases did.
+func TestReleases(t *testing.T) {
+	for _, version := range []string{"1.1.0", "2.3.0", "2.7"} {
+		t.Run(version, func(t *testing.T) {
+			node := brokertest.Start(t, brokertest.Set(map[string]string{"version": version}))
+			create(t, dial(t, node), "t", 1, nil)
+			cl := dial(t, node, kgo.TransactionalID("tx"))
+			for _, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+				open(t, cl)
+				send(t, cl, &kgo.Record{Topic: "t", Value: []byte(fmt.Sprint(how))})
+				finish(t, cl, how)
+			}
+			if got := committedValues(t, node, "t", kgo.ReadCommitted(), 2); !slices.Equal(got, []string{"true", "true"}) {
+				t.Errorf("committed is %v", got)
 			}
 		})
 	}
@@ -199,5 +219,43 @@ func copySome(t *testing.T, node *brokertest.Broker, id string, n int) {
 		if done {
 			copied += fs.NumRecords()
 		}
+	}
+}
+
+// TestRestartWhileCommitting stops the node right behind the answer to a commit, before the
+// markers or among them, cleanly and as by a crash: what was answered is committed.
+func TestRestartWhileCommitting(t *testing.T) {
+	node := brokertest.Start(t)
+	admin := dial(t, node)
+	create(t, admin, "kept", 8, nil)
+	var want []string
+	for i := range 6 {
+		cl := dial(t, node, kgo.TransactionalID("restarts"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		open(t, cl)
+		var rs []*kgo.Record
+		for p := range int32(8) {
+			v := fmt.Sprintf("%d-%d", i, p)
+			rs = append(rs, &kgo.Record{Topic: "kept", Partition: p, Value: []byte(v)})
+			if i%3 != 2 {
+				want = append(want, v)
+			}
+		}
+		send(t, cl, rs...)
+		finish(t, cl, i%3 != 2)
+		node.Restart(func() {
+			if i%2 == 1 {
+				node.ForgetCleanShutdown()
+			}
+		}, nil)
+		cl.Close()
+		adm := kadm.NewClient(admin)
+		brokertest.Eventually(t, "the transaction is complete", func() bool {
+			txns, err := adm.DescribeTransactions(within(t), "restarts")
+			return err == nil && strings.HasPrefix(txns["restarts"].State, "Complete")
+		})
+	}
+	slices.Sort(want)
+	if got := committedValues(t, node, "kept", kgo.ReadCommitted(), len(want)); !slices.Equal(got, want) {
+		t.Errorf("committed is\n%v\nwant\n%v", got, want)
 	}
 }

@@ -144,6 +144,8 @@ func askAddForBrokers(t *testing.T, w *world, v int16, p *kmsg.InitProducerIDRes
 	req.Transactions[0].ProducerEpoch--
 	req.Transactions[1].ProducerID += 1000
 	ask(kerr.ProducerFenced, kerr.InvalidProducerIDMapping)
+	req.Transactions[1].Topics[0].Topic = "nowhere"
+	ask(kerr.ProducerFenced, kerr.UnknownTopicOrPartition)
 }
 
 func askAddOffsetsToTxn(t *testing.T, w *world, v int16) {

@@ -196,7 +196,7 @@ func (s *shard) wait(id string, judge func(*transaction) change, answer func(cha
 func (s *shard) try(id string, judge func(*transaction) change, answer func(change), last bool) (done bool) {
 	t := s.ids[id]
 	if t == nil {
-		t = &transaction{id: id, value: value{producer: -1, epoch: -1, previous: -1, next: -1, started: -1}, last: -1}
+		t = &transaction{id: strings.Clone(id), value: value{producer: -1, epoch: -1, previous: -1, next: -1, started: -1}, last: -1}
 	}
 	c := judge(t)
 	switch {
@@ -207,7 +207,7 @@ func (s *shard) try(id string, judge func(*transaction) change, answer func(chan
 		return true
 	}
 	if s.ids[id] == nil {
-		s.ids[id] = t
+		s.ids[t.id] = t // Why not id: that is the request's memory
 	}
 	s.write(t, c.next, c.last, func(failed code) {
 		switch {
