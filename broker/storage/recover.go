@@ -195,6 +195,10 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 	for _, x := range []*index{&s.index, &s.times} {
 		if err := x.load(); err != nil {
+			if disk.IsAbsent(err) && info.Size == 0 {
+				x.clear() // a log that nothing was written to leaves none
+				continue
+			}
 			if disk.IsAbsent(err) {
 				return errDamaged{err}
 			}
