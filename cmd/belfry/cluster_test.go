@@ -42,7 +42,10 @@ var brief = map[string]string{"controlled.shutdown.timeout.ms": "1000"}
 func TestClusterOfProcesses(t *testing.T) {
 	nodes := nodetest.NewCluster(t, 3, nodetest.Options{Settings: brief})
 	nodes[2].Launch()
-	waits := func() bool { _, body := nodes[2].HTTP("/readyz"); return strings.Contains(body, "waiting for node 1 at ") }
+	waits := func() bool {
+		_, body := nodes[2].HTTP("/readyz")
+		return strings.Contains(body, "waiting for node 1 at ")
+	}
 	for end := time.Now().Add(time.Minute); !waits(); <-time.After(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("node 3 does not say what it waits for:\n%s", nodes[2].Log())
