@@ -19,6 +19,9 @@ type Append struct {
 	Verify     bool
 	Ticket     Ticket
 	TxnVersion int8 // of a marker: transaction.version, 0 not known
+	// Marker says that b ends a transaction. It is taken while the disk's reserve is short:
+	// an open transaction holds its readers up, and the cleaner.
+	Marker bool
 }
 
 // Appended says where they landed.
@@ -68,7 +71,7 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 	c := l.conf.Load()
 	// Why not for a follower: its leader's clients are not this disk's, and what it lacks
 	// would hold up everybody (R22).
-	if a.Assign && !c.Internal && l.dir().reserve.short.Load() {
+	if a.Assign && !a.Marker && !c.Internal && l.dir().reserve.short.Load() {
 		return r, ErrFull
 	}
 	p, err := l.planLocked(b, a)

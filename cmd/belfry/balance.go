@@ -81,8 +81,8 @@ func readPlan(in io.Reader, name string) (planFile, error) {
 	if err := d.Decode(&f); err != nil {
 		return f, usageError{fmt.Errorf("cannot read plan %q: %w; want {\"version\":1,\"partitions\":[{\"topic\":\"…\",\"partition\":0,\"replicas\":[1,2,3]}]}", name, err)}
 	}
-	if f.Version != 1 || len(f.Partitions) == 0 {
-		return f, usageError{fmt.Errorf("cannot use plan %q: want version 1 and at least one partition, got version %d and %d", name, f.Version, len(f.Partitions))}
+	if f.Version != 1 {
+		return f, usageError{fmt.Errorf("cannot use plan %q: want version 1, got %d", name, f.Version)}
 	}
 	return f, nil
 }

@@ -21,7 +21,7 @@ func balanceRun(c *client) *cobra.Command {
 		Use: "run", Short: "Move what a plan says", Args: noArgs,
 		Long: "Compute a plan as `belfry balance plan` does, or take one from a file, and have the cluster carry it out.\n" +
 			"The cluster goes on by itself; `belfry balance status` says how far it is.",
-		Example: "  belfry balance run --yes --wait\n  belfry balance plan -o json > plan.json && belfry balance run --plan plan.json",
+		Example: "  belfry balance run --yes --wait\n  belfry balance plan -o json > plan.json && belfry balance run --plan plan.json --yes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAdmin(cmd.Context(), func(ctx context.Context, a *kadm.Client) error {
 				ms, l, err := w.moves(ctx, cmd.InOrStdin(), a)

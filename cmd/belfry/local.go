@@ -59,7 +59,7 @@ func localUp(c *client) *cobra.Command {
 	var set []string
 	cmd := &cobra.Command{
 		Use: "up", Short: "Start a cluster, or the nodes of one that do not run", Args: noArgs,
-		Example: "  belfry local up --brokers 3 --dir /tmp/trio\n  belfry local up --brokers 3 --set agent.period=10s",
+		Example: "  belfry local up --brokers 3 --set agent.period=10s",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pairs, err := settings(set)
 			if err != nil {
@@ -93,7 +93,7 @@ func tellLocal(w io.Writer, l *local.Cluster, took time.Duration) {
 
 func localStatus(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Say which nodes run, and where", Args: noArgs,
+		Use: "status", Short: "Say which nodes run, and where", Args: noArgs, Example: "  belfry local status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLocal(cmd, false, func(ctx context.Context, l *local.Cluster) error {
 				states := l.Status(ctx)
@@ -116,7 +116,7 @@ func localStatus(c *client) *cobra.Command {
 
 func localAdd(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use: "add", Short: "Start one more broker, which joins the cluster", Args: noArgs,
+		Use: "add", Short: "Start one more broker, which joins the cluster", Args: noArgs, Example: "  belfry local add",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLocal(cmd, false, func(ctx context.Context, l *local.Cluster) error {
 				id, err := l.Add(ctx)
@@ -154,7 +154,7 @@ func localOne(_ *client, name, short string, do func(*local.Cluster, context.Con
 func localDown(*client) *cobra.Command {
 	var remove bool
 	cmd := &cobra.Command{
-		Use: "down", Short: "Stop all nodes", Args: noArgs,
+		Use: "down", Short: "Stop all nodes", Args: noArgs, Example: "  belfry local down --delete",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withLocal(cmd, false, func(ctx context.Context, l *local.Cluster) error {
 				if err := l.Down(ctx, remove); err != nil {
