@@ -98,12 +98,6 @@ func codeOf(err error) int16 {
 	if errors.As(err, &r) {
 		return r.Code
 	}
-	if k, ok := errors.AsType[interface {
-		error
-		Kafka() int16
-	}](err); ok {
-		return k.Kafka()
-	}
 	return 0
 }
 

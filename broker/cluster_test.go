@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -295,5 +296,55 @@ func TestReplicasMove(t *testing.T) {
 	running, err := all.ListPartitionReassignments(ctx, nil)
 	if err != nil || len(running) != 0 {
 		t.Fatalf("%v, %v", running, err)
+	}
+}
+
+// TestTransactionsOverBrokers: the coordinator, the partitions and the group's offsets are
+// led by different brokers.
+func TestTransactionsOverBrokers(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	all := admin(t, c.Addrs()...)
+	if _, err := all.CreateTopic(ctx, 6, 3, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"one", "two", "three"} { // by several coordinators
+		p, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("t"), kgo.TransactionalID(id),
+			kgo.MetadataMinAge(20*time.Millisecond), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round := range 4 {
+			if err := p.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 12 {
+				if err := p.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint(id, round, i))).FirstErr(); err != nil {
+					t.Fatalf("%s, round %d: %v", id, round, err)
+				}
+			}
+			if err := p.EndTransaction(ctx, kgo.TransactionEndTry(round%2 == 0)); err != nil {
+				t.Fatalf("%s, round %d: %v", id, round, err)
+			}
+		}
+		p.Close()
+	}
+	r, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.ConsumeTopics("t"), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	seen := map[string]bool{}
+	for len(seen) < 3*2*12 && ctx.Err() == nil {
+		r.PollFetches(ctx).EachRecord(func(r *kgo.Record) { seen[string(r.Value)] = true })
+	}
+	for v := range seen {
+		if !strings.HasPrefix(strings.TrimLeft(v, "onetwhr"), "0") && !strings.HasPrefix(strings.TrimLeft(v, "onetwhr"), "2") {
+			t.Errorf("%q was aborted and is read", v)
+		}
+	}
+	if len(seen) != 3*2*12 {
+		t.Fatalf("%d messages are committed, %d are read", 3*2*12, len(seen))
 	}
 }

@@ -198,9 +198,6 @@ func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 		Reserve:        v.Int("storage.reserve.bytes"),
 		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
 		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
-		MovePace: func() int64 {
-			return b.settings.values().Int("replica.alter.log.dirs.io.max.bytes.per.second")
-		},
 		DirFailed: func(dir string, err error) {
 			b.log.Error("a log directory has failed and is out of service", "dir", dir, "err", err)
 			if set := b.replicas(); set != nil {
@@ -275,9 +272,8 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, TxnOffsets: r.groups,
-		Transactions: transactions{r.txns, b.node, r.peers},
-		Logger:       b.log, Now: b.now,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: &transactions{r.txns, b.node, r.news.Image, r.peers}, TxnOffsets: r.groups,
+		Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
 		o.Peers, o.Seen = r.peers, r.news.Seen

@@ -2,8 +2,8 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -69,6 +69,33 @@ func (c *controllerRoad) Heartbeat(ctx context.Context, h controller.Heartbeat) 
 	return c.peers.Heartbeat(ctx, to, h)
 }
 
+// ProducerIDs gets a block of producer IDs for this broker, again while there is another
+// controller, until ctx ends.
+func (c *controllerRoad) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
+	for {
+		first, n, err = c.producerIDs(ctx)
+		var moved *quorum.NotLeaderError
+		again := errors.As(err, &moved) || errors.Is(err, quorum.ErrNoLeader) || codeOf(err) == kerr.NotController.Code || errors.Is(err, peer.ErrUnreachable) || errors.Is(err, peer.ErrLost)
+		if !again || pause(ctx, retryAfter) != nil {
+			return first, n, err
+		}
+	}
+}
+
+func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, err error) {
+	here, to, err := c.here()
+	switch me := c.image().Broker(c.node); {
+	case err != nil:
+		return 0, 0, err
+	case here:
+		return c.control.ProducerIDs(ctx)
+	case me == nil:
+		return 0, 0, fmt.Errorf("cannot get producer IDs: broker %d is not registered", c.node)
+	default:
+		return c.peers.ProducerIDs(ctx, to, c.node, me.Epoch)
+	}
+}
+
 // Alter implements replica.ISR.
 func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
 	me := c.image().Broker(c.node)
@@ -99,45 +126,6 @@ func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) ([]re
 		as[i] = replica.Altered{Err: asProposal(d.Err), PartitionEpoch: d.State.PartitionEpoch, ISR: d.State.ISR}
 	}
 	return as, nil
-}
-
-// roadPause is how long a request waits before it looks for a controller again.
-const roadPause = 20 * time.Millisecond
-
-// ProducerIDs gets a block of producer IDs for this broker alone.
-//
-// Blocks: while there is no controller, until ctx ends.
-// Errors: the controller's; the last trouble on the way to it when ctx ends.
-func (c *controllerRoad) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
-	for {
-		first, n, err = c.producerIDs(ctx)
-		switch code := codeOf(err); {
-		case err == nil:
-			return first, n, nil
-		case code != 0 && code != kerr.NotController.Code && code != kerr.StaleBrokerEpoch.Code:
-			return 0, 0, err
-		}
-		select {
-		case <-ctx.Done():
-			return 0, 0, err
-		case <-time.After(roadPause):
-		}
-	}
-}
-
-func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, err error) {
-	here, to, err := c.here()
-	switch {
-	case err != nil:
-		return 0, 0, err
-	case here:
-		return c.control.ProducerIDs(ctx)
-	}
-	me := c.image().Broker(c.node)
-	if me == nil {
-		return 0, 0, fmt.Errorf("cannot ask for producer IDs: broker %d is not registered", c.node)
-	}
-	return c.peers.ProducerIDs(ctx, to, c.node, me.Epoch)
 }
 
 // asProposal gives a refusal the words that the replicas know.

@@ -14,11 +14,12 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-// Lanes to the controller. Why two: a heartbeat must not wait for the commit of a
+// Lanes to the controller. Why several: a heartbeat must not wait for the commit of a
 // leader's proposal.
 const (
-	laneLife = "life"
-	laneISR  = "isr"
+	laneLife      = "life"
+	laneISR       = "isr"
+	laneProducers = "producers"
 )
 
 // Register asks a controller to register a broker; see controller.RegisterBroker.
@@ -60,20 +61,6 @@ func (c *Client) Heartbeat(ctx context.Context, to metadata.BrokerID, h controll
 	}
 	resp := got.(*kmsg.BrokerHeartbeatResponse)
 	return controller.Pulse{CaughtUp: resp.IsCaughtUp, Fenced: resp.IsFenced, MayStop: resp.ShouldShutdown}, refused(to, resp.ErrorCode)
-}
-
-// ProducerIDs asks a controller for a block of producer IDs; see controller.ProducerIDs.
-//
-// Errors: as Do; *controller.Refusal.
-func (c *Client) ProducerIDs(ctx context.Context, to, self metadata.BrokerID, epoch int64) (first int64, n int, err error) {
-	req := kmsg.NewPtrAllocateProducerIDsRequest()
-	req.BrokerID, req.BrokerEpoch = int32(self), epoch
-	got, err := c.Do(ctx, to, laneLife, req)
-	if err != nil {
-		return 0, 0, err
-	}
-	resp := got.(*kmsg.AllocateProducerIDsResponse)
-	return resp.ProducerIDStart, int(resp.ProducerIDLen), refused(to, resp.ErrorCode)
 }
 
 // refused gives a controller's refusal as an error.
@@ -142,6 +129,21 @@ func (c *Client) AlterISR(ctx context.Context, to, me metadata.BrokerID, epoch i
 		return nil, err
 	}
 	return changed(to, changes, resp)
+}
+
+// ProducerIDs asks a controller for a block of producer IDs for broker me; see
+// controller.ProducerIDs.
+//
+// Errors: as Do; *controller.Refusal.
+func (c *Client) ProducerIDs(ctx context.Context, to, me metadata.BrokerID, epoch int64) (first int64, n int, err error) {
+	req := kmsg.NewPtrAllocateProducerIDsRequest()
+	req.BrokerID, req.BrokerEpoch = int32(me), epoch
+	got, err := c.Do(ctx, to, laneProducers, req)
+	if err != nil {
+		return 0, 0, err
+	}
+	resp := got.(*kmsg.AllocateProducerIDsResponse)
+	return resp.ProducerIDStart, int(resp.ProducerIDLen), refused(to, resp.ErrorCode)
 }
 
 // changed reads the answers, which stand in the order of the proposals.

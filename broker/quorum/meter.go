@@ -185,8 +185,47 @@ func (m *meter) closed() bool {
 	}
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. One that fails is tried again when the member
+// answers heartbeats. Why not left to the library: it doubles its pause with every
+// failure, and a member that was away for half a minute would wait for ten seconds more.
 func (m *meter) AppendEntries(id raft.ServerID, at raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	heartbeat := req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0 && len(req.Entries) == 0
+	for end := m.now().Add(returnLimit); ; {
+		err := m.append(id, at, req, resp)
+		if err == nil || heartbeat || errors.Is(err, errSilent) || !m.awaitReturn(id, req.Term, end) {
+			return err
+		}
+	}
+}
+
+// returnLimit is how long one message waits for its member to come back, and returnPause
+// how often that is looked at.
+const (
+	returnLimit = 20 * time.Second
+	returnPause = 20 * time.Millisecond
+)
+
+// awaitReturn waits until a member has answered something; false: it is not worth to
+// send it what was to be sent.
+func (m *meter) awaitReturn(id raft.ServerID, term uint64, end time.Time) bool {
+	failed := m.now()
+	for m.now().Before(end) {
+		select {
+		case <-m.closing:
+			return false
+		case <-time.After(returnPause):
+		}
+		if r := m.raft.Load(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
+			return false
+		}
+		if m.progress(id).heard.After(failed) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *meter) append(id raft.ServerID, at raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if m.silent.Load() {
 		return errSilent
 	}

@@ -596,3 +596,28 @@ func TestVotersChange(t *testing.T) {
 		c.stopAll()
 	})
 }
+
+// TestReturnedMemberCatchesUpSoon: however long it was away.
+func TestReturnedMemberCatchesUpSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		away := c.leader().o.Node%3 + 1
+		c.stop(away)
+		for i := range 40 {
+			c.propose(2 + i)
+			time.Sleep(time.Second)
+		}
+		began := time.Now()
+		c.start(away)
+		if err := c.nodes[away].WaitCaughtUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second || c.nodes[away].Image().Topic("t41") == nil {
+			t.Errorf("it took %v to catch up", took)
+		}
+		c.stopAll()
+	})
+}

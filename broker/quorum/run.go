@@ -85,16 +85,28 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.watching.Go(func() { q.watchStalls(ctx, r) })
 	<-ctx.Done()
 	q.setLeading(false)
+	q.mu.Lock()
+	q.mu.raft = nil // no new calls
+	q.mu.Unlock()
 	if r.State() == raft.Leader && !q.lastVoter(r) {
 		// Why not waited for longer: the others elect one by themselves soon enough.
 		if err := q.answer(r.LeadershipTransfer()); err != nil {
 			q.o.Logger.Info("could not let another node lead the metadata log", "err", err)
 		}
 	}
-	q.mu.Lock()
-	q.mu.raft = nil
-	q.mu.Unlock()
+	q.settle()
 }
+
+// settle waits for raft's answers, for a moment. Why: what lies in its queues when it is
+// shut down is never answered, and whoever asked would wait for ever.
+func (q *Quorum) settle() {
+	for end := time.Now().Add(q.o.Heartbeat); q.asked.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(settlePause)
+	}
+}
+
+// settlePause is how often settle looks.
+const settlePause = 2 * time.Millisecond
 
 // letGo lets calls go that store holds. Invariant: the transport is shut before,
 // so that no vote leaves this node that its disk does not remember.
@@ -244,6 +256,12 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 // ascend makes this node the leader that takes changes, if leadership does not change
 // again before it has applied everything.
 func (q *Quorum) ascend(r *raft.Raft, term uint64) {
+	q.mu.Lock()
+	stops := q.mu.raft == nil
+	q.mu.Unlock()
+	if stops {
+		return
+	}
 	if err := q.takeOver(r); err != nil {
 		q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
 		return
@@ -301,7 +319,11 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 // then is never answered, and Run would wait for it for ever.
 func (q *Quorum) answer(f raft.Future) error {
 	said := make(chan error, 1)
-	go func() { said <- f.Error() }()
+	q.asked.Add(1)
+	go func() {
+		said <- f.Error()
+		q.asked.Add(-1)
+	}()
 	select {
 	case err := <-said:
 		return err

@@ -121,20 +121,6 @@ func (c *Coordinator) level() int16 {
 	return 0
 }
 
-// Where tells which broker coordinates a transactional ID, as far as this one knows;
-// metadata.NoBroker: none.
-func (c *Coordinator) Where(id string) metadata.BrokerID {
-	n := c.hosts.Partitions()
-	img := c.image.Load()
-	if n == 0 || img == nil {
-		return metadata.NoBroker
-	}
-	if p := partition(img, topic.Partition{Topic: topic.TransactionState, Partition: journal.PartitionOf(id, n)}); p != nil {
-		return p.Leader
-	}
-	return metadata.NoBroker
-}
-
 // do runs f on the shard of a transactional ID, or tells why it cannot.
 func (c *Coordinator) do(id string, f func(*shard)) code {
 	if id == "" || len(id) > MaxID {
