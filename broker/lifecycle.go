@@ -423,9 +423,16 @@ func (b *Broker) stoppedWell(epoch int64) error {
 	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)
 }
 
+// maxOffline is how many replicas on failed disks a heartbeat names: its frame is bounded.
+// What is beyond it is led elsewhere when the broker starts again.
+const maxOffline = 40_000
+
 // offlineReplicas gives the replicas whose log directories have failed.
 func offlineReplicas(set *replica.Set) (rs []controller.Replica) {
 	for _, p := range set.Offline() {
+		if len(rs) == maxOffline {
+			break
+		}
 		rs = append(rs, controller.Replica{Topic: p.TopicID(), Number: p.Name().Partition})
 	}
 	return rs
