@@ -198,6 +198,9 @@ func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 		Reserve:        v.Int("storage.reserve.bytes"),
 		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
 		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
+		MovePace: func() int64 {
+			return b.settings.values().Int("replica.alter.log.dirs.io.max.bytes.per.second")
+		},
 		DirFailed: func(dir string, err error) {
 			b.log.Error("a log directory has failed and is out of service", "dir", dir, "err", err)
 			if set := b.replicas(); set != nil {
