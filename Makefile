@@ -37,7 +37,7 @@ lint: ## gofmt and vet
 # Rooms whose tests run the real program, clients and servers: one after the other, as each wants the machine for itself.
 # The race detector watches the program where the foreign clients drive it (compat); a ledger of hundreds of thousands of
 # messages under it would take the time of all the rest.
-PROCESSES := ./cmd/belfry/bench ./cmd/belfry/crash ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
+PROCESSES := ./cmd/belfry/bench ./cmd/belfry/chaos ./cmd/belfry/crash ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
 export BELFRY_CACHE := $(CACHE)
 
 # -count 1: go test does not see that the program which a test starts has changed.
