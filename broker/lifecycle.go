@@ -207,7 +207,7 @@ func (b *Broker) join(r *rooms, p *parts) (*publisher, error) {
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
 		Features: features,
 	}, r.quorum)
-	r.markers = &markers{node: b.node}
+	r.markers = &markers{}
 	r.txns = txn.New(txn.Options{
 		Node: b.node, Replicas: r.set, Markers: r.markers, Block: r.control.ProducerIDs,
 		Settings: b.settings.values, Logger: b.log, Now: b.now,
