@@ -253,9 +253,9 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
-	r.markers = &markers{node: b.node, peers: r.peers}
+	r.markers = &markers{}
 	r.txns = txn.New(txn.Options{
-		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs,
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs, Peers: r.peers,
 		Settings: b.settings.values, Logger: b.log, Now: b.now,
 	})
 	p.run("the watch over the brokers", r.control.Run)
@@ -272,7 +272,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: &transactions{r.txns, b.node, r.news.Image, r.peers}, TxnOffsets: r.groups,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
@@ -423,9 +423,16 @@ func (b *Broker) stoppedWell(epoch int64) error {
 	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)
 }
 
+// maxOffline is how many replicas on failed disks a heartbeat names: its frame is bounded.
+// What is beyond it is led elsewhere when the broker starts again.
+const maxOffline = 40_000
+
 // offlineReplicas gives the replicas whose log directories have failed.
 func offlineReplicas(set *replica.Set) (rs []controller.Replica) {
 	for _, p := range set.Offline() {
+		if len(rs) == maxOffline {
+			break
+		}
 		rs = append(rs, controller.Replica{Topic: p.TopicID(), Number: p.Name().Partition})
 	}
 	return rs

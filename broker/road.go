@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -96,8 +97,23 @@ func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, e
 	}
 }
 
+// maxProposals is how many proposals go in one request. Why: a frame is bounded, and all
+// partitions of a broker may be concerned at once.
+const maxProposals = 4000
+
 // Alter implements replica.ISR.
-func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
+func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) (all []replica.Altered, err error) {
+	for some := range slices.Chunk(ps, maxProposals) {
+		as, err := c.alter(ctx, some)
+		if err != nil {
+			return nil, err // not known of any, which is right for those that were answered too: the next image tells
+		}
+		all = append(all, as...)
+	}
+	return all, nil
+}
+
+func (c *controllerRoad) alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
 	me := c.image().Broker(c.node)
 	if me == nil {
 		return nil, fmt.Errorf("cannot propose in-sync sets: broker %d is not registered", c.node)

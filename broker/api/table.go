@@ -78,7 +78,6 @@ func served() table {
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
 		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},
 		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe},
-		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
 	}
 }
 

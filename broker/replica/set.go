@@ -112,6 +112,8 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(max(time.Millisecond, s.o.Replication.LagTime/4))
 	defer tick.Stop()
+	look := time.NewTicker(statePeriod)
+	defer look.Stop()
 	for ctx.Err() == nil {
 		s.takeOffline()
 		select {
@@ -119,6 +121,8 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-s.kick:
 		case <-tick.C:
 			s.shrink()
+		case <-look.C:
+			s.o.Stats.Replicated(s.state())
 		}
 	}
 	wg.Wait()

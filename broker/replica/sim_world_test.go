@@ -237,7 +237,8 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 		if old != nil {
 			index = old.Index()
 		}
-		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, epoch, index), nil })
+		mine := epoch // a late request still says the old one
+		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, mine, index), nil })
 		if err == nil && ok {
 			set.Lease(sent.Add(simSession))
 		} else if err == nil {

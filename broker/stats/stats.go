@@ -46,7 +46,7 @@ type Broker struct {
 		flushErrors                   *vm.Counter
 	}
 
-	replication replication
+	replication *replication
 
 	mu struct {
 		sync.RWMutex
