@@ -198,6 +198,9 @@ func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 		Reserve:        v.Int("storage.reserve.bytes"),
 		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
 		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
+		MovePace: func() int64 {
+			return b.settings.values().Int("replica.alter.log.dirs.io.max.bytes.per.second")
+		},
 		DirFailed: func(dir string, err error) {
 			b.log.Error("a log directory has failed and is out of service", "dir", dir, "err", err)
 			if set := b.replicas(); set != nil {
@@ -253,9 +256,9 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
-	r.markers = &markers{node: b.node, peers: r.peers}
+	r.markers = &markers{}
 	r.txns = txn.New(txn.Options{
-		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs,
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs, Peers: r.peers,
 		Settings: b.settings.values, Logger: b.log, Now: b.now,
 	})
 	p.run("the watch over the brokers", r.control.Run)
@@ -272,7 +275,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: &transactions{r.txns, b.node, r.news.Image, r.peers}, TxnOffsets: r.groups,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
 		Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {

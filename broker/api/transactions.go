@@ -203,14 +203,17 @@ func (a *API) endTxn(r *wire.Request) {
 func (a *API) txnOffsetCommit(r *wire.Request) {
 	req := r.Body.(*kmsg.TxnOffsetCommitRequest)
 	verify := func(p topic.Partition, answer func(int16)) {
-		told := func(code int16) { answer(verdictFor(code, r.Version)) }
-		parts := []topic.Partition{p}
-		if r.Version >= implicitOffsets {
-			a.transactions.Add(req.TransactionalID, req.ProducerID, req.ProducerEpoch, parts, 2, told)
-			return
+		if !a.later(func() {
+			ctx, cancel := context.WithTimeout(a.closing, patience)
+			defer cancel()
+			each, err := a.transactions.AddPartitions(ctx, req.TransactionalID, req.ProducerID, req.ProducerEpoch, []topic.Partition{p}, r.Version < implicitOffsets)
+			if err == nil {
+				err = each[p]
+			}
+			answer(verdictFor(codeOf(err), r.Version))
+		}) {
+			answer(kerr.CoordinatorNotAvailable.Code)
 		}
-		why, of := a.transactions.Verify(req.TransactionalID, req.ProducerID, req.ProducerEpoch, parts)
-		told(max(why, of[p]))
 	}
 	a.groups.TxnOffsetCommit(req, verify, func(resp *kmsg.TxnOffsetCommitResponse) {
 		var code first
@@ -238,7 +241,7 @@ func verdictFor(code, version int16) int16 {
 		if version < implicitOffsets {
 			return kerr.CoordinatorNotAvailable.Code
 		}
-	case kerr.CoordinatorLoadInProgress.Code, kerr.NotCoordinator.Code:
+	case kerr.CoordinatorLoadInProgress.Code, kerr.NotCoordinator.Code, kerr.RequestTimedOut.Code:
 		return kerr.CoordinatorNotAvailable.Code
 	}
 	return code

@@ -314,6 +314,36 @@ func TestCommittedFetchWaits(t *testing.T) {
 	}
 }
 
+// TestCommittedFetchInSession: an incremental fetch tells of a partition whose last stable offset moved, and names
+// what was aborted in what it gives.
+func TestCommittedFetchInSession(t *testing.T) {
+	n := startTxnNode(t)
+	c, reader := dialRaw(t, n.addr), dialRaw(t, n.addr)
+	c.ask(txnProduce(9, "t1", map[int32][]byte{0: txnBatch(t, 5, 0, 0, "x")}))
+	first := fetchBells(12, 0, 0, true, 0)
+	first.SessionEpoch = 0
+	opened := reader.ask(first).(*kmsg.FetchResponse)
+	if opened.SessionID == 0 || opened.Topics[0].Partitions[0].LastStableOffset != 0 {
+		t.Fatalf("the session begins with %+v", opened)
+	}
+	next := kmsg.NewPtrFetchRequest()
+	next.Version, next.MinBytes, next.MaxBytes, next.IsolationLevel = 12, 1, 1<<20, 1
+	next.SessionID, next.SessionEpoch = opened.SessionID, 1
+	if resp := reader.ask(next).(*kmsg.FetchResponse); len(resp.Topics) != 0 {
+		t.Errorf("nothing changed, and the answer is %+v", resp.Topics)
+	}
+	end(c, 1, 5, 0, 1, false, 0)
+	next.SessionEpoch = 2
+	resp := reader.ask(next).(*kmsg.FetchResponse)
+	if len(resp.Topics) != 1 {
+		t.Fatalf("the transaction ended, and the answer is %+v", resp)
+	}
+	p := resp.Topics[0].Partitions[0]
+	if p.LastStableOffset != 2 || len(p.AbortedTransactions) != 1 || len(p.RecordBatches) == 0 {
+		t.Errorf("the partition is answered with %+v", p)
+	}
+}
+
 // TestOldConsumersSeeNoMarkers reads over markers in the formats that have none.
 func TestOldConsumersSeeNoMarkers(t *testing.T) {
 	n := startTxnNode(t)

@@ -2,7 +2,7 @@
 //
 // Each partition of __consumer_offsets that this broker leads carries its own share of the
 // groups: a state machine without clock, goroutine or disk (shard and the files it is
-// spread over), and a doer around it (Coordinator, host) that brings requests, time and the
+// spread over), and a doer around it (Coordinator, journal.Host) that brings requests, time and the
 // journal.
 //
 // Two protocols share offsets and IDs. In the classic one (join, rebalance, sync, heartbeat)
@@ -10,6 +10,8 @@
 // business, but for the topics that a consumer subscribes to. In the new one (KIP-848:
 // consumer, draft, turn, assign) the coordinator assigns. A group goes from one to the other
 // while it lives (migrate, consumer_classic).
+//
+// Offsets that come in a transaction count when its marker is replayed (txn).
 //
 // Invariants: offsets, and groups of the new protocol, change by committed records only, by
 // the same code while loading and while running, so that what is served equals a replay of

@@ -10,7 +10,12 @@
 // a done is called with nil (R31); each Append is answered once; nothing is appended before
 // everything committed was replayed (R30).
 //
-// Road in: New, Run, Append. Road out: the partition under it (Log), the Machine.
+// Around it, Host runs a shard of such a machine – it brings it the time, keeps its requests
+// apart and begins anew when the log could not be read – and Hosts has one for each partition
+// of an internal topic that this broker leads.
+//
+// Road in: New, Run, Append; NewHosts, Lead, Do. Road out: the partition under it (Log), the
+// Machine.
 package journal
 
 import (

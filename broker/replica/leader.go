@@ -48,7 +48,7 @@ func (p *Partition) Ticket(h record.Header, now time.Time) (t storage.Ticket, be
 // Errors: as Append with acks -1; storage.ErrInvalidProducerEpoch, storage.ErrCoordinatorFenced.
 func (p *Partition) AppendMarker(m record.Marker, version int8, now time.Time) (storage.Appended, error) {
 	ms := now.UnixMilli()
-	return p.append(-1, m.Batch(ms), -1, storage.Append{Now: ms, TxnVersion: version})
+	return p.append(-1, m.Batch(ms), -1, storage.Append{Now: ms, TxnVersion: version, Marker: true})
 }
 
 // append puts b into the log in one leader epoch, -1 any. Of a it fills in what the role says.

@@ -20,49 +20,59 @@ import (
 // bytes: each answer must tell by itself what was aborted.
 func committed(t testing.TB, l *Log, max int) (out []record.Record) {
 	t.Helper()
-	high := l.HighWatermark()
-	limit := l.LastStable(high)
+	limit := l.LastStable(l.HighWatermark())
 	for at := l.Start(); at < limit; {
-		s, list, err := l.ReadCommitted(at, max, limit, true)
+		next, more, err := committedFrom(l, at, max, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Len() == 0 {
+		if next == at {
 			break // cleaned away up to the limit
 		}
-		b := make([]byte, s.Len())
-		if _, err := s.ReadAt(b, 0); err != nil && err != io.EOF {
-			t.Fatal(err)
-		}
-		s.Release()
-		slices.SortFunc(list, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
-		skip := map[int64]bool{}
-		for ; len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
-			h := must(record.ReadHeader(b))
-			for len(list) > 0 && list[0].First <= h.Last() {
-				skip[list[0].ProducerID] = true
-				list = list[1:]
-			}
-			at = h.Last() + 1
-			if h.Control() {
-				if m, ok, err := record.ReadMarker(b[:h.Size()]); err != nil || ok && !m.Commit {
-					delete(skip, h.ProducerID)
-				}
-				continue
-			}
-			if h.Transactional() && skip[h.ProducerID] {
-				continue
-			}
-			if err := record.Each(b[:h.Size()], func(r record.Record) error {
-				r.Key, r.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
-				out = append(out, r)
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		at, out = next, append(out, more...)
 	}
 	return out
+}
+
+// committedFrom gives what a consumer takes out of one answer, and where it goes on.
+func committedFrom(l *Log, at record.Offset, max int, limit record.Offset) (next record.Offset, out []record.Record, err error) {
+	s, list, err := l.ReadCommitted(at, max, limit, true)
+	if err != nil {
+		return at, nil, err
+	}
+	defer s.Release()
+	b := make([]byte, s.Len())
+	if _, err := s.ReadAt(b, 0); err != nil && err != io.EOF {
+		return at, nil, err
+	}
+	slices.SortFunc(list, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
+	skip := map[int64]bool{}
+	for next = at; len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
+		h := must(record.ReadHeader(b))
+		for len(list) > 0 && list[0].First <= h.Last() {
+			skip[list[0].ProducerID] = true
+			list = list[1:]
+		}
+		next = h.Last() + 1
+		switch {
+		case h.Control():
+			if m, ok, err := record.ReadMarker(b[:h.Size()]); err != nil || ok && !m.Commit {
+				delete(skip, h.ProducerID)
+			}
+			continue
+		case h.Transactional() && skip[h.ProducerID]:
+			continue
+		}
+		err := record.Each(b[:h.Size()], func(r record.Record) error {
+			r.Key, r.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
+			out = append(out, r)
+			return nil
+		})
+		if err != nil {
+			return at, nil, err
+		}
+	}
+	return next, out, nil
 }
 
 // visible gives the last committed value of each key, and fails on an aborted one.

@@ -65,7 +65,7 @@ func (l *Log) recover(f found) error {
 
 // tidy removes what a crash left over and gives the segments' first offsets.
 func (r *recovery) tidy() ([]record.Offset, error) {
-	d, folder := r.l.dir.disk, r.l.folder
+	d, folder := r.l.dir().disk, r.l.folder
 	if err := finishSwaps(d, folder); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (r *recovery) tidy() ([]record.Offset, error) {
 		name := folder + "/" + e.Name
 		switch {
 		case strings.HasSuffix(e.Name, deletedSuffix), strings.HasSuffix(e.Name, cleanedSuffix), strings.HasSuffix(e.Name, tmpSuffix):
-			if err := r.l.dir.remove(name); err != nil {
+			if err := r.l.dir().remove(name); err != nil {
 				return nil, err
 			}
 		case strings.HasSuffix(e.Name, logSuffix):
@@ -106,7 +106,7 @@ func baseOf(name, suffix string) (record.Offset, bool) {
 // readEpochs takes the epoch cache from its file. A lost or damaged one is made anew from the batches.
 func (r *recovery) readEpochs() error {
 	name := r.l.folder + "/" + epochFile
-	b, err := disk.ReadFile(r.l.dir.disk, name)
+	b, err := disk.ReadFile(r.l.dir().disk, name)
 	if disk.IsAbsent(err) {
 		r.rebuild = true
 		return nil
@@ -133,7 +133,7 @@ func (r *recovery) segments(bases []record.Offset) error {
 		return err
 	}
 	for i, base := range bases {
-		s := newSegment(r.l.dir.disk, r.l.folder, base)
+		s := newSegment(r.l.dir().disk, r.l.folder, base)
 		last := i == len(bases)-1
 		trusted := r.found.clean || !last && bases[i+1] <= r.found.recovery
 		if i > 0 && r.scanned && base != r.next && !r.found.unknown {
@@ -165,7 +165,7 @@ func (r *recovery) finishDeletion(bases []record.Offset) ([]record.Offset, error
 		if err := r.drop(bases[:1]); err != nil {
 			return nil, err
 		}
-		if err := r.l.dir.disk.Sync(r.l.folder); err != nil {
+		if err := r.l.dir().disk.Sync(r.l.folder); err != nil {
 			return nil, err
 		}
 		bases = bases[1:]
@@ -195,6 +195,10 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 	for _, x := range []*index{&s.index, &s.times} {
 		if err := x.load(); err != nil {
+			if disk.IsAbsent(err) && info.Size == 0 {
+				x.clear() // a log that nothing was written to leaves none
+				continue
+			}
 			if disk.IsAbsent(err) {
 				return errDamaged{err}
 			}
@@ -364,7 +368,7 @@ func (r *recovery) discard(bases []record.Offset) error {
 func (r *recovery) drop(bases []record.Offset) error {
 	r.changed = true
 	for i := len(bases) - 1; i >= 0; i-- {
-		info, err := r.l.dir.disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
+		info, err := r.l.dir().disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
 		if err != nil {
 			return err
 		}
@@ -372,7 +376,7 @@ func (r *recovery) drop(bases []record.Offset) error {
 			r.cutBytes += info.Size
 		}
 		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, abortSuffix} {
-			if err := r.l.dir.remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
+			if err := r.l.dir().remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
 				return err
 			}
 		}
@@ -397,8 +401,8 @@ func (r *recovery) finish() error {
 		r.v, r.next = nil, r.found.start
 	}
 	if len(r.v) == 0 {
-		s := newSegment(l.dir.disk, l.folder, max(r.next, r.found.start))
-		if err := l.dir.must(0, s.create); err != nil {
+		s := newSegment(l.dir().disk, l.folder, max(r.next, r.found.start))
+		if err := l.dir().must(0, s.create); err != nil {
 			return err
 		}
 		r.v, r.next, r.changed = []*segment{s}, s.base, true
@@ -430,7 +434,7 @@ func (r *recovery) finish() error {
 		return nil
 	}
 	// Why: names of removed and new files, and all that a crash may have left unsynced.
-	return l.dir.disk.Sync(l.folder)
+	return l.dir().disk.Sync(l.folder)
 }
 
 func basesOf(v []*segment) []record.Offset {
@@ -439,107 +443,6 @@ func basesOf(v []*segment) []record.Offset {
 		bases[i] = s.base
 	}
 	return bases
-}
-
-// producers takes the newest good snapshot and replays the batches behind it. Where an index
-// of aborted transactions is to be made anew, it must be older than that segment.
-func (r *recovery) producers() error {
-	l := r.l
-	now := l.env.now().UnixMilli()
-	from, below := r.v[0].base, r.next
-	for s := range r.remake {
-		below = min(below, s.base)
-	}
-	var ended []endedTxn
-	for i := len(r.snaps) - 1; i >= 0; i-- {
-		name := fileName(l.folder, r.snaps[i], snapshotSuffix)
-		if r.snaps[i] > r.next {
-			if err := l.dir.remove(name); err != nil {
-				return err
-			}
-			continue
-		}
-		if r.snaps[i] > below {
-			continue
-		}
-		b, err := disk.ReadFile(l.dir.disk, name)
-		if err != nil {
-			return err
-		}
-		s, undecided, err := decodeProducers(b, now)
-		if err == nil {
-			l.mu.producers, ended, from = s, undecided, max(from, r.snaps[i])
-			if err := r.dropSnapshots(r.snaps[:i]); err != nil {
-				return err
-			}
-			break
-		}
-		l.env.corruption("snapshot")
-		l.env.logger.Error("producer snapshot is damaged; an older one is used", "partition", l.name.String(), "file", name)
-		if err := l.dir.remove(name); err != nil {
-			return err
-		}
-	}
-	l.undecided.reset(ended, l.mu.producers.firstOpen(), l.HighWatermark())
-	return r.replay(from)
-}
-
-// dropSnapshots removes those that lie at the begin of no segment: each stop leaves one,
-// and a newer one is there.
-func (r *recovery) dropSnapshots(old []record.Offset) error {
-	for _, at := range old {
-		if i := find(r.v, at); r.v[i].base == at {
-			continue // it goes with its segment
-		}
-		if err := r.l.dir.remove(fileName(r.l.folder, at, snapshotSuffix)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// replay brings the producer state up to date with the batches at and above from.
-func (r *recovery) replay(from record.Offset) error {
-	l := r.l
-	v := *l.view.Load()
-	now := l.env.now().UnixMilli()
-	for _, s := range v[find(v, from):] {
-		if s.size.Load() == 0 {
-			continue
-		}
-		index := s
-		if !r.remake[s] {
-			index = nil // it has them
-		}
-		var inner error
-		err := l.eachHeader(s, from, func(b *record.Header, pos int64) bool {
-			if !tracked(b) || b.Last() < from {
-				return true
-			}
-			var m *record.Marker
-			if b.Control() {
-				if m, inner = s.markerAt(b, pos); inner != nil {
-					return false
-				}
-			}
-			l.mu.producers.follow(b, m, now)
-			l.adoptTxnsLocked(index)
-			return true
-		})
-		if err = errors.Join(err, inner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// markerAt reads the marker of the control batch at pos, nil if it has none.
-func (s *segment) markerAt(b *record.Header, pos int64) (*record.Marker, error) {
-	batch, err := s.readBatch(b, pos)
-	if err != nil {
-		return nil, err
-	}
-	return markerIn(b, batch)
 }
 
 // eachHeader calls f with the header and position of each batch of the segment that

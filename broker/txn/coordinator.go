@@ -17,20 +17,21 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-// Markers writes transaction markers where partitions are led. Safe for concurrent use.
+// Markers writes transaction markers on this broker. Safe for concurrent use.
 type Markers interface {
-	// Write writes a marker into partitions that a broker leads, those of __consumer_offsets
+	// Write writes a marker into partitions that this broker leads, those of __consumer_offsets
 	// among them, and gives one error for each, nil for those that have it for good. version
 	// is the transaction.version that the producer works by.
 	// Blocks: until they are committed, or ctx ends.
-	Write(ctx context.Context, to metadata.BrokerID, m record.Marker, version int8, parts []topic.Partition) []error
+	Write(ctx context.Context, m record.Marker, version int8, parts []topic.Partition) []error
 }
 
-// Options of a Coordinator; all are required.
+// Options of a Coordinator; all are required but Peers.
 type Options struct {
 	Node     metadata.BrokerID
 	Replicas *replica.Set
 	Markers  Markers
+	Peers    Peers // nil: there are no other brokers
 	// Block gives a block of producer IDs [first, first+n) to this broker alone.
 	Block    func(ctx context.Context) (first int64, n int, err error)
 	Settings func() *config.Values // the broker's effective settings of now
@@ -136,6 +137,12 @@ func (c *Coordinator) do(id string, f func(*shard)) code {
 	return statusCode(h.Do(f))
 }
 
+// partition gives the partition of __transaction_state that an ID lives in. Requires: the
+// topic is there.
+func (c *Coordinator) partition(id string) topic.Partition {
+	return topic.Partition{Topic: topic.TransactionState, Partition: journal.PartitionOf(id, c.hosts.Partitions())}
+}
+
 func statusCode(s journal.Status) code {
 	switch s {
 	case journal.Serving:
@@ -199,10 +206,14 @@ func (c *Coordinator) Verify(id string, producer int64, epoch int16, parts []top
 }
 
 // AddPartitions is Add, for the protocol of KIP-890, part 2, or with verifyOnly Verify, for
-// who may wait.
+// who may wait, whichever broker coordinates the ID.
 //
 // Errors: a *Refusal for all, or for each partition.
 func (c *Coordinator) AddPartitions(ctx context.Context, id string, producer int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error) {
+	verifies := c.o.Settings().Bool("transaction.partition.verification.enable")
+	if to := c.elsewhere(id); to != metadata.NoBroker && (verifies || !verifyOnly) {
+		return c.askPeer(ctx, to, id, producer, epoch, parts, verifyOnly)
+	}
 	out := make(map[topic.Partition]error, len(parts))
 	if verifyOnly {
 		why, of := c.Verify(id, producer, epoch, parts)
@@ -323,7 +334,14 @@ const markerPatience = 10 * time.Second
 func (c *Coordinator) written(ctx context.Context, to metadata.BrokerID, m record.Marker, version int8, parts []topic.Partition) (out []topic.Partition) {
 	ctx, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
-	for i, err := range c.o.Markers.Write(ctx, to, m, version, parts) {
+	var errs []error
+	switch {
+	case to == c.o.Node:
+		errs = c.o.Markers.Write(ctx, m, version, parts)
+	case c.o.Peers != nil:
+		errs = c.remoteMarkers(ctx, to, m, version, parts)
+	}
+	for i, err := range errs {
 		switch {
 		case err == nil:
 			out = append(out, parts[i])
