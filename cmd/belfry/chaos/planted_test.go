@@ -16,11 +16,13 @@ type plant struct {
 	short  bool   // the short form tries it, too
 }
 
+// plants are the rules whose break can be brought about from outside within minutes. Epoch fencing is not among them:
+// the in-sync set alone already keeps a leader that nobody told from acknowledging anything, and the moments in which
+// only the fence helps are too short to hit; the simulation in broker/replica hits them.
 func plants() []plant {
 	return []plant{
 		{"early acknowledgement", "a leader alone, clients still reach it; kill -9 of one, back at once", true},
 		{"truncation to the high watermark", "kill -9 of one after the other; kill -9 of all; a leader alone, clients still reach it", false},
-		{"no epoch fencing", "a leader alone, clients still reach it; SIGSTOP of one beyond its session", false},
 		{"anybody joins the in-sync set", "kill -9 of one after the other; a leader alone, clients still reach it", false},
 	}
 }

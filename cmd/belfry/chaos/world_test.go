@@ -210,7 +210,7 @@ func (w *world) follow(l *ledger.Ledger) {
 			w.t.Error("the reader was given nothing")
 		}
 	})
-	shared := l.ShareMembers("the group")
+	shared := l.ShareMembers("the group of "+l.Topic)
 	w.groups = append(w.groups, shared)
 	for range 2 {
 		w.workers.Go(func() { l.Join(w.ctx, w.Seeds(), "group-of-"+l.Topic, shared) })
@@ -289,8 +289,8 @@ func (w *world) healed() {
 		}
 	}
 	for _, g := range w.groups {
-		from := g.Next()
-		w.eventually("the group reads", func() string {
+		from, asked := g.Next(), time.Now()
+		w.eventually(g.Who()+" reads", func() string {
 			for p, o := range g.Next() {
 				if o <= from[p] {
 					return fmt.Sprintf("partition %d stands at %d", p, o)
@@ -298,6 +298,9 @@ func (w *world) healed() {
 			}
 			return ""
 		})
+		if d := time.Since(asked); d > 5*time.Second {
+			slow += fmt.Sprintf("; %s took %.1f s", g.Who(), d.Seconds())
+		}
 	}
 	w.say("healed: in sync after %.1f s, flowing after %.1f s%s", synced.Seconds(), time.Since(began).Seconds(), slow)
 }

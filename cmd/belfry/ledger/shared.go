@@ -11,6 +11,9 @@ type Shared struct {
 // ShareMembers begins a reading by a group.
 func (l *Ledger) ShareMembers(who string) *Shared { return &Shared{r: l.Share(who)} }
 
+// Who names the group.
+func (s *Shared) Who() string { return s.r.Who }
+
 // Count gives how many messages the members were given.
 func (s *Shared) Count() int {
 	s.mu.Lock()
