@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -44,24 +45,35 @@ func seed(t *testing.T) uint64 {
 func TestChaos(t *testing.T) {
 	w := newWorld(t, seed(t))
 	l := w.topic(ledger.Options{Topic: "exact"})
-	w.exact(l, 200)
-	w.weak(w.topic(ledger.Options{Topic: "weak"}), 100)
-	w.transactional(w.topic(ledger.Options{Topic: "transactions", Holes: true}))
+	rate := 200
+	if os.Getenv("BELFRY_LONG") != "" {
+		rate = 60 // an hour of it is kept, three times, and read back
+	}
+	w.exact(l, rate)
+	w.weak(w.topic(ledger.Options{Topic: "weak"}), rate/2)
+	tx, copies := w.topic(ledger.Options{Topic: "transactions", Holes: true}), w.topic(ledger.Options{Topic: "copies", Holes: true})
+	w.transactional(tx)
+	w.copied(tx, copies)
 	w.healed()
 	faults := slices.Concat(processFaults(), networkFaults(), diskFaults(), storms())
 	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {
 		faults = named(t, faults, only)
 	}
+	times := map[string]int{}
 	for end, i := time.Now().Add(span(t)), 0; time.Now().Before(end) && !t.Failed(); i++ {
 		if i%len(faults) == 0 {
 			w.rnd.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 		}
 		f := faults[i%len(faults)]
+		times[f.name]++
 		w.say("%s (%d acknowledged)", f.name, l.Count())
 		f.do(w)
 		w.healed()
 	}
 	w.finish()
+	for _, name := range slices.Sorted(maps.Keys(times)) {
+		t.Logf("%3d × %s", times[name], name)
+	}
 }
 
 // named picks faults, separated by "; ".

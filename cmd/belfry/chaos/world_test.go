@@ -33,11 +33,15 @@ type world struct {
 	client *kgo.Client
 	admin  *kadm.Client
 
-	ledgers []*ledger.Ledger
-	ctx     context.Context // ends when the workers are to end
-	stop    context.CancelFunc
-	workers sync.WaitGroup
-	groups  []*ledger.Shared
+	ledgers     []*ledger.Ledger
+	ctx         context.Context // ends when the workers are to end
+	stop        context.CancelFunc
+	workers     sync.WaitGroup
+	copying     context.Context // ends when the copiers are to end, after those who make what they copy
+	stopCopying context.CancelFunc
+	copiers     sync.WaitGroup
+	pairs       [][2]*ledger.Ledger // originals and copies
+	groups      []*ledger.Shared
 }
 
 // settings of each node: quick enough for a test, slow enough for a busy machine.
@@ -68,7 +72,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 	t.Cleanup(c.Close)
 	w.client, w.admin = c, kadm.NewClient(c)
 	w.ctx, w.stop = context.WithCancel(t.Context())
-	t.Cleanup(func() { w.stop(); w.workers.Wait() })
+	w.copying, w.stopCopying = context.WithCancel(t.Context())
+	t.Cleanup(func() {
+		w.stop()
+		w.stopCopying()
+		w.workers.Wait()
+		w.copiers.Wait()
+	})
 	return w
 }
 
@@ -184,6 +194,15 @@ func (w *world) transactional(l *ledger.Ledger) {
 	w.follow(l)
 }
 
+// copied puts two members of a group to work that copy one topic into another, each message exactly once.
+func (w *world) copied(from, to *ledger.Ledger) {
+	for i := range 2 {
+		w.copiers.Go(func() { from.Copy(w.copying, w.Seeds(), "copiers", fmt.Sprint("copier-", i), to) })
+	}
+	w.follow(to)
+	w.pairs = append(w.pairs, [2]*ledger.Ledger{from, to})
+}
+
 // follow puts a reader of all and two members of a group to work.
 func (w *world) follow(l *ledger.Ledger) {
 	w.workers.Go(func() {
@@ -256,15 +275,18 @@ func (w *world) healed() {
 			return ""
 		})
 	}
-	synced := time.Since(began)
+	synced, slow := time.Since(began), ""
 	for _, l := range w.ledgers {
-		from := l.Count()
+		from, asked := l.Count(), time.Now()
 		w.eventually("messages of "+l.Topic+" flow", func() string {
 			if n := l.Count() - from; n < 50 {
 				return fmt.Sprintf("only %d were acknowledged", n)
 			}
 			return ""
 		})
+		if d := time.Since(asked); d > 5*time.Second {
+			slow += fmt.Sprintf("; %s took %.1f s", l.Topic, d.Seconds())
+		}
 	}
 	for _, g := range w.groups {
 		from := g.Next()
@@ -277,7 +299,7 @@ func (w *world) healed() {
 			return ""
 		})
 	}
-	w.say("healed: in sync after %.1f s, flowing after %.1f s", synced.Seconds(), time.Since(began).Seconds())
+	w.say("healed: in sync after %.1f s, flowing after %.1f s%s", synced.Seconds(), time.Since(began).Seconds(), slow)
 }
 
 // finish stops the load and compares everything.
@@ -285,6 +307,13 @@ func (w *world) finish() {
 	w.t.Helper()
 	w.stop()
 	w.workers.Wait()
+	for _, p := range w.pairs {
+		for before := -1; p[1].Count() > before; w.pause(10 * time.Second) { // until the copiers have nothing to do
+			before = p[1].Count()
+		}
+	}
+	w.stopCopying()
+	w.copiers.Wait()
 	for _, l := range w.ledgers {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 		if l.Holes {
@@ -305,6 +334,9 @@ func (w *world) finish() {
 		if l.Count() == 0 {
 			w.t.Error("nothing was acknowledged")
 		}
+	}
+	for _, p := range w.pairs {
+		p[0].Complete(p[1])
 	}
 	w.identical()
 	if w.t.Failed() {

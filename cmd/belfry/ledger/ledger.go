@@ -6,7 +6,7 @@
 // was read before, a damaged one. It is made for tens of millions of messages: one word an offset, two bits a message.
 //
 // The ledger itself (this file, reading.go) is pure: no clock, socket or process. road.go produces and reads by a real client, transact.go
-// sends transactions. It is for tests only.
+// and copy.go send transactions. It is for tests only.
 package ledger
 
 import (
@@ -73,6 +73,7 @@ type Ledger struct {
 		weak     map[string]*bitmap // acknowledged numbers of weak producers
 		aborted  map[string]*bitmap // numbers in transactions that are never committed
 		unsure   []span
+		back     map[string]*readBack // by the last reading that has ended
 		found    []Finding
 	}
 }

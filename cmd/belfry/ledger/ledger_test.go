@@ -176,6 +176,20 @@ func TestWeak(t *testing.T) {
 	}
 }
 
+// TestComplete: a message that was not copied is lost.
+func TestComplete(t *testing.T) {
+	from, to := begin(Options{}), begin(Options{})
+	from.read(0, "a", 0)
+	from.read(1, "a", 1)
+	from.r.End([]int64{2})
+	to.read(0, "a", 0)
+	to.r.End([]int64{1})
+	from.l.Complete(to.l)
+	if found := to.l.Findings(); len(found) != 1 || found[0].Kind != Lost {
+		t.Errorf("found %v", found)
+	}
+}
+
 func TestTops(t *testing.T) {
 	p := begin(Options{})
 	p.ack(1, "a", 0)

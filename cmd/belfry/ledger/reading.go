@@ -135,6 +135,7 @@ func (r *Reading) End(ends []int64) (weakLost int) {
 		}
 	}
 	r.tornLocked()
+	r.l.mu.back = r.produced
 	for name, acked := range r.l.mu.weak {
 		var back bitmap
 		if b := r.produced[name]; b != nil {

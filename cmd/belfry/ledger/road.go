@@ -11,14 +11,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Client makes a client that never gives up while brokers come and go, and notices quickly that one has gone.
-func Client(seeds []string, opts ...kgo.Opt) (*kgo.Client, error) {
-	// Why AlwaysRetryEOF: a process that is killed between a connection's first request and its answer looks to
-	// this client like one that wants TLS.
-	c, err := kgo.NewClient(append([]kgo.Opt{
+// options of a client that never gives up while brokers come and go, and notices quickly that one has gone.
+func options(seeds []string) []kgo.Opt {
+	return []kgo.Opt{
+		// Why AlwaysRetryEOF: a process that is killed between a connection's first request and its answer looks to
+		// this client like one that wants TLS.
 		kgo.SeedBrokers(seeds...), kgo.AlwaysRetryEOF(), kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(4 * time.Second),
-	}, opts...)...)
+	}
+}
+
+// Client makes a client that never gives up while brokers come and go, and notices quickly that one has gone.
+func Client(seeds []string, opts ...kgo.Opt) (*kgo.Client, error) {
+	c, err := kgo.NewClient(append(options(seeds), opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client of %q: %w", seeds, err)
 	}
