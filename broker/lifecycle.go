@@ -350,7 +350,7 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
 		cluster:  r.quorum.Image().ClusterID(),
 		previous: previous,
-		every:    every, look: look, session: session,
+		every:    every, look: look, session: session, nobody: 3 * b.values.Duration("controller.quorum.fetch.timeout.ms"),
 		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
 		heard: func(sent time.Time) {
 			if b.membership != nil { // alone, nobody else could lead in its place
