@@ -55,13 +55,14 @@ func newNetwork(t *testing.T, n int) *network {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		t.Fatalf("cannot make mounts private: %v", err)
 	}
-	if err := os.MkdirAll("/run/netns", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", "/run/netns", "tmpfs", 0, ""); err != nil {
+	// Why over /run as a whole: who is not root may not make a directory there.
+	if err := syscall.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
 		t.Fatalf("cannot mount a tmpfs for the names of network namespaces: %v", err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount("/run/netns", syscall.MNT_DETACH) }) // it ends with the namespace anyway
+	t.Cleanup(func() { _ = syscall.Unmount("/run", syscall.MNT_DETACH) }) // it ends with the namespace anyway
+	if err := os.Mkdir("/run/netns", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}

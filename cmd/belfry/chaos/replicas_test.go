@@ -43,34 +43,40 @@ func (w *world) differ(topic string, partition int) string {
 
 // logOf gives a partition's batches, back to back.
 func logOf(dir, topic string, partition int) ([]byte, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "data", "*", "partition.metadata"))
+	_, segments, err := segmentsOf(dir, topic, partition)
 	if err != nil {
 		return nil, err
+	}
+	var all []byte
+	for _, s := range segments {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b...)
+	}
+	return all, nil
+}
+
+// segmentsOf gives a partition's folder and its segment files in order.
+func segmentsOf(dir, topic string, partition int) (folder string, segments []string, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "data", "*", "partition.metadata"))
+	if err != nil {
+		return "", nil, err
 	}
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		if !strings.Contains(string(b), "topic: "+topic+"\n") || !strings.Contains(string(b), fmt.Sprintf("partition: %d\n", partition)) {
 			continue
 		}
-		segments, err := filepath.Glob(filepath.Join(filepath.Dir(name), "*.log"))
-		if err != nil {
-			return nil, err
-		}
+		segments, err = filepath.Glob(filepath.Join(filepath.Dir(name), "*.log"))
 		slices.Sort(segments)
-		var all []byte
-		for _, s := range segments {
-			b, err := os.ReadFile(s)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, b...)
-		}
-		return all, nil
+		return filepath.Dir(name), segments, err
 	}
-	return nil, fmt.Errorf("%s has no folder of %s-%d", dir, topic, partition)
+	return "", nil, fmt.Errorf("%s has no folder of %s-%d", dir, topic, partition)
 }
 
 // difference says where two logs part.

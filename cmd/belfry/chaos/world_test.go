@@ -49,7 +49,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"broker.heartbeat.interval.ms": "500", "broker.session.timeout.ms": "5000", "replica.lag.time.max.ms": "5000",
 		"min.insync.replicas": "2", "default.replication.factor": "3", "offsets.topic.num.partitions": "4",
-		"group.initial.rebalance.delay.ms": "0", "log.segment.bytes": "4194304", "agent.period": "5s",
+		"group.initial.rebalance.delay.ms": "0", "log.segment.bytes": "1048576", "agent.period": "5s",
 		"leader.imbalance.check.interval.seconds": "5", "leader.imbalance.per.broker.percentage": "0",
 		"controlled.shutdown.timeout.ms": "20000", "log.flush.offset.checkpoint.interval.ms": "2000",
 	}
@@ -210,7 +210,7 @@ func (w *world) follow(l *ledger.Ledger) {
 			w.t.Error("the reader was given nothing")
 		}
 	})
-	shared := l.ShareMembers("the group of "+l.Topic)
+	shared := l.ShareMembers("the group of " + l.Topic)
 	w.groups = append(w.groups, shared)
 	for range 2 {
 		w.workers.Go(func() { l.Join(w.ctx, w.Seeds(), "group-of-"+l.Topic, shared) })

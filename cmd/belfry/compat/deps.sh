@@ -16,6 +16,10 @@ have mvn maven
 have python3 python3
 have node nodejs
 have npm npm
+have ip iproute2
+have nft nftables
+have nsenter util-linux
+have strace strace
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -194,37 +194,39 @@ func (l *Ledger) Stable(ctx context.Context, c *kgo.Client) (open string, err er
 // It gives how many acknowledged messages of weak producers are gone.
 //
 // Errors: only when it could not read; what is wrong is a finding.
-func (l *Ledger) Verify(ctx context.Context, seeds []string, who string, opts ...kgo.Opt) (weakLost int, err error) {
+func (l *Ledger) Verify(ctx context.Context, seeds []string, who string) (weakLost int, err error) {
+	r, ends, err := l.readAll(ctx, seeds, who)
+	if err != nil {
+		return 0, err
+	}
+	return r.End(ends), nil
+}
+
+func (l *Ledger) readAll(ctx context.Context, seeds []string, who string) (r *Reading, ends []int64, err error) {
 	from := map[int32]kgo.Offset{}
 	for p := range l.Partitions {
 		from[p] = kgo.NewOffset().At(0)
 	}
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, append(l.isolation(), opts...)...)...)
+	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, l.isolation()...)...)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	defer c.Close()
-	ends, err := l.Ends(ctx, c)
-	if err != nil {
-		return 0, err
+	if ends, err = l.Ends(ctx, c); err != nil {
+		return nil, nil, err
 	}
-	r := l.Read(who)
+	r = l.Read(who)
 	for slices.ContainsFunc(zip(r.Next, ends), func(p [2]int64) bool { return p[0] < p[1] }) {
-		pollCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		fetches := c.PollFetches(pollCtx)
-		idle := pollCtx.Err() != nil
-		cancel()
+		fetches := c.PollFetches(ctx)
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("cannot read %s back: read up to %v of %v: %w", l.Topic, r.Next, ends, ctx.Err())
+			return nil, nil, fmt.Errorf("cannot read %s back: read up to %v of %v: %w", l.Topic, r.Next, ends, ctx.Err())
 		}
 		fetches.EachRecord(r.give)
 		for _, e := range fetches.Errors() {
-			if !idle {
-				return 0, fmt.Errorf("cannot read %s back: read up to %v of %v: partition %d: %w", l.Topic, r.Next, ends, e.Partition, e.Err)
-			}
+			return nil, nil, fmt.Errorf("cannot read %s back: read up to %v of %v: partition %d: %w", l.Topic, r.Next, ends, e.Partition, e.Err)
 		}
 	}
-	return r.End(ends), nil
+	return r, ends, nil
 }
 
 func zip(a, b []int64) [][2]int64 {
