@@ -173,6 +173,9 @@ func (f *fakeCluster) answerListGroups(id int32, a *kmsg.ListGroupsResponse) {
 		if f.coordinator(name) == id {
 			g := kmsg.NewListGroupsResponseGroup()
 			g.Group, g.ProtocolType, g.GroupState = name, "consumer", "Empty"
+			if f.members[name] > 0 {
+				g.GroupState = "Stable"
+			}
 			a.Groups = append(a.Groups, g)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // ErrUnreachable is given when no broker of the cluster answered at all.
@@ -50,33 +51,48 @@ func (c *Client) within(ctx context.Context, parts int, step func(context.Contex
 	return step(ctx)
 }
 
+// metadata takes the answer as it came. Why not by kadm, here and for offsets, commits and sizes:
+// it makes maps of what are sorted lists and asks for metadata again in each step, which was
+// half of what a pass cost.
 func (c *Client) metadata(ctx context.Context, s *State) error {
-	m, err := c.admin.Metadata(ctx)
+	m, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, c.kafka) // no topic named: all
 	if err != nil {
 		return err
 	}
-	s.ClusterID, s.Controller, s.Brokers = m.Cluster, m.Controller, brokersOf(m)
-	for _, t := range m.Topics {
-		if t.Err != nil {
-			continue // being made or deleted, or not for our eyes
-		}
-		s.Topics = append(s.Topics, topicOf(t))
+	if m.ClusterID != nil {
+		s.ClusterID = *m.ClusterID
 	}
-	slices.SortFunc(s.Topics, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
-	return nil
-}
-
-func brokersOf(m kadm.Metadata) []Broker {
-	var all []Broker
+	s.Controller = m.ControllerID
 	for _, b := range m.Brokers {
 		broker := Broker{ID: b.NodeID, Host: b.Host, Port: b.Port}
 		if b.Rack != nil {
 			broker.Rack = *b.Rack
 		}
-		all = append(all, broker)
+		s.Brokers = append(s.Brokers, broker)
 	}
-	slices.SortFunc(all, func(a, b Broker) int { return cmp.Compare(a.ID, b.ID) })
-	return all
+	slices.SortFunc(s.Brokers, func(a, b Broker) int { return cmp.Compare(a.ID, b.ID) })
+	s.Topics = make([]Topic, 0, len(m.Topics))
+	for i := range m.Topics {
+		if t := &m.Topics[i]; t.ErrorCode == 0 && t.Topic != nil { // else being made or deleted, or not for our eyes
+			s.Topics = append(s.Topics, topicOf(t))
+		}
+	}
+	slices.SortFunc(s.Topics, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func topicOf(d *kmsg.MetadataResponseTopic) Topic {
+	t := Topic{Name: *d.Topic, ID: d.TopicID, Internal: d.IsInternal, Partitions: make([]Partition, len(d.Partitions))}
+	for i := range d.Partitions {
+		p := &d.Partitions[i]
+		t.Partitions[i] = Partition{
+			ID: p.Partition, Leader: p.Leader,
+			Replicas: p.Replicas, ISR: p.ISR, Offline: p.OfflineReplicas,
+			Start: Unknown, End: Unknown,
+		}
+	}
+	slices.SortFunc(t.Partitions, func(a, b Partition) int { return cmp.Compare(a.ID, b.ID) })
+	return t
 }
 
 // Brokers asks for the brokers that are alive and for nothing else: the cheapest
@@ -93,88 +109,51 @@ func (c *Client) Brokers(ctx context.Context) ([]Broker, error) {
 	return brokersOf(m), nil
 }
 
-func topicOf(d kadm.TopicDetail) Topic {
-	t := Topic{Name: d.Topic, ID: d.ID, Internal: d.IsInternal}
-	for _, p := range d.Partitions {
-		t.Partitions = append(t.Partitions, Partition{
-			ID: p.Partition, Leader: p.Leader,
-			Replicas: p.Replicas, ISR: p.ISR, Offline: p.OfflineReplicas,
-			Start: Unknown, End: Unknown,
-		})
+func brokersOf(m kadm.Metadata) []Broker {
+	var all []Broker
+	for _, b := range m.Brokers {
+		broker := Broker{ID: b.NodeID, Host: b.Host, Port: b.Port}
+		if b.Rack != nil {
+			broker.Rack = *b.Rack
+		}
+		all = append(all, broker)
 	}
-	slices.SortFunc(t.Partitions, func(a, b Partition) int { return cmp.Compare(a.ID, b.ID) })
-	return t
-}
-
-func (c *Client) starts(ctx context.Context, s *State) error {
-	return c.offsets(ctx, s, "start", c.admin.ListStartOffsets, func(p *Partition, at int64) { p.Start = at })
-}
-
-func (c *Client) ends(ctx context.Context, s *State) error {
-	err := c.offsets(ctx, s, "end", c.admin.ListEndOffsets, func(p *Partition, at int64) { p.End = at })
-	s.Ended = time.Now()
-	return err
-}
-
-type lister func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error)
-
-// offsets asks for one kind of offset of every partition, a bounded number at once.
-//
-// A partition that has no leader is no error here: it is Unknown, and the count
-// of offline partitions tells of it.
-func (c *Client) offsets(ctx context.Context, s *State, kind string, list lister, put func(*Partition, int64)) error {
-	var trouble error
-	for from := 0; from < len(s.Topics); {
-		to, n := from, 0
-		for to < len(s.Topics) && (to == from || n+len(s.Topics[to].Partitions) <= partitionsAtOnce) {
-			n += len(s.Topics[to].Partitions)
-			to++
-		}
-		batch := s.Topics[from:to]
-		from = to
-		names := make([]string, 0, len(batch))
-		for _, t := range batch {
-			names = append(names, t.Name)
-		}
-		listed, err := list(ctx, names...)
-		if err != nil && trouble == nil {
-			trouble = fmt.Errorf("cannot list %s offsets: %w", kind, err)
-		}
-		for i := range batch {
-			for j := range batch[i].Partitions {
-				p := &batch[i].Partitions[j]
-				o, ok := listed.Lookup(batch[i].Name, p.ID)
-				switch {
-				case ok && errors.Is(o.Err, kerr.KafkaStorageError):
-					p.Leader = -1 // its log is damaged or its disk has failed: nobody can read or write it
-				case ok && o.Err == nil && o.Offset >= 0:
-					put(p, o.Offset)
-				}
-			}
-		}
-	}
-	return trouble
+	slices.SortFunc(all, func(a, b Broker) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 func (c *Client) logDirs(ctx context.Context, s *State) error {
-	all, err := c.admin.DescribeAllLogDirs(ctx, nil)
-	for id, dirs := range all {
-		s.LogDirs = append(s.LogDirs, logDirsOf(id, dirs))
+	var trouble []error
+	for _, shard := range c.kafka.RequestSharded(ctx, kmsg.NewPtrDescribeLogDirsRequest()) { // no topic named: all
+		err := shard.Err
+		if err == nil {
+			err = kerr.ErrorForCode(shard.Resp.(*kmsg.DescribeLogDirsResponse).ErrorCode)
+		}
+		if err != nil {
+			trouble = append(trouble, fmt.Errorf("cannot describe log directories of broker %d: %w", shard.Meta.NodeID, err))
+			continue
+		}
+		s.LogDirs = append(s.LogDirs, logDirsOf(shard.Meta.NodeID, shard.Resp.(*kmsg.DescribeLogDirsResponse)))
 	}
 	slices.SortFunc(s.LogDirs, func(a, b LogDirs) int { return cmp.Compare(a.Broker, b.Broker) })
-	if err != nil {
-		return fmt.Errorf("cannot describe log directories: %w", err)
-	}
-	return nil
+	return first(trouble)
 }
 
-func logDirsOf(id int32, described kadm.DescribedLogDirs) LogDirs {
+func logDirsOf(id int32, described *kmsg.DescribeLogDirsResponse) LogDirs {
 	out := LogDirs{Broker: id}
-	for path, d := range described {
-		dir := LogDir{Path: path, Err: d.Err}
-		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
-			dir.Replicas = append(dir.Replicas, Replica{Topic: p.Topic, Partition: p.Partition, Bytes: p.Size, Future: p.IsFuture})
-		})
+	for i := range described.Dirs {
+		d := &described.Dirs[i]
+		dir := LogDir{Path: d.Dir, Err: kerr.ErrorForCode(d.ErrorCode)}
+		n := 0
+		for _, t := range d.Topics {
+			n += len(t.Partitions)
+		}
+		dir.Replicas = make([]Replica, 0, n)
+		for _, t := range d.Topics {
+			for _, p := range t.Partitions {
+				dir.Replicas = append(dir.Replicas, Replica{Topic: t.Topic, Partition: p.Partition, Bytes: p.Size, Future: p.IsFuture})
+			}
+		}
 		out.Dirs = append(out.Dirs, dir)
 	}
 	slices.SortFunc(out.Dirs, func(a, b LogDir) int { return strings.Compare(a.Path, b.Path) })

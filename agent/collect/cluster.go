@@ -107,18 +107,17 @@ func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sampl
 		c.o.Seen(state)
 	}
 	c.meet(state)
-	var s sheet
-	s.samples = append(s.samples, c.dataSizes(state)...)
 	elapsed := counted.Sub(c.counted)
 	if c.counted.IsZero() {
 		elapsed = 0
 	}
 	wide := c.wide(state, traffic, elapsed)
+	samples := c.dataSizes(state)
 	if c.o.Emits() {
-		s.samples = append(s.samples, wide...)
+		samples = append(wide, samples...)
 	}
 	c.before, c.traffic, c.counted = state, traffic, counted
-	return s.samples, err
+	return samples, err
 }
 
 // meet takes the roll of a pass, and tells when it knows other brokers than before.
@@ -149,21 +148,26 @@ func (c *Cluster) pass(ctx context.Context) (*cluster.State, error) {
 func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReading, elapsed time.Duration) []metric.Sample {
 	show := func(name string) bool { return c.o.IncludeInternal || !Hidden(name) }
 	ix := newIndex(state)
-	out := instanceSamples(state)
-	out = append(out, topicSamples(state, show)...)
-	out = append(out, partitionSamples(state, show)...)
-	out = append(out, producedRates(c.before, state, show)...)
+	out := [][]metric.Sample{instanceSamples(state), topicSamples(state, show), partitionSamples(state, show), producedRates(c.before, state, show)}
 	if traffic != nil && elapsed > 0 && len(state.Brokers) == 1 {
-		out = append(out, trafficRates(state, c.traffic, traffic, elapsed, show)...)
+		out = append(out, trafficRates(state, c.traffic, traffic, elapsed, show))
 	}
 	lag := lagSamples(state, ix, show)
 	c.pastEnd += lag.pastEnd
-	out = append(out, lag.samples...)
-	out = append(out, metric.Sample{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)})
-	out = append(out, c.lags.samples(state, ix, show)...)
-	out = append(out, c.alive()...)
-	out = append(out, metric.Sample{ID: metric.Brokers, Value: float64(len(c.life.known))})
-	return limited(out, c.o.SeriesLimit)
+	own := []metric.Sample{
+		{ID: metric.CommittedPastEnd, Value: float64(c.pastEnd)},
+		{ID: metric.Brokers, Value: float64(len(c.life.known))},
+	}
+	out = append(out, lag.samples, c.lags.samples(state, ix, show), c.alive(), own)
+	n := 1 + len(state.LogDirs) // that are added behind
+	for _, some := range out {
+		n += len(some)
+	}
+	all := make([]metric.Sample, 0, n)
+	for _, some := range out {
+		all = append(all, some...)
+	}
+	return limited(all, c.o.SeriesLimit)
 }
 
 // limited leaves out the series of single partitions when there are too many:

@@ -43,6 +43,9 @@ func grown(before, now uint64) uint64 {
 // sheet collects samples.
 type sheet struct{ samples []metric.Sample }
 
+// newSheet has room for n samples.
+func newSheet(n int) sheet { return sheet{make([]metric.Sample, 0, n)} }
+
 func (s *sheet) add(id metric.ID, value float64, labels []metric.Label) {
 	s.samples = append(s.samples, metric.Sample{ID: id, Labels: labels, Value: value})
 }

@@ -75,7 +75,7 @@ type lagResult struct {
 // shown either.
 func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResult {
 	var r lagResult
-	var s sheet
+	s := newSheet(lagSeries(state))
 	all := sum{incomplete: !state.GroupsKnown}
 	for _, g := range state.Groups {
 		shown := show(g.Name)
@@ -105,6 +105,22 @@ func lagSamples(state *cluster.State, ix index, show func(string) bool) lagResul
 	s.addIf(!all.incomplete, metric.GroupMsgs, float64(all.remained), nil)
 	r.samples = s.samples
 	return r
+}
+
+// lagSeries is the most that a state's groups have: two of each partition and topic, three
+// of each group.
+func lagSeries(state *cluster.State) int {
+	n := 1
+	for i := range state.Groups {
+		commits := state.Groups[i].Commits
+		n += 3 + 2*len(commits)
+		for j := range commits {
+			if j == 0 || commits[j].Topic != commits[j-1].Topic {
+				n += 2
+			}
+		}
+	}
+	return n
 }
 
 // topicLag gives the series of one group's commits in one topic.

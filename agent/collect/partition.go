@@ -7,7 +7,11 @@ import (
 
 // partitionSamples gives what is in each partition and what was ever put there.
 func partitionSamples(state *cluster.State, show func(string) bool) []metric.Sample {
-	var s sheet
+	n := 0
+	for i := range state.Topics {
+		n += 2 * len(state.Topics[i].Partitions)
+	}
+	s := newSheet(n)
 	for _, t := range state.Topics {
 		if !show(t.Name) {
 			continue

@@ -44,8 +44,12 @@ func (p *Process) Collect(context.Context, sampler.Period) ([]metric.Sample, err
 	return s.samples, nil
 }
 
-// openFiles counts descriptors without holding all their names at once.
+// openFiles counts descriptors without holding all their names at once. A kernel since
+// 6.2 tells their number as the directory's size, which costs nothing.
 func openFiles() (int, error) {
+	if info, err := os.Stat("/proc/self/fd"); err == nil && info.Size() > 0 {
+		return int(info.Size()), nil
+	}
 	dir, err := os.Open("/proc/self/fd")
 	if os.IsNotExist(err) {
 		dir, err = os.Open("/dev/fd")

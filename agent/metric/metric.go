@@ -84,17 +84,6 @@ type Snapshot struct {
 	Samples    []Sample
 }
 
-// Arrange sorts samples as a snapshot wants them and drops repeated series, of
-// which the first one given wins. It works in place.
-//
-// It gives the number of dropped samples: more than 0 means that two collectors
-// claim one series.
-func Arrange(samples []Sample) ([]Sample, int) {
-	slices.SortStableFunc(samples, Compare)
-	unique := slices.CompactFunc(samples, func(a, b Sample) bool { return Compare(a, b) == 0 })
-	return unique, len(samples) - len(unique)
-}
-
 // Of gives the samples of one metric (a sub-slice, no copy).
 func (s *Snapshot) Of(id ID) []Sample {
 	if s == nil {

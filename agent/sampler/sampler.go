@@ -69,8 +69,10 @@ type Sampler struct {
 	o         Options
 	sources   []*source
 	receivers []Receiver
-	ticks     int // since Run began
-	missed    int // since Run began
+	order     metric.Order
+	taken     []metric.Sample // of one tick; empty between ticks, for its memory
+	ticks     int             // since Run began
+	missed    int             // since Run began
 }
 
 // New makes a sampler that starts with Run. Receivers get snapshots in the order
@@ -149,13 +151,14 @@ func (s *Sampler) prime(ctx context.Context, now time.Time) {
 // collect makes the snapshot of one period.
 func (s *Sampler) collect(ctx context.Context, p Period, missed int) *metric.Snapshot {
 	s.ask(ctx, p)
-	var samples []metric.Sample
 	for _, src := range s.sources {
-		samples = append(samples, src.take()...)
+		s.taken = append(s.taken, src.take()...)
 	}
 	s.ticks++
-	samples = append(samples, s.own(p)...)
-	samples, repeated := metric.Arrange(samples)
+	s.taken = append(s.taken, s.own(p)...)
+	samples, repeated := s.order.Arrange(s.taken)
+	clear(s.taken) // Why: the labels of series that have gone
+	s.taken = s.taken[:0]
 	if repeated > 0 {
 		s.o.Logger.Error("series came from two collectors", "dropped", repeated)
 	}

@@ -134,6 +134,7 @@ func (a *API) topicMetadata(t *metadata.Topic, req *kmsg.MetadataRequest, r *wir
 	if req.IncludeTopicAuthorizedOperations {
 		m.AuthorizedOperations = topicOperations
 	}
+	m.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, len(t.Partitions))
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		mp := kmsg.NewMetadataResponseTopicPartition()

@@ -52,6 +52,10 @@ func (a *API) produce(r *wire.Request) {
 	if len(c.asking) > 0 {
 		c.ask(timeout)
 	}
+	// Why not those of a transaction: they may wait for its coordinator before they are appended.
+	if req.TransactionID == nil && c.left.Load() > 1 {
+		r.RecordsDone() // all are in their logs or refused, and the answer waits
+	}
 	c.release()
 }
 

@@ -238,14 +238,20 @@ func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic
 
 func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGroupTopic {
 	out := []kmsg.OffsetFetchResponseGroupTopic{}
-	for _, p := range slices.SortedFunc(maps.Keys(offsets), comparePartitions) {
-		if len(out) == 0 || out[len(out)-1].Topic != p.Topic {
-			rt := kmsg.NewOffsetFetchResponseGroupTopic()
-			rt.Topic = p.Topic
-			out = append(out, rt)
+	keys := slices.AppendSeq(make([]topic.Partition, 0, len(offsets)), maps.Keys(offsets))
+	slices.SortFunc(keys, comparePartitions)
+	for len(keys) > 0 {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic = keys[0].Topic
+		n := 1
+		for n < len(keys) && keys[n].Topic == rt.Topic {
+			n++
 		}
-		rt := &out[len(out)-1]
-		rt.Partitions = append(rt.Partitions, fetched(p.Partition, offsets[p], true))
+		rt.Partitions = make([]kmsg.OffsetFetchResponseGroupTopicPartition, n)
+		for i, p := range keys[:n] {
+			rt.Partitions[i] = fetched(p.Partition, offsets[p], true)
+		}
+		out, keys = append(out, rt), keys[n:]
 	}
 	return out
 }
@@ -259,7 +265,8 @@ func fetched(n int32, o offset, ok bool) kmsg.OffsetFetchResponseGroupTopicParti
 	if !ok {
 		o = offset{at: -1, epoch: -1}
 	}
-	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = n, o.at, o.epoch, &o.metadata
+	said := o.metadata // Why a copy: the answer keeps this string and not the whole offset
+	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = n, o.at, o.epoch, &said
 	return rp
 }
 

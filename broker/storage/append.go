@@ -282,6 +282,13 @@ func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
 // these bounds. Why at all: appending to reserved blocks is 1.3 to 1.65 times as fast from
 // 16 KiB on, and an append with fdatasync takes 210 µs with large steps, 310 with small
 // ones, 330 with none (measured on ext4).
+//
+// Why not also files that need no metadata at a sync: six files that get 1 MiB and an fdatasync in
+// turns take 1.2 to 1.5 GB/s with plain appends, the same with reserved blocks and with a size set
+// ahead (writing turns their extents into written ones), and with sync_file_range after the write.
+// Only blocks that were written before take 1.6 to 2.0 GB/s (ext4 without a journal,
+// alternating runs). To fill them with zeros writes everything twice; to recycle a deleted segment leaves whole
+// batches with right CRCs behind a torn end, which recovery cannot tell from the log's own.
 const (
 	preallocLeast = 1 << 20
 	preallocMost  = 16 << 20

@@ -34,6 +34,7 @@ type framePool struct {
 		bytes  int // of them
 		least  int // frames that lay unused since the last look
 	}
+	hollow sync.Pool // frames without bytes
 }
 
 // frame is memory for one request.
@@ -69,6 +70,10 @@ func (p *framePool) take(n int) *frame {
 
 func (p *framePool) put(f *frame) {
 	f.forget()
+	if f.b == nil {
+		p.hollow.Put(f)
+		return
+	}
 	if f.class >= 0 {
 		p.classes[f.class].Put(f)
 		return
@@ -79,6 +84,19 @@ func (p *framePool) put(f *frame) {
 		p.big.frames = append(p.big.frames, f)
 		p.big.bytes += cap(f.b)
 	}
+}
+
+// empty takes the bytes of a frame for the next request and leaves it what was decoded from them.
+func (p *framePool) empty(f *frame) {
+	if f.b == nil {
+		return
+	}
+	next, ok := p.hollow.Get().(*frame)
+	if !ok {
+		next = &frame{}
+	}
+	next.b, next.class, f.b = f.b, f.class, nil
+	p.put(next)
 }
 
 // takeBig gives a kept frame of size bytes or somewhat more, nil if there is none.

@@ -22,6 +22,28 @@ func TestFramesAreUsedAgain(t *testing.T) {
 	p.put(b)
 }
 
+// TestEmptiedFrame: the bytes of a frame go to the next request while the first still waits.
+func TestEmptiedFrame(t *testing.T) {
+	var p framePool
+	for _, n := range []int{5 << 20, 20 << 10} {
+		a := p.take(n)
+		first := &a.b[0]
+		p.empty(a)
+		p.empty(a)
+		if a.b != nil {
+			t.Fatalf("an emptied frame has %d bytes", len(a.b))
+		}
+		// Only the large ones are kept for sure: the others are in a pool of the runtime.
+		if b := p.take(n); len(b.b) != n || n > 1<<maxFrameBits && &b.b[0] != first {
+			t.Errorf("frame of %d bytes, not in the memory of the emptied one", len(b.b))
+		}
+		p.put(a)
+		if p.big.bytes != 0 || len(p.big.frames) != 0 {
+			t.Errorf("a frame without bytes is kept as one of %d", p.big.bytes)
+		}
+	}
+}
+
 func TestFramesAreBounded(t *testing.T) {
 	var p framePool
 	var taken []*frame

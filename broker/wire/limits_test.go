@@ -120,6 +120,42 @@ func TestMemoryBudget(t *testing.T) {
 	}
 }
 
+// TestRecordsDone: requests whose records are done with wait for their answers without the memory
+// of them, which the next requests get; all else of them stays.
+func TestRecordsDone(t *testing.T) {
+	const n = 9
+	parked := make(chan *wire.Request, n)
+	addr := start(t, wire.Options{RequestMemory: 12 << 20, Handler: handlerFunc(func(r *wire.Request) {
+		got := r.Body.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records
+		if len(got) < 900_000 || bytes.Count(got, []byte{byte(r.Correlation)}) != len(got) {
+			t.Errorf("records of request %d are damaged", r.Correlation)
+		}
+		r.RecordsDone()
+		r.RecordsDone() // has nothing to do
+		parked <- r
+	})})
+	var clients []*client
+	for i := range n { // takes 1 MiB each, or 2; there are 2.6 for it
+		c := dial(t, addr)
+		frame := encode(produce(-1, bytes.Repeat([]byte{byte(i)}, 900_000+i%2*200_000)), int32(i))
+		go func() { _, _ = c.Write(frame) }() // the server may not read it before another was served
+		clients = append(clients, c)
+	}
+	settled(t, func() bool { return len(parked) == n })
+	for range n {
+		r := <-parked
+		if p := r.Body.(*kmsg.ProduceRequest).Topics[0]; p.Topic != "t" || len(p.Partitions) != 1 || p.Partitions[0].Records != nil {
+			t.Errorf("request %d is %+v after its records", r.Correlation, p)
+		}
+		echo(r)
+	}
+	for i, c := range clients {
+		if id, _ := c.answer(); id != int32(i) {
+			t.Errorf("correlation ID %d, want %d", id, i)
+		}
+	}
+}
+
 // TestLanes: neither a large frame that does not arrive nor requests that nobody answers stop those of other kinds.
 func TestLanes(t *testing.T) {
 	var parked atomic.Int32

@@ -83,6 +83,36 @@ func (r *Request) finish(resp Response, here bool) {
 	}
 }
 
+// RecordsDone says that the records of a Produce request are not read any more, and takes them out
+// of Body; the rest of it stays until the answer. Their memory goes to the next request.
+//
+// Why: a request may wait long for its answer, until the disk or other brokers have its records. The
+// next one then finds memory that the processor's caches hold, which halves what it costs to read
+// from the socket and to check.
+//
+// Requires: it is called by Serve's goroutine, before the answer.
+func (r *Request) RecordsDone() {
+	if r.frame == nil {
+		return
+	}
+	for i := range r.frame.req.Topics {
+		ps := r.frame.req.Topics[i].Partitions
+		for j := range ps {
+			ps[j].Records = nil
+		}
+	}
+	r.conn.server.frames.empty(r.frame)
+	r.giveBack(0)
+}
+
+// giveBack returns one of the grants.
+func (r *Request) giveBack(i int) {
+	if g := r.grants[i]; g.n > 0 {
+		g.part.put(g.n)
+	}
+	r.grants[i] = grant{}
+}
+
 // markServed notes the end of the work on the request: the first of answer and return of Serve.
 func (r *Request) markServed() {
 	r.served.CompareAndSwap(0, max(1, int64(time.Since(r.Received))))
@@ -90,11 +120,8 @@ func (r *Request) markServed() {
 
 // free gives the frame and the memory back. It is called once: by whoever ends the request.
 func (r *Request) free() {
-	for i, g := range r.grants {
-		if g.n > 0 {
-			g.part.put(g.n)
-		}
-		r.grants[i] = grant{}
+	for i := range r.grants {
+		r.giveBack(i)
 	}
 	if r.frame != nil {
 		r.conn.server.frames.put(r.frame)

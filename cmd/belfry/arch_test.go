@@ -29,7 +29,7 @@ var rooms = map[string]int{
 	"agent/sampler": 1, "agent/guard": 1, "agent/alarm": 2, "exporters/prometheus": 1,
 	"agent/collect": 2, "agent/notify": 3, "agent": 4,
 
-	"cmd/belfry": 10, "cmd/belfry/bench": 9, "cmd/belfry/bench/chart": 8, "cmd/belfry/bench/limit": 8, "cmd/belfry/bench/load": 7, "cmd/belfry/bench/nats": 9, "cmd/belfry/bench/null": 8, "cmd/belfry/bench/peer": 8, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11, "cmd/belfry/demo": 9, "cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/truth": 11, "cmd/belfry/watch": 11,
+	"cmd/belfry": 10, "cmd/belfry/bench": 9, "cmd/belfry/bench/chart": 8, "cmd/belfry/bench/limit": 8, "cmd/belfry/bench/load": 7, "cmd/belfry/bench/nats": 9, "cmd/belfry/bench/null": 8, "cmd/belfry/bench/peer": 8, "cmd/belfry/bench/profile": 8, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11, "cmd/belfry/demo": 9, "cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/truth": 11, "cmd/belfry/watch": 11,
 }
 
 // walls are libraries that only some rooms may import. Tests may import the Kafka client.
@@ -38,7 +38,7 @@ var walls = map[string][]string{
 	"github.com/prometheus/alertmanager":    {"agent/notify"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"agent/cluster", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kadm":     {"agent/cluster", "cmd/belfry"},
-	"github.com/twmb/franz-go/pkg/kmsg":     {"broker/wire", "broker/peer", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
+	"github.com/twmb/franz-go/pkg/kmsg":     {"agent/cluster", "broker/wire", "broker/peer", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kversion": {"broker/api"},
 	"github.com/shirou/gopsutil":            {"agent/collect", "agent/volume"},
 }

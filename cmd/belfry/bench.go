@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/belfry-mq/belfry/broker"
+	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/null"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/profile"
 )
 
 func benchCommand() *cobra.Command {
@@ -19,7 +23,10 @@ func benchCommand() *cobra.Command {
 		Long: "Run a node, Apache Kafka, klite, NATS JetStream and a broker that stores nothing in turns,\n" +
 			"measure all of them and print medians, ratios and goals. `make bench` installs the others;\n" +
 			"those that are missing are told and left out. All of it takes about 35 minutes and up to\n" +
-			"40 GB below --dir, which are given back.\n\nSections: " + strings.Join(bench.Sections(), ", ") + ".",
+			"40 GB below --dir, which are given back.\n\n" +
+			"Lines that missed a goal are measured once more with CPU profiles of broker and client;\n" +
+			"what their time went to stands below the table, and --profiles keeps the profiles for\n" +
+			"`go tool pprof`.\n\nSections: " + strings.Join(bench.Sections(), ", ") + ".",
 		Example: "  belfry bench\n  belfry bench --only produce,latency --rounds 3 --time 4s --peers kafka,null",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
@@ -46,6 +53,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Cache, "cache", os.Getenv("BELFRY_CACHE"), "folder of the other brokers; BELFRY_CACHE or ~/.cache/belfry if not given")
 	f.StringVar(&o.Markdown, "markdown", "", "file that gets the table for a page")
 	f.StringVar(&o.JSON, "json", "", "file that gets every round's values")
+	f.StringVar(&o.Profiles, "profiles", "", "folder that keeps the CPU profiles of both sides for lines that missed a goal")
 	f.StringVar(&o.Curves, "curves", "", "file that gets the growth curves as SVG")
 	cmd.AddCommand(benchNull(), benchBroker())
 	return cmd
@@ -67,7 +75,8 @@ func benchNull() *cobra.Command {
 }
 
 func benchBroker() *cobra.Command {
-	var file string
+	var file, profiles string
+	var agent bool
 	cmd := &cobra.Command{
 		Use: "broker", Short: "Run a broker without its agent, to see what the agent costs", Args: noArgs,
 		Example: "  belfry bench broker --config node.yaml",
@@ -76,13 +85,37 @@ func benchBroker() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, err := broker.New(broker.Options{Values: v, Logger: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			run, err := benched(v, agent, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}
-			return b.Run(cmd.Context())
+			if profiles == "" {
+				return run(cmd.Context())
+			}
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return profile.Serve(ctx, profiles) })
+			g.Go(func() error { return run(ctx) })
+			return g.Wait()
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file")
+	cmd.Flags().StringVar(&profiles, "profiles", "", "HOST:PORT at which POST /start and POST /stop take a CPU profile")
+	cmd.Flags().BoolVar(&agent, "agent", false, "run the agent, too")
 	return cmd
+}
+
+// benched gives what runs a node, or only its broker.
+func benched(v *config.Values, agent bool, log *slog.Logger) (run func(context.Context) error, err error) {
+	if agent {
+		n, err := newNode(v, log)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context) error { return n.Run(ctx, func() {}) }, nil
+	}
+	b, err := broker.New(broker.Options{Values: v, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return b.Run, nil
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
@@ -24,7 +25,7 @@ const (
 // agent compares a node with its agent with a broker alone, both with the same topics and
 // groups, and what a sample and a scrape cost with what the exporters beside a broker cost.
 func (r *run) agent(ctx context.Context) error {
-	r.res.remark("agent: agent.period=%v instead of 1m0s, so that each measurement holds a sample", r.o.AgentPeriod)
+	r.res.remark("agent: agent.period=%v instead of 1m0s, so that each measurement holds a sample; a scrape of the node shows the last sample, an exporter asks the broker for each", r.o.AgentPeriod)
 	more := peer.Setting{Name: "agent.period", Value: r.o.AgentPeriod.String()}
 	on := peer.BelfryNode(r.o.Program, r.o.Version, more)
 	off := peer.BelfryBroker(r.o.Program, r.o.Version)
@@ -84,9 +85,10 @@ func (r *run) furnish(ctx context.Context, l *live) error {
 }
 
 // scrapes measures the processor time of a scrape: what a node with its agent uses in a period in
-// which it is scraped once, above what it uses in one without, against what an exporter and the
+// which it is scraped (more than once, divided), above what it uses in one without, against what an exporter and the
 // broker it asks use together. The sample that a node takes once a period, whoever scrapes, has a
-// line of its own: what it uses in a period without a scrape, above what a broker alone uses.
+// line of its own: what it uses in a period without a scrape, above what a broker alone uses. An
+// exporter has no sample, it asks whenever it is scraped: so both stand there together, too.
 func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	exporters := map[string]*live{}
 	for _, name := range []string{kafkaExporter, kminion} {
@@ -105,38 +107,47 @@ func (r *run) scrapes(ctx context.Context, on, off *live) error {
 	}
 	for round := range r.o.Rounds {
 		r.say("round %d of %d: scrapes", round+1, r.o.Rounds)
-		idle, err := r.period(ctx, "", off)
+		idle, err := r.period(ctx, nil, off)
 		if err != nil {
 			return err
 		}
-		sampled, err := r.period(ctx, "", on)
+		sampled, err := r.period(ctx, nil, on)
 		if err != nil {
 			return err
 		}
-		own, err := r.period(ctx, on.Second, on)
+		own, err := r.period(ctx, slices.Repeat([]string{on.Second}, ownScrapes), on)
 		if err != nil {
 			return err
 		}
 		r.res.note(idSample, peer.Belfry, max(float64((sampled-idle).Microseconds())/1000, 0.001))
-		cost := max(float64((own-sampled).Microseconds())/1000, 0.001)
+		cost := max(float64((own-sampled).Microseconds())/1000/ownScrapes, 0.001)
+		with := max(float64((sampled-idle).Microseconds())/1000, 0.001) + cost
+		r.res.note(idSampleOne, peer.Belfry, with)
+		r.res.note(idSampleTwo, peer.Belfry, with)
 		r.res.note(idScrapeOne, peer.Belfry, cost)
 		r.res.note(idScrapeTwo, peer.Belfry, cost)
-		for name, id := range map[string]string{kafkaExporter: idScrapeOne, kminion: idScrapeTwo} {
+		for name, ids := range map[string][]string{kafkaExporter: {idScrapeOne, idSampleOne}, kminion: {idScrapeTwo, idSampleTwo}} {
 			if l := exporters[name]; l != nil {
-				used, err := r.period(ctx, l.Process.Addr, off, l)
+				used, err := r.period(ctx, []string{l.Process.Addr}, off, l)
 				if err != nil {
 					return fmt.Errorf("%s: %w\n%s", name, err, l.Said())
 				}
-				r.res.note(id, name, float64((used-idle).Microseconds())/1000)
+				for _, id := range ids {
+					r.res.note(id, name, float64((used-idle).Microseconds())/1000)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// period scrapes once and gives what the processes used in a whole period of the agent, in the
-// middle of which the scrape is.
-func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Duration, error) {
+// ownScrapes is how many scrapes of a node's own are in a period. Why so many: one uses less than
+// two samples differ by.
+const ownScrapes = 20
+
+// period scrapes each address and gives what the processes used in a whole period of the agent, in
+// the middle of which the scrapes are.
+func (r *run) period(ctx context.Context, scrapes []string, ls ...*live) (time.Duration, error) {
 	used := func() (sum time.Duration) {
 		for _, l := range ls {
 			sum += l.FineCPU()
@@ -147,7 +158,7 @@ func (r *run) period(ctx context.Context, scrape string, ls ...*live) (time.Dura
 	if err := sleep(ctx, r.o.AgentPeriod/2); err != nil {
 		return 0, err
 	}
-	if scrape != "" {
+	for _, scrape := range scrapes {
 		if err := peer.Scrape(ctx, scrape); err != nil {
 			return 0, fmt.Errorf("cannot scrape: %w", err)
 		}

@@ -32,6 +32,7 @@ func small(t *testing.T) Options {
 func TestRun(t *testing.T) {
 	o := small(t)
 	files := t.TempDir()
+	o.Profiles = filepath.Join(files, "profiles")
 	o.Markdown, o.JSON, o.Curves = filepath.Join(files, "md"), filepath.Join(files, "json"), filepath.Join(files, "svg")
 	var out bytes.Buffer
 	o.Out = &out
@@ -52,8 +53,8 @@ func TestRun(t *testing.T) {
 	for _, m := range res.Lines {
 		rounds := map[string]int{idStart: 2, idMemoryIdle: 2} // two processes a round
 		n := max(rounds[m.ID], 1)
-		if m.Section == sectionTools || m.ID == idConsumeClient {
-			n = 0 // they are Kafka's, or the client's
+		if m.Section == sectionTools {
+			n = 0 // they are Kafka's
 		}
 		// Why not above 0: processor time of so short a run may be less than a tick.
 		if vs := m.Values[peer.Belfry]; len(vs) != n || slices.ContainsFunc(vs, func(v float64) bool { return v < 0 || v == 0 && m.Unit != "s/GB" }) {
@@ -72,6 +73,10 @@ func TestRun(t *testing.T) {
 		if b, err := os.ReadFile(file); err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("%s has no %q: %v", file, want, err)
 		}
+	}
+	kept, err := filepath.Glob(filepath.Join(o.Profiles, "*.pprof"))
+	if err != nil || len(kept) != 2*len(res.Profiles) {
+		t.Errorf("%d profiles are kept of %d loads: %v", len(kept), len(res.Profiles), err)
 	}
 	empty(t, o.Dir)
 }

@@ -20,34 +20,28 @@ func (r *run) data(ctx context.Context) error {
 	}
 	defer stop()
 	read := map[*live]string{} // topic that is read cold and warm
-	var failed []error
-	warm := ls[:0:0]
 	for _, l := range ls {
 		r.say("warming up %s", l.name)
-		switch read[l], err = r.warmUp(ctx, l); {
-		case err == nil:
-			warm = append(warm, l)
-		case ctx.Err() != nil || l.name == peer.Belfry:
-			return fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
-		default: // the others go on without it
-			err = fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
-			r.say("%v", err)
-			failed = append(failed, err)
+		if read[l], err = r.warmUp(ctx, l); err == nil {
+			continue
 		}
+		err = fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+		if ctx.Err() != nil || l.name == peer.Belfry {
+			return err
+		}
+		r.failed(l, "the warm-up", err) // it goes on with what it can do
 	}
 	n, err := r.newNATS(ctx)
 	if err != nil {
 		return err
 	}
-	err = r.rounds(ctx, warm, func(ctx context.Context, l *live) error {
-		switch l.name {
-		case peer.Null:
-			return r.nullRound(ctx, l, n)
-		default:
-			return r.dataRound(ctx, l, read[l])
+	return r.rounds(ctx, ls, func(ctx context.Context, l *live) error {
+		if err := r.steps(ctx, l, r.dataSteps(l, read[l])); err != nil || n == nil || l.name != peer.Belfry {
+			return err
 		}
+		r.say("and NATS") // here, as it has a client of its own
+		return r.steps(ctx, n.live, n.steps(r))
 	})
-	return errors.Join(append(failed, err)...)
 }
 
 // warmUp drives both data roads for a while and leaves a topic to read.
@@ -72,83 +66,78 @@ func (r *run) warmUp(ctx context.Context, l *live) (topic string, err error) {
 	return topic, l.settle()
 }
 
-// dataRound measures one peer once.
-func (r *run) dataRound(ctx context.Context, l *live, read string) error {
-	for _, step := range []struct {
-		section string
-		run     func(context.Context, *live) error
-	}{
-		{sectionProduce, r.produce},
-		{sectionFsync, r.fsync},
-		{sectionConsume, func(ctx context.Context, l *live) error { return r.consume(ctx, l, read) }},
-		{sectionBoth, r.both},
-		{sectionLatency, r.latency},
-		{sectionE2E, r.endToEnd},
-		{sectionTools, r.tools},
-	} {
-		if !r.wants(step.section) {
-			continue
-		}
-		if err := step.run(ctx, l); err != nil {
-			return fmt.Errorf("%s: %w", step.section, err)
-		}
-	}
-	return nil
+// step is a part of a round that fails alone.
+type step struct {
+	section, name string
+	run           func(context.Context, *live) error
 }
 
-// nullRound measures the limits; NATS has its turn here, too, as it has a client of its own.
-func (r *run) nullRound(ctx context.Context, l *live, n *nats) error {
-	if r.wants(sectionProduce) {
-		a, err := l.Produce(ctx, load.Produce{Topic: "null", Size: 1000, For: r.o.Time})
+// dataSteps are what a peer does in a round. The null broker takes part where it can: what it
+// reaches is the limit of the client, the protocol and the machine.
+func (r *run) dataSteps(l *live, read string) (all []step) {
+	for _, k := range produceKinds {
+		all = append(all, step{sectionProduce, k.name, func(ctx context.Context, l *live) error { return r.produce(ctx, l, k) }})
+	}
+	all = append(all, step{sectionProduce, "message by message", r.single})
+	null := l.name == peer.Null
+	if !null {
+		all = append(all, step{sectionFsync, "fsync", r.fsync})
+	}
+	all = append(all, step{sectionConsume, "consume at the tail", r.consumeTail})
+	if read != "" {
+		all = append(all, step{sectionConsume, "consume from disk", func(ctx context.Context, l *live) error { return r.consumeDisk(ctx, l, read) }})
+	}
+	all = append(all, step{sectionBoth, "1:1", r.both},
+		step{sectionLatency, "answer times", func(ctx context.Context, l *live) error { return r.latency(ctx, l, "answer", l.pageCache()) }})
+	if !null && l.name != peer.Klite {
+		all = append(all, step{sectionLatency, "answer times with fsync", func(ctx context.Context, l *live) error {
+			return r.latency(ctx, l, "answer.fsync", peer.Flushed())
+		}})
+	}
+	return append(all, step{sectionE2E, "end-to-end times", r.endToEnd}, step{sectionTools, "Kafka's tools", r.tools})
+}
+
+// produceKind is a kind of messages.
+type produceKind struct {
+	id, name, codec string
+	size            int
+}
+
+var produceKinds = [...]produceKind{
+	{idProduce1K, "1 KB", "", 1000}, {"produce.100b", "100 B", "", 100}, {"produce.10k", "10 KB", "", 10_000}, {"produce.lz4", "lz4", "lz4", 1000},
+}
+
+// produce measures a kind of messages, with memory and processor time for the first.
+func (r *run) produce(ctx context.Context, l *live, kind produceKind) error {
+	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+		before, peak := l.CPU(), l.peak()
+		a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: kind.size, Codec: kind.codec, For: r.o.Time})
+		most := peak()
 		if err != nil {
 			return err
 		}
-		r.res.note(idProduce1K, limitColumn, a.Rate())
-	}
-	if r.wants(sectionConsume) {
-		a, err := l.Consume(ctx, "null", r.o.Time/2)
-		if err != nil {
-			return err
-		}
-		r.res.note(idConsumeClient, limitColumn, a.Rate())
-	}
-	if n == nil {
-		return nil
-	}
-	return n.round(ctx, r)
-}
-
-// produce measures the kinds of messages, with memory and processor time for the first.
-func (r *run) produce(ctx context.Context, l *live) error {
-	for _, kind := range []struct {
-		id, codec string
-		size      int
-	}{{idProduce1K, "", 1000}, {"produce.100b", "", 100}, {"produce.10k", "", 10_000}, {"produce.lz4", "lz4", 1000}} {
-		err := r.on(ctx, l, l.pageCache(), func(topic string) error {
-			before, peak := l.CPU(), l.peak()
-			a, err := l.Produce(ctx, load.Produce{Topic: topic, Size: kind.size, Codec: kind.codec, For: r.o.Time})
-			most := peak()
-			if err != nil {
-				return err
+		r.res.note(kind.id, l.name, a.Rate())
+		if kind.id == idProduce1K {
+			if l.name == peer.Kafka {
+				r.res.note(idProduceSafe, l.name, a.Rate())
 			}
-			r.res.note(kind.id, l.name, a.Rate())
-			if kind.id == idProduce1K {
-				if l.name == peer.Kafka {
-					r.res.note(idProduceSafe, l.name, a.Rate())
-				}
+			if l.name != peer.Null {
 				r.res.note(idMemoryLoad, l.name, most)
-				r.res.note(idProduceCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			r.res.note(idProduceCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
 		}
-	}
+		return nil
+	})
+}
+
+func (r *run) single(ctx context.Context, l *live) error {
 	return r.on(ctx, l, l.pageCache(), func(topic string) error {
 		a, err := l.Single(ctx, topic, 1000, r.o.Time/2)
+		if err != nil {
+			return err
+		}
 		r.res.note(idProduceSingle, l.name, a.Rate()*1000) // of 1 000 bytes each
-		return err
+		return nil
 	})
 }
 
@@ -182,10 +171,12 @@ func (r *run) fsync(ctx context.Context, l *live) error {
 	return nil
 }
 
-// consume reads what was just written, and the topic that is there since the start cold and
-// warm; the limits send the same files.
-func (r *run) consume(ctx context.Context, l *live, read string) error {
-	err := r.on(ctx, l, l.pageCache(), func(topic string) error {
+// consumeTail reads what was just written.
+func (r *run) consumeTail(ctx context.Context, l *live) error {
+	if l.name == peer.Null {
+		return r.consumeLimit(ctx, l)
+	}
+	return r.on(ctx, l, l.pageCache(), func(topic string) error {
 		if _, err := l.Produce(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time / 2}); err != nil {
 			return err
 		}
@@ -198,14 +189,33 @@ func (r *run) consume(ctx context.Context, l *live, read string) error {
 		r.res.note(idConsumeCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
 		return r.fetch(ctx, l, idFetchTail, topic)
 	})
-	if err != nil || read == "" {
+}
+
+// consumeLimit takes endless messages from memory.
+func (r *run) consumeLimit(ctx context.Context, l *live) error {
+	before := l.CPU()
+	a, err := l.Consume(ctx, "null", r.o.Time/2)
+	if err != nil {
 		return err
 	}
+	for _, id := range []string{idConsumeTail, idConsumeWarm, idConsumeCold} {
+		r.res.note(id, l.name, a.Rate())
+	}
+	r.res.note(idConsumeCPU, l.name, (l.CPU()-before).Seconds()/a.Gigabytes())
+	return nil
+}
+
+// consumeDisk reads the topic that is there since the start, cold and warm; the limits send the
+// same files.
+func (r *run) consumeDisk(ctx context.Context, l *live, read string) error {
 	files := l.Segments() // of this topic and, by a few bytes, of the broker's own
 	if err := r.cold(ctx, files, func() error {
 		a, err := l.Pass(ctx, read, 2*r.o.Time)
+		if err != nil {
+			return err
+		}
 		r.res.note(idConsumeCold, l.name, a.Rate())
-		return err
+		return nil
 	}); err != nil {
 		return err
 	}
@@ -228,8 +238,11 @@ func (r *run) consume(ctx context.Context, l *live, read string) error {
 
 func (r *run) fetch(ctx context.Context, l *live, id, topic string) error {
 	a, err := l.Fetch(ctx, topic, r.o.Time/2)
+	if err != nil {
+		return err
+	}
 	r.res.note(id, l.name, a.Rate())
-	return err
+	return nil
 }
 
 func (r *run) sendLimit(ctx context.Context, files []string) error {
@@ -264,7 +277,7 @@ func (r *run) cold(ctx context.Context, files []string, read func() error) error
 }
 
 func (r *run) both(ctx context.Context, l *live) error {
-	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+	return r.on(ctx, l, l.followed(), func(topic string) error {
 		a, err := l.Both(ctx, load.Produce{Topic: topic, Size: 1000, For: r.o.Time})
 		if err != nil {
 			return err
@@ -274,34 +287,21 @@ func (r *run) both(ctx context.Context, l *live) error {
 	})
 }
 
-func (r *run) latency(ctx context.Context, l *live) error {
-	kinds := []struct {
-		id       string
-		settings map[string]string
-	}{{"answer", l.pageCache()}, {"answer.fsync", peer.Flushed()}}
-	if l.name == peer.Klite {
-		kinds = kinds[:1]
-	}
-	for _, kind := range kinds {
-		err := r.on(ctx, l, kind.settings, func(topic string) error {
-			ts, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.Rate, For: r.o.Time})
-			if err != nil {
-				return err
-			}
-			for suffix, q := range map[string]float64{".p50": 0.5, ".p99": 0.99, ".p999": 0.999} {
-				r.res.note(kind.id+suffix, l.name, ts.Quantile(q))
-			}
-			return nil
-		})
+func (r *run) latency(ctx context.Context, l *live, id string, settings map[string]string) error {
+	return r.on(ctx, l, settings, func(topic string) error {
+		ts, err := l.Answer(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.Rate, For: r.o.Time})
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		for suffix, q := range map[string]float64{".p50": 0.5, ".p99": 0.99, ".p999": 0.999} {
+			r.res.note(id+suffix, l.name, ts.Quantile(q))
+		}
+		return nil
+	})
 }
 
 func (r *run) endToEnd(ctx context.Context, l *live) error {
-	return r.on(ctx, l, l.pageCache(), func(topic string) error {
+	return r.on(ctx, l, l.followed(), func(topic string) error {
 		ts, err := l.EndToEnd(ctx, load.Pace{Topic: topic, Size: 1000, Rate: r.o.EndToEndRate, For: r.o.Time})
 		if err != nil {
 			return err

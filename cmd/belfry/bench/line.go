@@ -2,7 +2,9 @@ package bench
 
 import (
 	"fmt"
+	"time"
 
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
 )
 
@@ -65,7 +67,6 @@ const (
 	idConsumeCold   = "consume.cold"
 	idConsumeWarm   = "consume.warm"
 	idConsumeCPU    = "consume.cpu"
-	idConsumeClient = "consume.client"
 	idFetchTail     = "fetch.tail"
 	idFetchWarm     = "fetch.warm"
 	idConsumeTool   = "consume.tool"
@@ -78,37 +79,38 @@ const (
 	idRestart       = "restart"
 	idAgentRate     = "agent.rate"
 	idSample        = "agent.sample"
+	idSampleOne     = "agent.sample.kafka_exporter"
+	idSampleTwo     = "agent.sample.kminion"
 	idScrapeOne     = "agent.scrape.kafka_exporter"
 	idScrapeTwo     = "agent.scrape.kminion"
 )
 
 // lines are all measures of a run. The goals are those the project has set itself.
 func lines(o Options) []Line {
-	sendfile, null := "sendfile of the same bytes", "null broker"
+	sendfile, null := "sendfile of the same bytes", peer.Null
 	all := []Line{
 		{ID: idProduce1K, Section: sectionProduce, Name: "produce, acks=all", Unit: mbs, Goal: 1.5, Limit: null, LimitGoal: 0.7},
-		{ID: "produce.100b", Section: sectionProduce, Name: "produce, 100 B", Unit: mbs, Goal: 1.5},
-		{ID: "produce.10k", Section: sectionProduce, Name: "produce, 10 KB", Unit: mbs, Goal: 1.5},
-		{ID: "produce.lz4", Section: sectionProduce, Name: "produce, lz4", Unit: mbs, Goal: 1.5},
-		{ID: idProduceTool, Section: sectionTools, Name: "produce, kafka-producer-perf-test", Unit: mbs, Goal: 1.5},
-		{ID: idProduceSingle, Section: sectionProduce, Name: "produce, each message waits for its answer", Unit: "msg/s"},
-		{ID: idProduceCPU, Section: sectionProduce, Name: "broker's CPU, produce", Unit: "s/GB", Lower: true},
+		{ID: "produce.100b", Section: sectionProduce, Name: "produce, 100 B", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: "produce.10k", Section: sectionProduce, Name: "produce, 10 KB", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: "produce.lz4", Section: sectionProduce, Name: "produce, lz4", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: idProduceTool, Section: sectionTools, Name: "produce, kafka-producer-perf-test", Unit: mbs, Goal: 1.5, Limit: null},
+		{ID: idProduceSingle, Section: sectionProduce, Name: "produce, each message waits for its answer", Unit: "msg/s", Limit: null},
+		{ID: idProduceCPU, Section: sectionProduce, Name: "broker's CPU, produce", Unit: "s/GB", Lower: true, Limit: null},
 		{ID: idProduceFsync, Section: sectionFsync, Name: "produce, fsync before every answer", Unit: mbs, Goal: 2, Limit: "write and fdatasync of the same bytes", LimitGoal: 0.8},
 		{ID: idProduceSafe, Section: sectionFsync, Name: "produce, our safe default (fsync) against Kafka's default (page cache)", Unit: mbs},
 		{ID: idConsumeTail, Section: sectionConsume, Name: "consume at the tail, just written", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeCold, Section: sectionConsume, Name: "consume from disk, cold", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeWarm, Section: sectionConsume, Name: "consume from disk, warm", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
-		{ID: idConsumeClient, Section: sectionConsume, Name: "the same, what franz-go can take at most", Unit: mbs, Limit: null},
 		{ID: idFetchTail, Section: sectionConsume, Name: "consume at the tail, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idFetchWarm, Section: sectionConsume, Name: "consume from disk, warm, answers not decoded", Unit: mbs, Goal: 1.5, Limit: sendfile, LimitGoal: 0.7},
 		{ID: idConsumeTool, Section: sectionTools, Name: "consume, kafka-consumer-perf-test", Unit: mbs, Goal: 1.5},
-		{ID: idConsumeCPU, Section: sectionConsume, Name: "broker's CPU, consume", Unit: "s/GB", Lower: true},
-		{ID: idBoth, Section: sectionBoth, Name: "produce and consume together, 1:1", Unit: mbs, Goal: 1.5},
+		{ID: idConsumeCPU, Section: sectionConsume, Name: "broker's CPU, consume", Unit: "s/GB", Lower: true, Limit: null},
+		{ID: idBoth, Section: sectionBoth, Name: "produce and consume together, 1:1", Unit: mbs, Goal: 1.5, Limit: null},
 	}
-	all = append(all, answerLines("answer", fmt.Sprintf("answer time at %d msg/s", o.Rate), 0.5, 1.0/3, 1.0/3)...)
-	all = append(all, answerLines("answer.fsync", fmt.Sprintf("answer time at %d msg/s, fsync before every answer", o.Rate), 0, 0, 0)...)
+	all = append(all, answerLines("answer", fmt.Sprintf("answer time at %d msg/s", o.Rate), null, 0.5, 1.0/3, 1.0/3)...)
+	all = append(all, answerLines("answer.fsync", fmt.Sprintf("answer time at %d msg/s, fsync before every answer", o.Rate), "", 0, 0, 0)...)
 	all = append(all,
-		Line{ID: idE2E, Section: sectionE2E, Name: fmt.Sprintf("end-to-end time at %d msg/s, p99", o.EndToEndRate), Unit: ms, Lower: true, Goal: 1.0 / 3},
+		Line{ID: idE2E, Section: sectionE2E, Name: fmt.Sprintf("end-to-end time at %d msg/s, p99", o.EndToEndRate), Unit: ms, Lower: true, Goal: 1.0 / 3, Limit: null},
 		Line{ID: idMemoryIdle, Section: sectionStart, Name: "memory, idle", Unit: mib, Lower: true, Goal: 1.0 / 8},
 		Line{ID: idMemoryLoad, Section: sectionProduce, Name: "memory, under load", Unit: mib, Lower: true, Goal: 1.0 / 4},
 		Line{ID: idMemoryMany, Section: sectionStart, Name: fmt.Sprintf("memory, %d partitions", o.ManyPartitions), Unit: mib, Lower: true, Goal: 1.0 / 6},
@@ -123,9 +125,11 @@ func lines(o Options) []Line {
 	}
 	all = append(all,
 		Line{ID: idAgentRate, Section: sectionAgent, Name: fmt.Sprintf("produce with the agent on, %d partitions, %d groups", o.AgentTopics*agentPartitions, o.AgentTopics), Unit: mbs, Limit: "agent off", LimitGoal: 0.98},
-		Line{ID: idSample, Section: sectionAgent, Name: "CPU of the agent's sample, once a period", Unit: ms, Lower: true},
-		Line{ID: idScrapeOne, Section: sectionAgent, Name: "CPU of one scrape, exporter and broker", Unit: ms, Lower: true, Against: kafkaExporter, Goal: 1.0 / 5},
-		Line{ID: idScrapeTwo, Section: sectionAgent, Name: "CPU of one scrape, exporter and broker", Unit: ms, Lower: true, Against: kminion, Goal: 1.0 / 5})
+		Line{ID: idSample, Section: sectionAgent, Name: "CPU of the node's own sample, once a period", Unit: ms, Lower: true},
+		Line{ID: idScrapeOne, Section: sectionAgent, Name: "CPU of one scrape: the node's, an exporter's with the broker's", Unit: ms, Lower: true, Against: kafkaExporter, Goal: 1.0 / 5},
+		Line{ID: idScrapeTwo, Section: sectionAgent, Name: "CPU of one scrape: the node's, an exporter's with the broker's", Unit: ms, Lower: true, Against: kminion, Goal: 1.0 / 5},
+		Line{ID: idSampleOne, Section: sectionAgent, Name: "the same with the node's sample", Unit: ms, Lower: true, Against: kafkaExporter},
+		Line{ID: idSampleTwo, Section: sectionAgent, Name: "the same with the node's sample", Unit: ms, Lower: true, Against: kminion})
 	for i := range all {
 		if all[i].Against == "" {
 			all[i].Against = peer.Kafka
@@ -134,11 +138,11 @@ func lines(o Options) []Line {
 	return all
 }
 
-func answerLines(id, name string, p50, p99, p999 float64) []Line {
+func answerLines(id, name, limit string, p50, p99, p999 float64) []Line {
 	return []Line{
-		{ID: id + ".p50", Section: sectionLatency, Name: name + ", p50", Unit: ms, Lower: true, Goal: p50},
-		{ID: id + ".p99", Section: sectionLatency, Name: name + ", p99", Unit: ms, Lower: true, Goal: p99},
-		{ID: id + ".p999", Section: sectionLatency, Name: name + ", p99.9", Unit: ms, Lower: true, Goal: p999},
+		{ID: id + ".p50", Section: sectionLatency, Name: name + ", p50", Unit: ms, Lower: true, Goal: p50, Limit: limit},
+		{ID: id + ".p99", Section: sectionLatency, Name: name + ", p99", Unit: ms, Lower: true, Goal: p99, Limit: limit},
+		{ID: id + ".p999", Section: sectionLatency, Name: name + ", p99.9", Unit: ms, Lower: true, Goal: p999, Limit: limit},
 	}
 }
 
@@ -158,4 +162,21 @@ func growths(o Options) (all []growth) {
 		all = append(all, growth{"connections", n})
 	}
 	return all
+}
+
+func (g growth) partitions(o Options) int {
+	if g.what == "connections" {
+		return o.Partitions
+	}
+	return g.n
+}
+
+// load is what a point is measured with. Why spread: a producer that fills one batch after the
+// other would hardly notice how many partitions there are.
+func (g growth) load(o Options) load.Produce {
+	p := load.Produce{Size: 1000, For: max(o.Time/growthShare, 100*time.Millisecond), Clients: 1, Spread: true}
+	if g.what == "connections" {
+		p.Clients, p.Spread = g.n, false
+	}
+	return p
 }

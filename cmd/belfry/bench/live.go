@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/limit"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/null"
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
 )
 
@@ -16,7 +18,16 @@ import (
 type live struct {
 	*peer.Process
 	load.Kafka
-	name string
+	name   string
+	gaveUp map[string]bool // steps that have failed
+}
+
+// Said is what the process wrote, where there is one.
+func (l *live) Said() string {
+	if l.Process == nil {
+		return ""
+	}
+	return l.Process.Said()
 }
 
 // start runs a peer until stop is called.
@@ -25,7 +36,7 @@ func (r *run) start(ctx context.Context, s peer.Spec) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &live{Process: p, Kafka: load.Kafka{Addr: p.Addr}, name: s.Name}, nil
+	return &live{Process: p, Kafka: load.Kafka{Addr: p.Addr}, name: s.Name, gaveUp: map[string]bool{}}, nil
 }
 
 // startAll runs peers beside each other; those that are not measured are idle.
@@ -81,15 +92,56 @@ func (l *live) pageCache() map[string]string {
 	return peer.PageCache()
 }
 
+// followed is the same for a topic that is read while it is written: the null broker has to be told.
+func (l *live) followed() map[string]string {
+	if l.name == peer.Null {
+		return map[string]string{null.Queue: "true"}
+	}
+	return l.pageCache()
+}
+
+// steps runs a peer's part of a round. A step that fails is left out from then on, the others go on.
+//
+// Errors: a step of Belfry's failed; ctx.
+func (r *run) steps(ctx context.Context, l *live, all []step) error {
+	var failed []error
+	for _, s := range all {
+		if !r.wants(s.section) || l.gaveUp[s.name] {
+			continue
+		}
+		err := s.run(ctx, l)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %s: %w\n%s", l.name, s.name, err, l.Said())
+		if ctx.Err() != nil {
+			return err
+		}
+		r.failed(l, s.name, err)
+		if l.name == peer.Belfry {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// failed tells that a peer goes on without a step.
+func (r *run) failed(l *live, step string, err error) {
+	l.gaveUp[step] = true
+	r.say("%v", err)
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	r.res.remark("not measured: %s", first)
+}
+
 // newTopic makes a topic; drop removes it and waits until its files are gone and the disk is quiet.
-func (r *run) newTopic(ctx context.Context, l *live, partitions int, settings map[string]string) (topic string, drop func() error, err error) {
+func (r *run) newTopic(ctx context.Context, l *live, partitions int, settings map[string]string) (topic string, drop func(context.Context) error, err error) {
 	r.seq++
 	topic = fmt.Sprintf("bench-%d", r.seq)
 	_, before := l.Files()
 	if err := l.Create(ctx, topic, partitions, settings); err != nil {
 		return "", nil, err
 	}
-	return topic, func() error {
+	return topic, func(ctx context.Context) error {
 		if err := l.Delete(ctx, topic); err != nil {
 			return err
 		}
@@ -108,7 +160,7 @@ const (
 // disk before the next measurement; klite has one log for all topics, so there nothing goes.
 func (l *live) quiet(ctx context.Context, before int64, patience time.Duration) error {
 	const slack, look = 64 << 20, 20 * time.Millisecond
-	for begin := time.Now(); l.name != peer.Klite && time.Since(begin) < patience; {
+	for begin := time.Now(); l.name != peer.Klite && l.name != peer.Null && time.Since(begin) < patience; {
 		if _, now := l.Files(); now <= before+slack {
 			break
 		}
@@ -131,10 +183,7 @@ func (r *run) on(ctx context.Context, l *live, settings map[string]string, do fu
 	if err != nil {
 		return err
 	}
-	if err := do(topic); err != nil {
-		return err
-	}
-	return drop()
+	return errors.Join(do(topic), drop(ctx))
 }
 
 // peak samples a peer's memory until stop is called, which gives the largest value.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Machine is where a run took place.
@@ -15,20 +17,26 @@ type Machine struct {
 	Memory string `json:"memory"`
 	Kernel string `json:"kernel"`
 	Disk   string `json:"disk"`
-	Go     string `json:"go"`
-	Load   string `json:"load_average"` // at the start and, once it is over, at the end
+	// ReadAhead is how far the system reads ahead on that disk, in KiB; 0: it does not tell.
+	ReadAhead int    `json:"read_ahead_kib,omitempty"`
+	Go        string `json:"go"`
+	Load      string `json:"load_average"` // at the start and, once it is over, at the end
 }
 
 func readMachine(dir string) Machine {
 	return Machine{
 		CPU: field(read("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), Memory: memoryText(read("/proc/meminfo")),
 		Kernel: strings.TrimSpace(read("/proc/sys/kernel/ostype") + " " + read("/proc/sys/kernel/osrelease")),
-		Disk:   mountOf(read("/proc/mounts"), dir), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, Load: loadAverage(),
+		Disk:   mountOf(read("/proc/mounts"), dir), ReadAhead: readAhead(dir), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, Load: loadAverage(),
 	}
 }
 
 func (m Machine) String() string {
-	return fmt.Sprintf("%s, %d cores, %s; %s; %s; %s; load average %s", m.CPU, m.Cores, m.Memory, m.Kernel, m.Disk, m.Go, m.Load)
+	disk := m.Disk
+	if m.ReadAhead > 0 {
+		disk += fmt.Sprintf(" (read-ahead %d KiB)", m.ReadAhead)
+	}
+	return fmt.Sprintf("%s, %d cores, %s; %s; %s; %s; load average %s", m.CPU, m.Cores, m.Memory, m.Kernel, disk, m.Go, m.Load)
 }
 
 // read gives a file without the line's end, "" where the system has none.
@@ -76,6 +84,19 @@ func mountOf(mounts, dir string) string {
 		}
 	}
 	return best
+}
+
+// readAhead gives how far the system reads ahead on the disk of a folder, in KiB; 0 where it does not tell.
+func readAhead(dir string) (kib int) {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return 0
+	}
+	dev := uint64(s.Dev) // Why: its type is not the same everywhere
+	if _, err := fmt.Sscan(read(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(dev), unix.Minor(dev))), &kib); err != nil {
+		return 0
+	}
+	return kib
 }
 
 // loadAverage gives the machine's load of the last minutes.

@@ -15,7 +15,10 @@ import (
 const natsProgram = "bench-nats"
 
 // nats is NATS in the rounds: a server for each way of flushing is started when its turn comes.
-type nats struct{ program string }
+type nats struct {
+	*live   // its name and what it gave up; no process
+	program string
+}
 
 // newNATS gives nil where NATS does not take part.
 func (r *run) newNATS(context.Context) (*nats, error) {
@@ -27,7 +30,7 @@ func (r *run) newNATS(context.Context) (*nats, error) {
 		return nil, fmt.Errorf("%w; `make bench` installs it", err)
 	}
 	r.res.remark("NATS: six subjects in one stream, published with %s, at most 4096 messages without an answer", version)
-	return &nats{program}, nil
+	return &nats{&live{name: peer.NATS, gaveUp: map[string]bool{}}, program}, nil
 }
 
 // natsResult is what the client prints.
@@ -45,20 +48,25 @@ func (a natsAmount) amount() load.Amount {
 	return load.Amount{Bytes: a.Bytes, Took: time.Duration(a.Seconds * float64(time.Second))}
 }
 
-func (n *nats) round(ctx context.Context, r *run) error {
-	if r.wants(sectionProduce) || r.wants(sectionConsume) {
-		if err := n.server(ctx, r, false, n.pageCache); err != nil {
-			return err
-		}
-	}
-	if r.wants(sectionFsync) {
+// steps are what NATS does in a round.
+func (n *nats) steps(r *run) (all []step) {
+	flushed := func(ctx context.Context, _ *live) error {
 		return n.server(ctx, r, true, func(ctx context.Context, r *run, l *live) error {
 			res, err := n.load(ctx, l, r.o.Time, "-size", "1000")
+			if err != nil {
+				return err
+			}
 			r.res.note(idProduceFsync, peer.NATS, res.Produced.amount().Rate())
-			return err
+			return nil
 		})
 	}
-	return nil
+	cached := func(ctx context.Context, _ *live) error { return n.server(ctx, r, false, n.pageCache) }
+	if r.wants(sectionProduce) {
+		all = append(all, step{sectionProduce, "produce and consume", cached})
+	} else {
+		all = append(all, step{sectionConsume, "consume", cached})
+	}
+	return append(all, step{sectionFsync, "fsync", flushed})
 }
 
 func (n *nats) server(ctx context.Context, r *run, flushed bool, measure func(context.Context, *run, *live) error) error {

@@ -12,7 +12,10 @@ import (
 )
 
 // columns are the heads of the table.
-var columns = []string{"measure", "unit", "Belfry", "Kafka", "ratio", "goal", "", "limit", "ratio", "goal", "", "klite", "NATS"}
+var columns = []string{"measure", "unit", "Belfry", "Kafka", "ratio", "goal", "", "limit", "ratio", "goal", "", "null broker", "ratio", "klite", "NATS"}
+
+// verdictMissed is said of a goal that is not reached.
+const verdictMissed = "missed"
 
 // row gives the cells of a line.
 func (m *Measure) row() []string {
@@ -25,10 +28,12 @@ func (m *Measure) row() []string {
 		limit += " (" + m.Limit + ")"
 	}
 	ratio, goal, verdict := m.compare(m.Against, m.Goal)
+	toNull, _, _ := m.compare(peer.Null, 0)
 	toLimit, limitGoal, limitVerdict := m.compare(limitColumn, m.LimitGoal)
 	return []string{
 		m.Name, m.Unit, m.cell(peer.Belfry), against, ratio, goal, verdict,
-		limit, toLimit, limitGoal, limitVerdict, m.cell(peer.Klite), m.cell(peer.NATS),
+		limit, toLimit, limitGoal, limitVerdict,
+		m.cell(peer.Null), toNull, m.cell(peer.Klite), m.cell(peer.NATS),
 	}
 }
 
@@ -49,7 +54,7 @@ func (m *Measure) compare(to string, goal float64) (ratio, wanted, verdict strin
 		return "", wanted, ""
 	}
 	if goal > 0 {
-		verdict = "missed"
+		verdict = verdictMissed
 		if m.met(r, goal) {
 			verdict = "ok"
 		}
@@ -124,7 +129,7 @@ func (r *Result) summary() string {
 			switch _, _, v := m.compare(g.to, g.goal); v {
 			case "ok":
 				ok++
-			case "missed":
+			case verdictMissed:
 				missed++
 			}
 		}
@@ -145,8 +150,14 @@ func (r *Result) writeTable(out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out)
-	for _, n := range r.Notes {
+	for _, n := range r.notes() {
 		fmt.Fprintln(out, "note:", n)
+	}
+	for i, row := range r.profileRows() {
+		if i == 0 {
+			fmt.Fprintln(out, "\n"+timeTitle)
+		}
+		fmt.Fprintf(out, "%s: %s busy, broker : client %s\n  broker: %s\n  client: %s\n  a broker that stores nothing: %s\n", row[0], row[1], row[2], row[3], row[4], row[5])
 	}
 	_, err := fmt.Fprintln(out, r.summary())
 	return err
@@ -165,9 +176,39 @@ func (r *Result) writeMarkdown(out io.Writer) error {
 		}
 	}
 	fmt.Fprintln(out)
-	for _, n := range r.Notes {
+	for _, n := range r.notes() {
 		fmt.Fprintf(out, "- %s\n", n)
 	}
-	_, err := fmt.Fprintf(out, "\n%s.\n", r.summary())
-	return err
+	if _, err := fmt.Fprintf(out, "\n%s.\n", r.summary()); err != nil {
+		return err
+	}
+	return r.writeTime(out)
+}
+
+// notes are the remarks, and what took how long.
+func (r *Result) notes() []string {
+	all := slices.Clone(r.Notes)
+	if len(r.Took) > 0 {
+		all = append(all, "the run: "+strings.Join(r.Took, ", "))
+	}
+	return all
+}
+
+const timeTitle = "Where the time goes"
+
+// writeTime writes the lines that missed a goal with their profiles.
+func (r *Result) writeTime(out io.Writer) error {
+	rows := r.profileRows()
+	if len(rows) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "\n## %s\n\n", timeTitle)
+	fmt.Fprintln(out, "Every line that missed a goal, measured once more with CPU profiles of both sides; the broker without its agent, but for the lines about the agent, whose profile is of samples and scrapes alone. *Busy* is the part of all processors' time that broker and client used together: near 100 % they took it from each other. *A broker that stores nothing* is the null broker against the same peer, with the same client: no broker gets further here. Lines about memory and starts have no profile.")
+	fmt.Fprintf(out, "\n| %s |\n|%s\n", strings.Join(profileColumns, " | "), strings.Repeat(" --- |", len(profileColumns)))
+	for _, row := range rows {
+		if _, err := fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -15,7 +15,9 @@ type Result struct {
 	Settings []string   `json:"settings"`
 	Peers    []Peer     `json:"peers"`
 	Notes    []string   `json:"notes,omitempty"` // what could not be measured, and why
+	Took     []string   `json:"took,omitempty"`  // what took how long
 	Lines    []*Measure `json:"lines"`
+	Profiles []Profile  `json:"profiles,omitempty"`
 }
 
 // Peer is who took part.
@@ -47,9 +49,12 @@ func newResult(o Options) *Result {
 	return r
 }
 
-// note keeps what one round found out about a peer. A line that was not asked for is left out.
+// note keeps what one round found out about a peer, or about the limit. A line that was not asked for is left out.
 func (r *Result) note(id, peer string, v float64) {
 	if m := r.line(id); m != nil {
+		if peer == m.Limit {
+			peer = limitColumn
+		}
 		m.Values[peer] = append(m.Values[peer], v)
 		m.Medians[peer] = median(m.Values[peer])
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/peer"
+	"github.com/belfry-mq/belfry/cmd/belfry/bench/profile"
 )
 
 func TestMedian(t *testing.T) {
@@ -31,10 +32,11 @@ func TestTable(t *testing.T) {
 		v       float64
 	}{
 		{"a", peer.Belfry, 900}, {"a", peer.Belfry, 1500}, {"a", peer.Belfry, 1200}, {"a", peer.Kafka, 400}, {"a", limitColumn, 2000},
-		{"b", peer.Belfry, 4}, {"b", peer.Kafka, 10}, {"c", peer.Belfry, 1}, {"c", "other", 50}, {"x", peer.Belfry, 1},
+		{"b", peer.Belfry, 4}, {"b", peer.Kafka, 10}, {"c", peer.Belfry, 1}, {"c", "other", 50}, {"x", peer.Belfry, 1}, {"b", peer.Null, 5}, {"a", peer.Null, 1800},
 	} {
 		r.note(n.id, n.who, n.v)
 	}
+	r.Profiles = []Profile{{Name: "fast", Lines: []string{"a"}, Busy: 0.98, Broker: 0.25, BrokerTime: []profile.Share{{Name: "sendfile", Part: 0.6}, {Name: "CRC", Part: 0.02}}}}
 	r.remark("said %s", "once")
 	r.remark("said %s", "once")
 	var b strings.Builder
@@ -50,11 +52,14 @@ func TestTable(t *testing.T) {
 		text += strings.Join(f, " ") + "\n"
 	}
 	for _, want := range []string{
-		"measure unit Belfry Kafka ratio goal limit ratio goal\n",
-		"fast MB/s 1200 400 3 × ≥ 1.5 × ok 2000 (the wall) 0.6 × ≥ 0.7 × missed\n",
-		"slow ms 4.00 10.0 0.4 × ≤ 1/3 × missed\n",
+		"measure unit Belfry Kafka ratio goal limit ratio goal null broker ratio\n",
+		"fast MB/s 1200 400 3 × ≥ 1.5 × ok 2000 (the wall) 0.6 × ≥ 0.7 × missed 1800 0.667 ×\n",
+		"slow ms 4.00 10.0 0.4 × ≤ 1/3 × missed 5.00 0.8 ×\n",
 		"scrape ms 1.00 50.0 (other) 0.02 × ≤ 1/5 × ok\n",
-		"note: said once\n2 goals reached, 2 missed\n",
+		"note: said once\n",
+		"fast: 98 % busy, broker : client 25 % : 75 %\nbroker: sendfile 60 %\nclient:\na broker that stores nothing: 0.9 × the wall\n",
+		"a broker that stores nothing: 0.5 × Kafka: the goal is out of reach\n",
+		"2 goals reached, 2 missed\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -62,6 +67,22 @@ func TestTable(t *testing.T) {
 	}
 	if strings.Contains(text, "never") || strings.Count(text, "said once") != 1 {
 		t.Errorf("too much in\n%s", text)
+	}
+}
+
+// TestBound says of a missed goal whether any broker could reach it.
+func TestBound(t *testing.T) {
+	for want, m := range map[string]*Measure{
+		"1.2 × Kafka: the goal is out of reach; 0.8 × sendfile": {
+			Line:    Line{Against: peer.Kafka, Goal: 1.5, Limit: "sendfile", LimitGoal: 0.7},
+			Medians: map[string]float64{peer.Belfry: 100, peer.Kafka: 100, peer.Null: 120, limitColumn: 150},
+		},
+		"0.25 × Kafka": {Line: Line{Against: peer.Kafka, Lower: true, Goal: 0.5, Limit: peer.Null}, Medians: map[string]float64{peer.Belfry: 3, peer.Kafka: 4, limitColumn: 1}},
+		"":             {Line: Line{Against: peer.Kafka, Goal: 1.5, Limit: peer.Null, LimitGoal: 0.7}, Medians: map[string]float64{peer.Belfry: 3, peer.Kafka: 1, limitColumn: 6}},
+	} {
+		if got := m.bound(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

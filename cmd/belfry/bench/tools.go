@@ -19,30 +19,44 @@ func (r *run) tools(ctx context.Context, l *live) error {
 	if _, ok := r.spec(peer.Kafka); !ok || l.name == peer.Klite {
 		return nil
 	}
-	n := int(r.o.Time.Seconds() * toolRate)
 	return r.on(ctx, l, l.pageCache(), func(topic string) error {
-		out, err := peer.KafkaTool(ctx, r.o.Cache, "org.apache.kafka.tools.ProducerPerformance",
-			"--bootstrap-server", l.Process.Addr, "--topic", topic, "--num-records", strconv.Itoa(n+n/2), "--warmup-records", strconv.Itoa(n/2),
-			"--record-size", "1000", "--throughput", "-1", "--command-property", "acks=all")
-		if err != nil {
-			return err
-		}
-		rate, err := producerPerf(out)
+		rate, err := r.produceTool(ctx, l, topic)
 		if err != nil {
 			return err
 		}
 		r.res.note(idProduceTool, l.name, rate)
-		out, err = peer.KafkaTool(ctx, r.o.Cache, "org.apache.kafka.tools.ConsumerPerformance",
-			"--bootstrap-server", l.Process.Addr, "--topic", topic, "--num-records", strconv.Itoa(n+n/2))
-		if err != nil {
-			return err
+		if l.name == peer.Null {
+			return nil // it has no groups
 		}
-		if rate, err = consumerPerf(out); err != nil {
+		if rate, err = r.consumeTool(ctx, l, topic); err != nil {
 			return err
 		}
 		r.res.note(idConsumeTool, l.name, rate)
 		return nil
 	})
+}
+
+// toolMessages is how many messages a tool gets, with those of its warm-up.
+func (r *run) toolMessages() int { return int(r.o.Time.Seconds()*toolRate) * 3 / 2 }
+
+func (r *run) produceTool(ctx context.Context, l *live, topic string) (float64, error) {
+	n := r.toolMessages()
+	out, err := peer.KafkaTool(ctx, r.o.Cache, "org.apache.kafka.tools.ProducerPerformance",
+		"--bootstrap-server", l.Process.Addr, "--topic", topic, "--num-records", strconv.Itoa(n), "--warmup-records", strconv.Itoa(n/3),
+		"--record-size", "1000", "--throughput", "-1", "--command-property", "acks=all")
+	if err != nil {
+		return 0, err
+	}
+	return producerPerf(out)
+}
+
+func (r *run) consumeTool(ctx context.Context, l *live, topic string) (float64, error) {
+	out, err := peer.KafkaTool(ctx, r.o.Cache, "org.apache.kafka.tools.ConsumerPerformance",
+		"--bootstrap-server", l.Process.Addr, "--topic", topic, "--num-records", strconv.Itoa(r.toolMessages()))
+	if err != nil {
+		return 0, err
+	}
+	return consumerPerf(out)
 }
 
 // mebi is the tools' MB in ours.

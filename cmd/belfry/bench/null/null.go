@@ -19,11 +19,17 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/bench/load"
 )
 
-// broker takes every topic that it is asked for as existing. Fetches get the same batch again and again, with fitting offsets.
+// Queue is the setting of a topic whose messages are handed on through memory, from its producers
+// to its one reader, and are gone then. Those of other topics are gone at once.
+const Queue = "null.queue"
+
+// broker takes every topic that it is asked for as existing. Fetches get the same batch again and
+// again, with fitting offsets, unless the topic is a queue.
 type broker struct {
 	addr       *net.TCPAddr
 	partitions int
 	batch      []byte // of batchRecords records
+	queues     queues
 }
 
 const batchRecords = 1000
@@ -77,12 +83,18 @@ func (n *broker) Serve(r *wire.Request) {
 		for _, t := range q.Topics {
 			rt := kmsg.NewCreateTopicsResponseTopic()
 			rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Topic, int32(n.partitions), 1
+			for _, c := range t.Configs {
+				if c.Name == Queue {
+					n.queues.create(t.Topic, n.partitions)
+				}
+			}
 			resp.Topics = append(resp.Topics, rt)
 		}
 		r.Answer(wire.Message(resp, 0))
 	case *kmsg.DeleteTopicsRequest:
 		resp := kmsg.NewPtrDeleteTopicsResponse()
 		for _, name := range q.TopicNames {
+			n.queues.drop(name)
 			rt := kmsg.NewDeleteTopicsResponseTopic()
 			rt.Topic = kmsg.StringPtr(name)
 			resp.Topics = append(resp.Topics, rt)
@@ -93,10 +105,17 @@ func (n *broker) Serve(r *wire.Request) {
 		resp.ProducerID, resp.ProducerEpoch = 1, 0
 		r.Answer(wire.Message(resp, 0))
 	case *kmsg.ListOffsetsRequest:
-		r.Answer(wire.Message(listOffsets(q), 0))
+		r.Answer(wire.Message(n.listOffsets(q), 0))
 	case *kmsg.ProduceRequest:
 		r.Answer(wire.Message(n.produce(q), 0))
 	case *kmsg.FetchRequest:
+		if wait := n.queues.waits(q); wait != nil {
+			go func() { // Why: the connection's goroutine must not stand still
+				wait(r.Context())
+				r.Answer(wire.Pieces(n.fetch(q), 0))
+			}()
+			return
+		}
 		r.Answer(wire.Pieces(n.fetch(q), 0))
 	default:
 		r.Drop(fmt.Errorf("the null broker does not serve API %d", r.Key))
@@ -132,7 +151,7 @@ func (n *broker) metadata(q *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	return resp
 }
 
-func listOffsets(q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
+func (n *broker) listOffsets(q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	for _, t := range q.Topics {
 		rt := kmsg.NewListOffsetsResponseTopic()
@@ -140,6 +159,11 @@ func listOffsets(q *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 		for _, p := range t.Partitions {
 			rp := kmsg.NewListOffsetsResponseTopicPartition()
 			rp.Partition, rp.Offset = p.Partition, 0
+			if p.Timestamp == latest {
+				if queue := n.queues.topic(t.Topic); queue != nil {
+					rp.Offset = queue.end(p.Partition)
+				}
+			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
@@ -157,6 +181,8 @@ func (n *broker) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 			rp.Partition = p.Partition
 			if _, err := record.Check(p.Records, record.Limits{}); err != nil {
 				rp.ErrorCode = 2 // CORRUPT_MESSAGE
+			} else if queue := n.queues.topic(t.Topic); queue != nil {
+				rp.BaseOffset = queue.add(p.Partition, p.Records)
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}
@@ -165,12 +191,34 @@ func (n *broker) produce(q *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 	return resp
 }
 
+// latest asks ListOffsets for the end.
+const latest = -1
+
 // fetchVersion is the only version of Fetch that the null broker speaks: the newest one whose
 // response has no compact lengths.
 const fetchVersion = 11
 
-// fetch answers straight from the one batch in memory, without a copy: only the offsets are
-// new, and they stand in front of what the batch's checksum covers.
+// endless is the end of a topic that is no queue.
+const endless = 1 << 40
+
+// batches gives what a fetch finds in a partition, and the partition's end.
+func (n *broker) batches(topic string, p kmsg.FetchRequestTopicPartition, most int) (bs []batch, end int64) {
+	if most <= 0 {
+		return nil, p.FetchOffset
+	}
+	if queue := n.queues.topic(topic); queue != nil {
+		return queue.take(p.Partition, p.FetchOffset, most)
+	}
+	base := p.FetchOffset / batchRecords * batchRecords
+	for range most / len(n.batch) {
+		bs = append(bs, batch{base, n.batch[8:]})
+		base += batchRecords
+	}
+	return bs, endless
+}
+
+// fetch answers straight from memory, without a copy: only the offsets are new, and they stand in
+// front of what a batch's checksum covers.
 func (n *broker) fetch(q *kmsg.FetchRequest) []wire.Piece {
 	var pieces []wire.Piece
 	be := binary.BigEndian
@@ -182,22 +230,24 @@ func (n *broker) fetch(q *kmsg.FetchRequest) []wire.Piece {
 		head = append(head, t.Topic...)
 		head = be.AppendUint32(head, uint32(len(t.Partitions)))
 		for _, p := range t.Partitions {
-			count := min(left, int(p.PartitionMaxBytes)) / len(n.batch)
-			left -= count * len(n.batch)
+			batches, end := n.batches(t.Topic, p, min(left, int(p.PartitionMaxBytes)))
+			bytes := 0
+			for _, b := range batches {
+				bytes += 8 + len(b.rest)
+			}
+			left -= bytes
 			head = be.AppendUint32(head, uint32(p.Partition))
 			head = append(head, 0, 0)                    // error
-			head = be.AppendUint64(head, 1<<40)          // high watermark
-			head = be.AppendUint64(head, 1<<40)          // last stable offset
+			head = be.AppendUint64(head, uint64(end))    // high watermark
+			head = be.AppendUint64(head, uint64(end))    // last stable offset
 			head = be.AppendUint64(head, 0)              // log start
 			head = be.AppendUint32(head, 0)              // aborted transactions
 			head = be.AppendUint32(head, math.MaxUint32) // preferred replica: none
-			head = be.AppendUint32(head, uint32(count*len(n.batch)))
-			base := p.FetchOffset / batchRecords * batchRecords
-			for range count {
-				head = be.AppendUint64(head, uint64(base))
-				pieces = append(pieces, wire.Piece{Bytes: head}, wire.Piece{Bytes: n.batch[8:]})
+			head = be.AppendUint32(head, uint32(bytes))
+			for _, b := range batches {
+				head = be.AppendUint64(head, uint64(b.base))
+				pieces = append(pieces, wire.Piece{Bytes: head}, wire.Piece{Bytes: b.rest})
 				head = nil
-				base += batchRecords
 			}
 		}
 	}

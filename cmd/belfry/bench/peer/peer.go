@@ -45,7 +45,7 @@ type Spec struct {
 }
 
 // addresses are a process's own ports on loopback.
-type addresses struct{ client, second string }
+type addresses struct{ client, second, profiles string }
 
 // Setting is one line of a configuration.
 type Setting struct{ Name, Value string }
@@ -71,6 +71,21 @@ func BelfryNode(program, version string, more ...Setting) Spec {
 // BelfryBroker is a node without its agent.
 func BelfryBroker(program, version string, more ...Setting) Spec {
 	return belfry(program, version, []string{"bench", "broker"}, more)
+}
+
+// BelfryProfiled is a node that gives profiles of itself at Process.Profiles, with its agent or without.
+func BelfryProfiled(program, version string, agent bool, more ...Setting) Spec {
+	command := []string{"bench", "broker"}
+	if agent {
+		command = append(command, "--agent")
+	}
+	s := belfry(program, version, command, more)
+	prepare := s.prepare
+	s.prepare = func(ctx context.Context, dir string, a addresses) ([]string, error) {
+		argv, err := prepare(ctx, dir, a)
+		return append(argv, "--profiles", a.profiles), err
+	}
+	return s
 }
 
 func belfry(program, version string, command []string, more []Setting) Spec {
@@ -104,6 +119,11 @@ func NullBroker(program, version string, partitions int) Spec {
 	}
 }
 
+// kliteDisk is more than what one measurement writes. Why: beyond it klite removes what is oldest,
+// without a word to a consumer, which waits for it in vain.
+// Source: klite v0.2.0, internal/wal/writer.go, tryCleanupSegmentsLocked.
+const kliteDisk = "8589934592"
+
 // KliteBroker is klite, without object storage.
 //
 // Errors: its program is not there.
@@ -113,9 +133,10 @@ func KliteBroker(cache string) (Spec, error) {
 		return Spec{}, err
 	}
 	return Spec{
-		Name: Klite, Version: version, Settings: "defaults (fsync in windows of 2 ms before the answer), no object storage", speaks: speaksKafka,
+		Name: Klite, Version: version, speaks: speaksKafka,
+		Settings: "defaults (fsync in windows of 2 ms before the answer), no object storage; wal-max-disk-size=8 GiB: without object storage its messages are gone once they are out of that, of which the default is 1 GiB, and its offsets still begin at 0",
 		prepare: func(_ context.Context, dir string, a addresses) ([]string, error) {
-			return []string{program, "--listen", a.client, "--data-dir", filepath.Join(dir, "data"), "--log-level", "error"}, nil
+			return []string{program, "--listen", a.client, "--data-dir", filepath.Join(dir, "data"), "--log-level", "error", "--wal-max-disk-size", kliteDisk}, nil
 		},
 	}, nil
 }

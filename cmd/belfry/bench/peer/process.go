@@ -22,11 +22,12 @@ const startLimit = 5 * time.Minute
 
 // Process is a running peer.
 type Process struct {
-	Spec    Spec
-	Addr    string        // HOST:PORT of its clients
-	Second  string        // HOST:PORT of its metrics, where it has such
-	Dir     string        // everything it writes
-	Started time.Duration // from exec to the first answer
+	Spec     Spec
+	Addr     string        // HOST:PORT of its clients
+	Second   string        // HOST:PORT of its metrics, where it has such
+	Profiles string        // HOST:PORT where BelfryProfiled takes profiles
+	Dir      string        // everything it writes
+	Started  time.Duration // from exec to the first answer
 
 	argv []string
 	cmd  *exec.Cmd
@@ -56,12 +57,12 @@ func Start(ctx context.Context, s Spec, root string) (*Process, error) {
 
 func (p *Process) prepare(ctx context.Context) (err error) {
 	var a addresses
-	for _, addr := range []*string{&a.client, &a.second} {
+	for _, addr := range []*string{&a.client, &a.second, &a.profiles} {
 		if *addr, err = freeAddress(); err != nil {
 			return err
 		}
 	}
-	p.Addr, p.Second = a.client, a.second
+	p.Addr, p.Second, p.Profiles = a.client, a.second, a.profiles
 	p.argv, err = p.Spec.prepare(ctx, p.Dir, a)
 	return err
 }
