@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ type attendanceOptions struct {
 	cluster  string
 	previous int64
 	every    time.Duration // between heartbeats
+	look     time.Duration // after which it sees that another node is the controller
 	session  time.Duration
 	road     road
 	news     *publisher
@@ -155,14 +157,14 @@ var errReplaced = errors.New("another process has registered as this broker sinc
 //
 // Errors: another process took this broker's place.
 func (a *attendance) run(ctx context.Context) error {
-	look := time.NewTicker(min(a.o.every, 50*time.Millisecond))
+	look := time.NewTicker(a.o.look)
 	defer look.Stop()
 	var next time.Time
-	asked := a.o.road.Controller()
+	asked, told := a.o.road.Controller(), uint64(0)
 	for {
-		now := a.o.now()
-		if to := a.o.road.Controller(); !now.Before(next) || to != asked {
-			asked = to
+		now, img := a.o.now(), a.o.news.Image()
+		if to := a.o.road.Controller(); !now.Before(next) || to != asked || img.Index() != told && othersWait(img) {
+			asked, told = to, img.Index()
 			next = now.Add(a.o.every)
 			if _, err := a.beat(ctx); err != nil && ctx.Err() == nil {
 				a.o.log.Debug("the controller did not take a heartbeat", "controller", int(asked), "err", err)
@@ -180,6 +182,12 @@ func (a *attendance) run(ctx context.Context) error {
 		case <-look.C:
 		}
 	}
+}
+
+// othersWait tells that a broker wishes to stop: the controller lets it go when all
+// others have said that they know.
+func othersWait(img *metadata.Image) bool {
+	return slices.ContainsFunc(img.Brokers(), func(b *metadata.Broker) bool { return b.Leaving && !b.Fenced })
 }
 
 // soon wishes a heartbeat now.

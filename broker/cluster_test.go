@@ -152,7 +152,7 @@ func TestThreeBrokers(t *testing.T) {
 
 func produceInto(t *testing.T, c *brokertest.Cluster, topic string) {
 	t.Helper()
-	p, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	p, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic(topic), kgo.MetadataMinAge(20*time.Millisecond), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,5 +163,137 @@ func produceInto(t *testing.T, c *brokertest.Cluster, topic string) {
 		if err := p.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint(i))).FirstErr(); err != nil {
 			t.Fatalf("message %d: %v", i, err)
 		}
+	}
+}
+
+// TestControllerDies: the broker that leads both the metadata log and partitions is gone
+// at once, while messages are written.
+func TestControllerDies(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx := t.Context()
+	all := admin(t, c.Addrs()...)
+	if _, err := all.CreateTopic(ctx, 6, 3, map[string]*string{"min.insync.replicas": kmsg.StringPtr("2")}, "t"); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := all.BrokerMetadata(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("t"), kgo.MetadataMinAge(20*time.Millisecond), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var written int
+	var longest time.Duration
+	for dead, end := meta.Controller, time.Now().Add(3*time.Second); time.Now().Before(end); written++ {
+		within, cancel := context.WithTimeout(ctx, 20*time.Second)
+		began := time.Now()
+		if err := p.ProduceSync(within, kgo.StringRecord(fmt.Sprint(written))).FirstErr(); err != nil {
+			t.Fatalf("message %d: %v", written, err)
+		}
+		cancel()
+		longest = max(longest, time.Since(began))
+		if written == 100 {
+			go c.Broker(metadata.BrokerID(dead)).Kill()
+		}
+	}
+	now, err := admin(t, c.Addrs()...).BrokerMetadata(ctx)
+	if err != nil || now.Controller == meta.Controller || len(now.Brokers) != 2 {
+		t.Fatalf("controller %d died; now %+v, %v", meta.Controller, now, err)
+	}
+	t.Logf("the longest wait for an answer was %v", longest)
+	if longest > 3*time.Second { // the session
+		t.Error("nobody saw that the broker's process was gone")
+	}
+	if got := count(t, c, "t"); got != written {
+		t.Fatalf("%d messages were acknowledged, %d are there", written, got)
+	}
+	// The cluster takes changes from either of the two.
+	if _, err := all.CreateTopic(ctx, 1, 2, nil, "later"); err != nil {
+		t.Fatal(err)
+	}
+	// One of three decides nothing, and says so in time.
+	c.Broker(metadata.BrokerID(now.Controller)).Kill()
+	last := seedOf(t, c.Broker(metadata.BrokerID(6-now.Controller-meta.Controller))) // IDs 1, 2, 3
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.TimeoutMillis = 1500
+	nt := kmsg.NewCreateTopicsRequestTopic()
+	nt.Topic, nt.NumPartitions, nt.ReplicationFactor = "never", 1, 1
+	create.Topics = append(create.Topics, nt)
+	began := time.Now()
+	made, err := create.RequestWith(ctx, last)
+	if err != nil || made.Topics[0].ErrorCode != kerr.RequestTimedOut.Code && made.Topics[0].ErrorCode != kerr.NotController.Code {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v to say so", took)
+	}
+	who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, last)
+	if err != nil || who.ControllerID != -1 {
+		t.Fatalf("%+v, %v: there is no controller", who, err)
+	}
+}
+
+// count reads a topic to its end.
+func count(t *testing.T, c *brokertest.Cluster, topic string) (n int) {
+	t.Helper()
+	ends, err := admin(t, c.Addrs()...).ListEndOffsets(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
+	r, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.ConsumeTopics(topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seen := map[string]bool{}
+	for n < want && ctx.Err() == nil {
+		r.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			n++
+			seen[string(r.Value)] = true
+		})
+	}
+	return len(seen)
+}
+
+func TestReplicasMove(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx := t.Context()
+	all := admin(t, c.Addrs()...)
+	if _, err := all.CreateTopic(ctx, 3, 2, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	produceInto(t, c, "t")
+	var req kadm.AlterPartitionAssignmentsReq
+	want := map[int32][]int32{}
+	for n, p := range leaders(t, all, "t") {
+		other := int32(6) - p.Replicas[0] - p.Replicas[1] // IDs 1, 2, 3
+		want[n] = []int32{other, p.Replicas[0]}
+		req.Assign("t", n, want[n])
+	}
+	resp, err := all.AlterPartitionAssignments(ctx, req)
+	if err != nil || resp.Error() != nil {
+		t.Fatal(err, resp.Error())
+	}
+	brokertest.Eventually(t, "the replicas have moved", func() bool {
+		ps := leaders(t, all, "t")
+		for n, p := range ps {
+			if !slices.Equal(p.Replicas, want[n]) || len(p.ISR) != 2 {
+				return false
+			}
+		}
+		return len(ps) == 3
+	})
+	if got := count(t, c, "t"); got != 60 {
+		t.Fatalf("%d of 60 messages moved along", got)
+	}
+	running, err := all.ListPartitionReassignments(ctx, nil)
+	if err != nil || len(running) != 0 {
+		t.Fatalf("%v, %v", running, err)
 	}
 }

@@ -323,17 +323,21 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	for _, e := range ends {
 		b.log.Info("clients are told to connect to", "listener", e.Listener, "host", e.Host, "port", e.Port)
 	}
-	boot := bootID(b.fs)
-	previous, err := previousEpoch(b.fs, b.dirs[0], boot)
-	if err != nil {
-		return err
+	boot, previous := bootID(b.fs), controller.NoEpoch
+	every := b.values.Duration("broker.heartbeat.interval.ms")
+	look := every
+	if b.membership != nil { // alone, nobody would ask, and nobody else decides
+		look = min(every, max(every/8, lookAtLeast))
+		if previous, err = previousEpoch(b.fs, b.dirs[0], boot); err != nil {
+			return err
+		}
 	}
 	session := b.values.Duration("broker.session.timeout.ms")
 	r.standing = newAttendance(attendanceOptions{
 		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
 		cluster:  r.quorum.Image().ClusterID(),
 		previous: previous,
-		every:    b.values.Duration("broker.heartbeat.interval.ms"), session: session,
+		every:    every, look: look, session: session,
 		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
 		heard: func(sent time.Time) {
 			if b.membership != nil { // alone, nobody else could lead in its place
@@ -347,8 +351,14 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	}
 	b.show(r)
 	r.set.Registered(r.standing.epoch.Load())
+	if b.membership == nil {
+		return nil
+	}
 	return noteEpoch(b.fs, b.dirs[0], r.standing.epoch.Load(), boot)
 }
+
+// lookAtLeast bounds how often a node looks who the controller is.
+const lookAtLeast = 50 * time.Millisecond
 
 // leave has others lead what this node leads before it stops (R14). Wished tells that
 // the stop is a wish and not a failure, after which there may be nothing to wait for.
@@ -397,7 +407,7 @@ func (b *Broker) dirGone() {
 
 // stoppedWell notes for the next start that nothing is missing.
 func (b *Broker) stoppedWell(epoch int64) error {
-	if epoch == controller.NoEpoch {
+	if epoch == controller.NoEpoch || b.membership == nil {
 		return nil
 	}
 	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)

@@ -216,10 +216,10 @@ func (a *API) later(f func()) bool {
 // patience is how long a request for a change of the cluster waits that does not say so itself.
 const patience = 30 * time.Second
 
-// within bounds a change of the cluster by the time that the client gives it, and
-// by the life of its connection.
+// within bounds a change of the cluster by the time that the client gives it since the
+// request came, and by the life of its connection.
 func within(r *wire.Request, millis int32) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.Context(), time.Duration(max(1, millis))*time.Millisecond)
+	return context.WithDeadline(r.Context(), r.Received.Add(time.Duration(max(1, millis))*time.Millisecond))
 }
 
 // Versions tells which versions of an API are served; wire asks before it decodes.

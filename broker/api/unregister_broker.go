@@ -18,6 +18,10 @@ func (a *API) unregisterBroker(r *wire.Request) {
 	if err == nil {
 		err = a.quorum.Forget(ctx, metadata.BrokerID(req.BrokerID))
 	}
+	if err == nil {
+		// Why after it: a broker that is known must have the metadata log, not the other way round.
+		err = a.quorum.Forget(ctx, metadata.BrokerID(req.BrokerID))
+	}
 	resp.ErrorCode, resp.ErrorMessage = a.answer("UnregisterBroker", err)
 	r.Answer(wire.Message(resp, resp.ErrorCode))
 }

@@ -167,6 +167,9 @@ func (v *Values) together(name string) []error {
 		errs = append(errs, fmt.Errorf("%s: group.min.session.timeout.ms (%d) is above group.max.session.timeout.ms (%d)", name, lo, hi))
 	}
 	errs = append(errs, v.consumerLimits(name)...)
+	if s, h := v.Int("broker.session.timeout.ms"), v.Int("broker.heartbeat.interval.ms"); s < 2*h {
+		errs = append(errs, fmt.Errorf("%s: broker.session.timeout.ms (%d) is not at least twice broker.heartbeat.interval.ms (%d): one lost heartbeat would take a broker out of service", name, s, h))
+	}
 	if v.String("notify.email.smarthost") == "" && len(v.List("notify.email.to")) > 0 {
 		errs = append(errs, fmt.Errorf("%s: notify.email.to is set without notify.email.smarthost: name the mail server as HOST:PORT", name))
 	}

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
@@ -42,9 +41,13 @@ func (c *Controller) lead(ctx context.Context, changed <-chan struct{}) {
 	look := time.NewTicker(c.lookEvery())
 	defer look.Stop()
 	last := c.o.Now()
-	var looks sync.WaitGroup
-	defer looks.Wait()
+	looks := newLooks(c)
+	defer looks.wait()
 	defer cancel() // before that
+	untied := time.NewTicker(lookUntied)
+	defer untied.Stop()
+	// Why at once: a controller that died most likely led partitions too.
+	c.lookAtUntied(ctx, looks)
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,7 +65,9 @@ func (c *Controller) lead(ctx context.Context, changed <-chan struct{}) {
 		case <-elect.C: // where a setting allows it from now on
 			c.say("cannot elect leaders", c.tidy(ctx, leaderless))
 		case r := <-c.lost:
-			looks.Go(func() { c.look(ctx, r) })
+			looks.begin(ctx, r)
+		case <-untied.C:
+			c.lookAtUntied(ctx, looks)
 		case <-balance.C:
 			if c.now().Bool("auto.leader.rebalance.enable") {
 				c.say("cannot give partitions back to their preferred leaders", c.balance(ctx))

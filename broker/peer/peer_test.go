@@ -225,7 +225,10 @@ func TestErrorsTellWhatIsKnown(t *testing.T) {
 		t.Fatalf("%v, want ErrNoAddress", err)
 	}
 	w.register(t, 2, s.addr)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	if _, err := ask(t.Context(), c, "a", "x"); err != nil { // connects
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := ask(ctx, c, "a", "wait"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, peer.ErrUnreachable) {
 		t.Fatalf("%v, want the deadline after it was sent", err)
