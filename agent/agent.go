@@ -85,8 +85,9 @@ type Options struct {
 	// partitions are left out and counted. Default 200 000; negative: no bound.
 	SeriesLimit int
 	// EmitsClusterWide tells whether this node emits instance, topic and group
-	// series and broker_alive at present: one node of a cluster does. Nil: always.
-	EmitsClusterWide func() bool
+	// series and broker_alive for the period that ends now: one node of a cluster
+	// does. It is asked once a period, when that begins, and may wait until ctx ends. Nil: always.
+	EmitsClusterWide func(ctx context.Context, end time.Time) bool
 
 	// Known is what an earlier process knew of the cluster. It holds until this one has
 	// reached it, so that one that is away is missed from the start.

@@ -266,7 +266,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
 		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
-		Logger: b.log, Now: b.now,
+		Traffic: b.stats.Traffic, Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
 		o.Peers, o.Seen = r.peers, r.news.Seen

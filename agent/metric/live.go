@@ -39,6 +39,10 @@ func liveMetrics() []Metric {
 		count("belfry_listener_out_bytes_total", "byte", "All bytes sent on the listener's sockets.", broker, listener),
 		hist("belfry_flush_duration_seconds", "Time to flush a log to disk.", broker),
 		count("belfry_flush_errors_total", "count", "Flushes that failed.", broker),
+		count("belfry_isr_shrinks_total", "count", "In-sync sets of led partitions that lost a member.", broker),
+		count("belfry_isr_expands_total", "count", "In-sync sets of led partitions that got a member.", broker),
+		count("belfry_replication_in_bytes_total", "byte", "Bytes of records fetched from leaders.", broker),
+		count("belfry_replication_out_bytes_total", "byte", "Bytes of records fetched by followers.", broker),
 		count("belfry_deleted_bytes_total", "byte", "Bytes of message data deleted, by reason.", broker, reason),
 	})
 }

@@ -276,6 +276,19 @@ func (p *Partition) shrink(now time.Time, patience time.Duration) {
 	}
 }
 
+// lag gives how many messages the furthest replica is behind this leader; 0 of a follower. A
+// replica that has not fetched in this epoch, because its broker is down, lacks all as far as
+// is known: what there is in the log.
+func (p *Partition) lag() int64 {
+	start, end := p.log.Start(), p.log.End()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.lead == nil {
+		return 0
+	}
+	return p.mu.lead.furthest(start, end)
+}
+
 // count notes in the numbers that an in-sync set has another size.
 func (p *Partition) count(before, after int) {
 	switch {

@@ -119,6 +119,7 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-s.kick:
 		case <-tick.C:
 			s.shrink()
+			s.tellLag()
 		}
 	}
 	wg.Wait()
@@ -230,6 +231,18 @@ func (s *Set) shrink() {
 	for _, p := range s.All() {
 		p.shrink(now, s.o.Replication.LagTime)
 	}
+}
+
+// tellLag notes how far the furthest follower is behind.
+func (s *Set) tellLag() {
+	if s.alterer == nil {
+		return
+	}
+	var most int64
+	for _, p := range s.All() {
+		most = max(most, p.lag())
+	}
+	s.o.Stats.ReplicationLag(most)
 }
 
 // assign gives what this broker follows to the fetchers.

@@ -1,15 +1,20 @@
 package stats
 
-import vm "github.com/VictoriaMetrics/metrics"
+import (
+	"sync/atomic"
+
+	vm "github.com/VictoriaMetrics/metrics"
+)
 
 // replication counts what brokers do for each other; client traffic is not in it.
 type replication struct {
 	shrinks, expands *vm.Counter
 	in, out          *vm.Counter
+	lag              atomic.Int64
 }
 
-func newReplication(set *vm.Set) replication {
-	return replication{
+func (r *replication) init(set *vm.Set) {
+	*r = replication{
 		shrinks: set.NewCounter("belfry_isr_shrinks_total"),
 		expands: set.NewCounter("belfry_isr_expands_total"),
 		in:      set.NewCounter("belfry_replication_in_bytes_total"),
@@ -21,6 +26,7 @@ func newReplication(set *vm.Set) replication {
 type ReplicationReading struct {
 	Shrinks, Expands  uint64 // of in-sync sets of partitions that this broker leads
 	BytesIn, BytesOut uint64 // of records fetched from leaders, and by followers
+	Lag               int64  // messages that the furthest follower of a partition that this broker leads is behind
 }
 
 // ISRShrunk notes that the in-sync set of a partition that this broker leads lost a member.
@@ -51,8 +57,19 @@ func (b *Broker) ReplicationOut(bytes int) {
 	}
 }
 
+// ReplicationLag notes how many messages the furthest follower of the partitions that this
+// broker leads is behind.
+//
+// It is in Read only: the agent puts it into its snapshot and exports it from there.
+func (b *Broker) ReplicationLag(messages int64) {
+	if b != nil {
+		b.replication.lag.Store(max(0, messages))
+	}
+}
+
 func (r *replication) read() ReplicationReading {
 	return ReplicationReading{
 		Shrinks: r.shrinks.Get(), Expands: r.expands.Get(), BytesIn: r.in.Get(), BytesOut: r.out.Get(),
+		Lag: r.lag.Load(),
 	}
 }

@@ -25,9 +25,9 @@ var rooms = map[string]int{
 	"broker/api": 7, "broker": 8, "broker/brokertest": 9,
 
 	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1, "dashboards/promtest": 9,
-	"agent/audit": 1, "agent/task": 1, "agent/cluster": 1,
+	"agent/audit": 1, "agent/task": 1, "agent/cluster": 2,
 	"agent/sampler": 1, "agent/guard": 1, "agent/alarm": 2, "exporters/prometheus": 1,
-	"agent/collect": 2, "agent/notify": 3, "agent": 4,
+	"agent/collect": 3, "agent/notify": 3, "agent": 4,
 
 	"cmd/belfry": 10, "cmd/belfry/bench": 9, "cmd/belfry/bench/chart": 8, "cmd/belfry/bench/limit": 8, "cmd/belfry/bench/load": 7, "cmd/belfry/bench/nats": 9, "cmd/belfry/bench/null": 8, "cmd/belfry/bench/peer": 8, "cmd/belfry/bench/profile": 8, "cmd/belfry/compat": 11, "cmd/belfry/crash": 11, "cmd/belfry/demo": 9, "cmd/belfry/nodetest": 9, "cmd/belfry/sink": 8, "cmd/belfry/truth": 11, "cmd/belfry/watch": 11,
 }
