@@ -46,7 +46,7 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	}
 	id := strconv.Itoa(int(n.broker.Node()))
 	alog := log.With("half", "agent")
-	if n.office, err = openOffice(v, stateDir(v), id, alog); err != nil {
+	if n.office, err = openOffice(v, stateDir(v), id, n.elsewhere, alog); err != nil {
 		return nil, err
 	}
 	if n.guard, err = n.newGuard(id, alog); err != nil {
@@ -98,6 +98,12 @@ func (n *node) emits(ctx context.Context, end time.Time) bool {
 	rule := n.broker.Rules(ctx, end)
 	n.rule.Store(&rule)
 	return rule == broker.ThisRules
+}
+
+// elsewhere tells whether another node spoke for the cluster when this one asked last.
+func (n *node) elsewhere() bool {
+	rule := n.rule.Load()
+	return rule != nil && *rule == broker.OtherRules
 }
 
 // controllerSamples tell who rules as this node saw it when it was asked last: at this tick or
