@@ -21,6 +21,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -71,19 +72,23 @@ type rooms struct {
 	standing *attendance // nil before it is registered
 	set      *replica.Set
 	groups   *group.Coordinator
+	txns     *txn.Coordinator
+	markers  *markers
 	api      *api.API
 	server   *wire.Server
 }
 
 var (
-	_ api.Controller = (*controller.Controller)(nil)
-	_ api.Quorum     = (*quorum.Quorum)(nil)
-	_ api.Peers      = (*peer.Client)(nil)
-	_ replica.Peers  = (*peer.Client)(nil)
-	_ api.Groups     = (*group.Coordinator)(nil)
-	_ api.Replicas   = (*replica.Set)(nil)
-	_ api.Disks      = (*storage.Store)(nil)
-	_ wire.Handler   = (*api.API)(nil)
+	_ api.Controller   = (*controller.Controller)(nil)
+	_ api.Quorum       = (*quorum.Quorum)(nil)
+	_ api.Peers        = (*peer.Client)(nil)
+	_ replica.Peers    = (*peer.Client)(nil)
+	_ api.Groups       = (*group.Coordinator)(nil)
+	_ api.TxnOffsets   = (*group.Coordinator)(nil)
+	_ api.Transactions = (*txn.Coordinator)(nil)
+	_ api.Replicas     = (*replica.Set)(nil)
+	_ api.Disks        = (*storage.Store)(nil)
+	_ wire.Handler     = (*api.API)(nil)
 )
 
 // New checks the settings and wires a node; it starts nothing.

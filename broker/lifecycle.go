@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
@@ -240,6 +241,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	road := &controllerRoad{node: b.node, quorum: r.quorum, control: r.control, peers: r.peers, image: r.quorum.Image}
 	replicas := replica.Options{
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
+		Replication: replica.ReplicationOf(b.values),
 	}
 	if b.membership != nil {
 		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
@@ -251,10 +253,15 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 			return r.quorum.Image().Config(metadata.Resource{Kind: metadata.GroupResource, Name: id})
 		},
 	})
+	r.markers = &markers{}
+	r.txns = txn.New(txn.Options{
+		Node: b.node, Replicas: r.set, Markers: r.markers, Block: road.ProducerIDs, Peers: r.peers,
+		Settings: b.settings.values, Logger: b.log, Now: b.now,
+	})
 	p.run("the watch over the brokers", r.control.Run)
 	b.show(r)
 	r.news = newPublisher()
-	r.news.settings, r.news.set, r.news.groups, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.peers, b.log
+	r.news.settings, r.news.set, r.news.groups, r.news.txns, r.news.peers, r.news.log = b.settings, r.set, r.groups, r.txns, r.peers, b.log
 	r.quorum.Subscribe(r.news.image)
 	p.run("the partitions", r.set.Run)
 	return road, nil
@@ -265,7 +272,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
-		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store,
+		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
 		Traffic: b.stats.Traffic, Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
@@ -274,6 +281,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	if r.api, err = api.New(o); err != nil {
 		return err
 	}
+	r.markers.local.Store(r.api)
 	v := b.values
 	idle := v.Duration("connections.max.idle.ms")
 	r.server, err = wire.New(wire.Options{
@@ -289,10 +297,12 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	}
 	b.show(r)
 	endGroups := p.run("the consumer groups", r.groups.Run)
+	endTxns := p.run("the transactions", r.txns.Run)
 	endDoors := p.run("the connections", r.server.Run)
 	p.add("what is in flight", func() error {
 		r.api.Close() // Why first: a fetch that waits would keep its connection until its time is up
 		endDoors()
+		endTxns()
 		endGroups()
 		return nil
 	})
@@ -413,9 +423,16 @@ func (b *Broker) stoppedWell(epoch int64) error {
 	return noteEpoch(b.fs, b.dirs[0], epoch, endedWell)
 }
 
+// maxOffline is how many replicas on failed disks a heartbeat names: its frame is bounded.
+// What is beyond it is led elsewhere when the broker starts again.
+const maxOffline = 40_000
+
 // offlineReplicas gives the replicas whose log directories have failed.
 func offlineReplicas(set *replica.Set) (rs []controller.Replica) {
 	for _, p := range set.Offline() {
+		if len(rs) == maxOffline {
+			break
+		}
 		rs = append(rs, controller.Replica{Topic: p.TopicID(), Number: p.Name().Partition})
 	}
 	return rs

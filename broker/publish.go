@@ -11,6 +11,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/txn"
 )
 
 // publisher tells the rooms of each new image, one after the other, in commit order:
@@ -18,8 +19,9 @@ import (
 //  1. settings, because the others ask for them while they follow;
 //  2. replica.Set makes logs and leaderships;
 //  3. group.Coordinator loads and drops groups with the partitions that are led now;
-//  4. the client of other brokers lets go of those that moved;
-//  5. last the image becomes the one that the API answers from (Image), so that nobody is
+//  4. txn.Coordinator does the same with transactional IDs;
+//  5. the client of other brokers lets go of those that moved;
+//  6. last the image becomes the one that the API answers from (Image), so that nobody is
 //     told of a partition that is not there yet.
 //
 // Invariant: no room ever sees an image of a replay half done. Until start is called
@@ -28,6 +30,7 @@ type publisher struct {
 	settings *settings
 	set      *replica.Set
 	groups   *group.Coordinator
+	txns     *txn.Coordinator
 	peers    *peer.Client
 	log      *slog.Logger
 
@@ -117,6 +120,7 @@ func (p *publisher) passLocked() {
 	p.settings.apply(img)
 	p.replicasLocked(old, img)
 	p.groups.Apply(old, img)
+	p.txns.Apply(old, img)
 	p.peers.Apply(old, img)
 	p.mu.last = img
 	p.current.Store(img)
@@ -157,5 +161,6 @@ func (p *publisher) retry() {
 	if p.mu.failed != "" {
 		p.replicasLocked(p.mu.last, p.mu.last)
 		p.groups.Apply(p.mu.last, p.mu.last)
+		p.txns.Apply(p.mu.last, p.mu.last)
 	}
 }

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -68,8 +70,50 @@ func (c *controllerRoad) Heartbeat(ctx context.Context, h controller.Heartbeat) 
 	return c.peers.Heartbeat(ctx, to, h)
 }
 
+// ProducerIDs gets a block of producer IDs for this broker, again while there is another
+// controller, until ctx ends.
+func (c *controllerRoad) ProducerIDs(ctx context.Context) (first int64, n int, err error) {
+	for {
+		first, n, err = c.producerIDs(ctx)
+		var moved *quorum.NotLeaderError
+		again := errors.As(err, &moved) || errors.Is(err, quorum.ErrNoLeader) || codeOf(err) == kerr.NotController.Code || errors.Is(err, peer.ErrUnreachable) || errors.Is(err, peer.ErrLost)
+		if !again || pause(ctx, retryAfter) != nil {
+			return first, n, err
+		}
+	}
+}
+
+func (c *controllerRoad) producerIDs(ctx context.Context) (first int64, n int, err error) {
+	here, to, err := c.here()
+	switch me := c.image().Broker(c.node); {
+	case err != nil:
+		return 0, 0, err
+	case here:
+		return c.control.ProducerIDs(ctx)
+	case me == nil:
+		return 0, 0, fmt.Errorf("cannot get producer IDs: broker %d is not registered", c.node)
+	default:
+		return c.peers.ProducerIDs(ctx, to, c.node, me.Epoch)
+	}
+}
+
+// maxProposals is how many proposals go in one request. Why: a frame is bounded, and all
+// partitions of a broker may be concerned at once.
+const maxProposals = 4000
+
 // Alter implements replica.ISR.
-func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
+func (c *controllerRoad) Alter(ctx context.Context, ps []replica.Proposal) (all []replica.Altered, err error) {
+	for some := range slices.Chunk(ps, maxProposals) {
+		as, err := c.alter(ctx, some)
+		if err != nil {
+			return nil, err // not known of any, which is right for those that were answered too: the next image tells
+		}
+		all = append(all, as...)
+	}
+	return all, nil
+}
+
+func (c *controllerRoad) alter(ctx context.Context, ps []replica.Proposal) ([]replica.Altered, error) {
 	me := c.image().Broker(c.node)
 	if me == nil {
 		return nil, fmt.Errorf("cannot propose in-sync sets: broker %d is not registered", c.node)

@@ -66,7 +66,7 @@ func brokerState(id string, r stats.Reading) []metric.Sample {
 		}
 	}
 	s.addIf(len(r.Dirs) > 0, metric.OfflineLogDirs, float64(offline), labels)
-	s.add(metric.ReplicationLag, float64(r.Replication.Lag), labels)
+	s.add(metric.ReplicationLag, float64(r.Replication.Now.MaxBehind), labels)
 	for where, n := range r.Corruptions {
 		s.add(metric.Corruptions, float64(n), metric.Labels(metric.LabelBroker, id, metric.LabelWhere, where))
 	}

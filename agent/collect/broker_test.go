@@ -22,7 +22,7 @@ func TestBroker(t *testing.T) {
 		broker.DirOnline("/a", true)
 		broker.DirOnline("/b", false)
 		broker.DirFailed("/b", "input/output error")
-		broker.ReplicationLag(17)
+		broker.Replicated(stats.Replicated{MaxBehind: 17})
 		broker.Request(0, 0, 0, 0, time.Millisecond, time.Second)
 		broker.Corruption("segment")
 

@@ -43,6 +43,10 @@ func liveMetrics() []Metric {
 		count("belfry_isr_expands_total", "count", "In-sync sets of led partitions that got a member.", broker),
 		count("belfry_replication_in_bytes_total", "byte", "Bytes of records fetched from leaders.", broker),
 		count("belfry_replication_out_bytes_total", "byte", "Bytes of records fetched by followers.", broker),
+		{ID: "belfry_led_partitions", Help: "Partitions that this broker leads.", Unit: "count", Live: true, Labels: []string{broker}},
+		{ID: "belfry_led_under_replicated_partitions", Help: "Led partitions with fewer replicas in sync than assigned.", Unit: "count", Live: true, Labels: []string{broker}},
+		{ID: "belfry_led_under_min_isr_partitions", Help: "Led partitions with fewer replicas in sync than min.insync.replicas.", Unit: "count", Live: true, Labels: []string{broker}},
+		{ID: "belfry_replica_max_lag_messages", Help: "Messages that the slowest replica of any led partition lacks.", Unit: "count", Live: true, Labels: []string{broker}},
 		count("belfry_deleted_bytes_total", "byte", "Bytes of message data deleted, by reason.", broker, reason),
 	})
 }

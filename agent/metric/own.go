@@ -71,7 +71,7 @@ func ownMetrics() []Metric {
 		{ID: OfflineLogDirs, Help: "Data directories that were taken offline.", Unit: "count", Labels: b},
 		{ID: LogDirFailed, Help: "1 for each data directory that was taken offline, and why.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker, LabelWhy}},
 		{ID: OfflineReplicas, Help: "Replicas whose broker or data directory is out of service.", Unit: "count"},
-		{ID: ReplicationLag, Help: "Messages that the furthest replica of the partitions that the broker leads is behind.", Unit: "count", Labels: b},
+		{ID: ReplicationLag, Help: "Messages that the slowest replica of any partition that the broker leads lacks.", Unit: "count", Labels: b},
 		{ID: ActiveController, Help: "1 while this node is the active controller, as a majority of the voters confirmed at the beginning of the period.", Unit: "bool", Max: 1, Labels: b},
 		{ID: ControllerKnown, Help: "1 while an active controller answers this node, or is this node; 0 while nobody can change topics, leaders or settings.", Unit: "bool", Max: 1, Labels: b},
 		{ID: ControllerChanges, Help: "Times that this node became the active controller; the sum over all nodes counts the changes.", Unit: "count", Counter: true, Labels: b},

@@ -58,21 +58,13 @@ type Groups interface {
 	ConsumerGroupHeartbeat(group.Client, *kmsg.ConsumerGroupHeartbeatRequest, func(*kmsg.ConsumerGroupHeartbeatResponse))
 	LeaveGroup(*kmsg.LeaveGroupRequest, func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(*kmsg.OffsetCommitRequest, func(*kmsg.OffsetCommitResponse))
+	TxnOffsetCommit(*kmsg.TxnOffsetCommitRequest, group.Verify, func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(*kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(*kmsg.OffsetDeleteRequest, func(*kmsg.OffsetDeleteResponse))
 	DeleteGroups(*kmsg.DeleteGroupsRequest, func(*kmsg.DeleteGroupsResponse))
 	DescribeGroups(*kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
 	ConsumerGroupDescribe(*kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	ListGroups(*kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
-}
-
-// Transactions coordinates them.
-type Transactions interface {
-	// AddPartitions takes partitions into a producer's ongoing transaction, or with verifyOnly
-	// tells whether they are in it (KIP-890), and gives what became of each.
-	//
-	// Errors: what keeps it from asking the coordinator; each error has a Kafka code.
-	AddPartitions(ctx context.Context, id string, producerID int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error)
 }
 
 // TxnOffsets ends transactions in a partition of __consumer_offsets.
@@ -102,8 +94,7 @@ type Peers interface {
 	Do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error)
 }
 
-// Options of an API; all are required but Version, Peers, Transactions and TxnOffsets:
-// without the last two transactions are refused.
+// Options of an API; all are required but Version and Peers.
 type Options struct {
 	Node       metadata.BrokerID
 	Version    string // the instance's Kafka version ("1.1.0", "2.3.0", "2.7"); "" = the newest that is served
@@ -161,7 +152,6 @@ type API struct {
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
-	producers producerIDs
 	brake     atomic.Pointer[string]
 	refused   atomic.Int64 // produce requests
 

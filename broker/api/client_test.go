@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -306,20 +305,6 @@ func TestAutoCreation(t *testing.T) {
 	}
 	if d := topics["auto"]; len(d.Partitions) != 3 {
 		t.Errorf("made with %d partitions, want 3 as num.partitions says", len(d.Partitions))
-	}
-}
-
-// A client that wants transactions is told at once that there are none.
-func TestTransactionsAreRefused(t *testing.T) {
-	node := brokertest.Start(t)
-	cl := dial(t, node, kgo.TransactionalID("tx"))
-	create(t, dial(t, node), "t", 1, nil)
-	err := cl.BeginTransaction()
-	if err == nil {
-		err = cl.ProduceSync(within(t), &kgo.Record{Topic: "t", Value: []byte("x")}).FirstErr()
-	}
-	if err == nil || !strings.Contains(err.Error(), kerr.InvalidRequest.Message) {
-		t.Errorf("a transactional produce gives %v, want INVALID_REQUEST", err)
 	}
 }
 

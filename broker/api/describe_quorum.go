@@ -2,6 +2,7 @@ package api
 
 import (
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -43,7 +44,7 @@ func (a *API) describeQuorum(r *wire.Request) {
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
-	for _, v := range status.Voters {
+	for _, v := range slices.Concat(status.Voters, status.Observers) {
 		resp.Nodes = append(resp.Nodes, a.quorumNode(v))
 	}
 	r.Answer(wire.Message(resp, int16(code)))

@@ -6,6 +6,10 @@
 // a fetch waits (fetch.go), and what every refusal is called in Kafka's words
 // (errors.go, the only place with such a mapping).
 //
+// What changes the cluster is served by the active controller: a node that is not sends
+// it on (forward.go) and answers when it has seen the change itself. What only brokers
+// ask (forBrokers) is shown to nobody else.
+//
 // Invariant: every request is answered exactly once, and whatever a handler holds
 // while it waits (file slices, watches, timers) is given back on every path.
 //

@@ -29,6 +29,9 @@ func (a *API) fetch(r *wire.Request) {
 		r.Answer(fetchError(req.Version, code))
 		return
 	}
+	if f.session != nil {
+		f.over = f.session.superseded()
+	}
 	f.read()
 	if f.enough() || f.wait() <= 0 {
 		f.send()
@@ -80,8 +83,9 @@ type fetchCall struct {
 	wants   []wanted
 	results []result
 	bytes   int
-	urgent  bool // something must be told now: an error, a divergence
-	parked  bool // it waits, in a goroutine of its own
+	urgent  bool            // something must be told now: an error, a divergence
+	over    <-chan struct{} // a later request of the session has come; nil: no session
+	parked  bool            // it waits, in a goroutine of its own
 }
 
 // wait gives how long the client would wait.
@@ -122,6 +126,7 @@ func (f *fetchCall) park() {
 		case <-wake:
 			continue
 		case <-timer.C:
+		case <-f.over:
 		case <-f.api.closing.Done():
 		case <-f.r.Context().Done():
 		}

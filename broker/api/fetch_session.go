@@ -49,7 +49,8 @@ type fetchSession struct {
 	used time.Time
 
 	mu    sync.Mutex
-	epoch int32 // of the next request
+	epoch int32         // of the next request
+	over  chan struct{} // closed when the next request comes: the one that waits is answered then
 	// order is turned: what returned records goes to the end, so that every
 	// partition has its turn when a response is full.
 	order list.List // of *tracked
@@ -93,7 +94,7 @@ func (s *fetchSessions) create(wants []wanted, byID bool, slots int) *fetchSessi
 	if slots <= 0 || len(wants) > maxSessionPartitions {
 		return nil
 	}
-	n := &fetchSession{byID: byID, used: now, epoch: 1, index: map[trackedKey]*list.Element{}}
+	n := &fetchSession{byID: byID, used: now, epoch: 1, over: make(chan struct{}), index: map[trackedKey]*list.Element{}}
 	for n.id == 0 || s.mu.byID[n.id] != nil {
 		n.id = rand.Int32()
 	}
@@ -168,6 +169,8 @@ func (s *fetchSessions) next(f *fetchSession, epoch int32, byID bool, wants []wa
 	if f.epoch <= 0 {
 		f.epoch = 1
 	}
+	close(f.over)
+	f.over = make(chan struct{})
 	before := len(f.index)
 	for _, w := range wants {
 		f.put(w)
@@ -184,6 +187,14 @@ func (s *fetchSessions) next(f *fetchSession, epoch int32, byID bool, wants []wa
 		out = append(out, e.Value.(*tracked).want)
 	}
 	return out, nil
+}
+
+// superseded gives what is closed when a later request of the session comes. Requires: no
+// later one has come yet, as requests of a connection are taken in order.
+func (f *fetchSession) superseded() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.over
 }
 
 // put adds or changes a partition. Requires: f.mu, or nobody else knows f.

@@ -7,16 +7,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/belfry-mq/belfry/broker/group"
+	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/topic"
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-const coordinatorOfGroup = 0
+// Kinds of keys.
+const (
+	coordinatorOfGroup       = 0
+	coordinatorOfTransaction = 1
+)
 
 // findCoordinator answers FindCoordinator 0–6 (batched since 4, KIP-699). The
-// first question creates __consumer_offsets.
+// first question of a kind creates __consumer_offsets or __transaction_state.
 func (a *API) findCoordinator(r *wire.Request) {
 	req := r.Body.(*kmsg.FindCoordinatorRequest)
 	resp := kmsg.NewPtrFindCoordinatorResponse()
@@ -45,23 +50,25 @@ func (a *API) findCoordinator(r *wire.Request) {
 	r.Answer(wire.Message(resp, int16(code)))
 }
 
-// coordinator finds the leader of the partition that a group lives in.
+// coordinator finds the leader of the partition that a group or a transactional ID lives in.
 func (a *API) coordinator(ctx context.Context, kind int8, key string, r *wire.Request) (metadata.BrokerID, metadata.Endpoint, error) {
 	none := metadata.Endpoint{}
-	if kind != coordinatorOfGroup {
-		return metadata.NoBroker, none, refuse(kerr.InvalidRequest, fmt.Sprintf("no coordinator of type %d is served for %q: only consumer groups (type 0); for a producer, leave transactional.id out", kind, key))
-	}
-	t := a.image().Topic(topic.ConsumerOffsets)
-	if t == nil {
-		if err := a.create(ctx, topic.ConsumerOffsets); err != nil {
-			a.log.Warn("cannot create internal topic", "topic", topic.ConsumerOffsets, "err", err)
-			return metadata.NoBroker, none, refuse(kerr.CoordinatorNotAvailable, fmt.Sprintf("cannot create %s: %v", topic.ConsumerOffsets, err))
+	name := topic.ConsumerOffsets
+	switch kind {
+	case coordinatorOfGroup:
+	case coordinatorOfTransaction:
+		name = topic.TransactionState
+		if key == "" || len(key) > txn.MaxID {
+			return metadata.NoBroker, none, refuse(kerr.InvalidRequest, fmt.Sprintf("a transactional.id of %d bytes: 1 to %d are allowed", len(key), txn.MaxID))
 		}
-		if t = a.image().Topic(topic.ConsumerOffsets); t == nil {
-			return metadata.NoBroker, none, refuse(kerr.CoordinatorNotAvailable, topic.ConsumerOffsets+" was deleted just now: ask again")
-		}
+	default:
+		return metadata.NoBroker, none, refuse(kerr.InvalidRequest, fmt.Sprintf("no coordinator of type %d is served for %q: only consumer groups (type 0) and transactions (type 1)", kind, key))
 	}
-	p := group.PartitionOf(key, len(t.Partitions))
+	t, err := a.internal(ctx, name)
+	if err != nil {
+		return metadata.NoBroker, none, err
+	}
+	p := journal.PartitionOf(key, len(t.Partitions))
 	leader := t.Partitions[p].Leader
 	b := a.image().Broker(leader)
 	if b == nil {
@@ -72,4 +79,21 @@ func (a *API) coordinator(ctx context.Context, kind int8, key string, r *wire.Re
 		return metadata.NoBroker, none, refuse(kerr.CoordinatorNotAvailable, fmt.Sprintf("broker %d has no listener %q", leader, r.Session.Listener))
 	}
 	return leader, e, nil
+}
+
+// internal gives an internal topic, which is created when it is asked for first.
+//
+// Errors: refusals with COORDINATOR_NOT_AVAILABLE, after which asking again helps.
+func (a *API) internal(ctx context.Context, name string) (*metadata.Topic, error) {
+	if t := a.image().Topic(name); t != nil {
+		return t, nil
+	}
+	if err := a.create(ctx, name); err != nil {
+		a.log.Warn("cannot create internal topic", "topic", name, "err", err)
+		return nil, refuse(kerr.CoordinatorNotAvailable, fmt.Sprintf("cannot create %s: %v", name, err))
+	}
+	if t := a.image().Topic(name); t != nil {
+		return t, nil
+	}
+	return nil, refuse(kerr.CoordinatorNotAvailable, name+" was deleted just now: ask again")
 }

@@ -222,32 +222,6 @@ func (a *API) sealed(resp kmsg.Response, code int16, correlation int32) *kmsg.En
 	return e
 }
 
-// producerBlock gets producer IDs for this broker from the controller, wherever it is.
-func (a *API) producerBlock(ctx context.Context) (first int64, n int, err error) {
-	if !a.elsewhere() {
-		return a.controller.ProducerIDs(ctx)
-	}
-	req := kmsg.NewPtrAllocateProducerIDsRequest()
-	req.BrokerID = int32(a.node)
-	if b := a.image().Broker(a.node); b != nil {
-		req.BrokerEpoch = b.Epoch
-	}
-	resp, err := a.controllerDo(ctx, laneForward, req, func(r kmsg.Response) bool {
-		return r.(*kmsg.AllocateProducerIDsResponse).ErrorCode == kerr.NotController.Code
-	})
-	if errors.Is(err, errHere) {
-		return a.controller.ProducerIDs(ctx)
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	got := resp.(*kmsg.AllocateProducerIDsResponse)
-	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
-		return 0, 0, fmt.Errorf("cannot get producer IDs from the controller: %w", err)
-	}
-	return got.ProducerIDStart, int(got.ProducerIDLen), nil
-}
-
 // createTopic makes a topic by itself, not for a client's CreateTopics, wherever the
 // controller is.
 func (a *API) createTopic(ctx context.Context, n controller.NewTopic) error {

@@ -1,60 +1,60 @@
 package api
 
 import (
-	"context"
-	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
-// initProducerID answers InitProducerId 0–5 for idempotent producers: a fresh ID
-// with epoch 0 (KIP-98). The ID that a producer had (3+, KIP-360) is of no use
-// without a transactional ID.
+// Versions from which on the producer of an old epoch hears PRODUCER_FENCED; before that it
+// is INVALID_PRODUCER_EPOCH.
+// Source: KIP-588.
+const (
+	initFenced = 4
+	txnFenced  = 2 // of AddPartitionsToTxn, AddOffsetsToTxn, EndTxn
+)
+
+// fencedFor gives the code that a client of that version knows for an old epoch.
+func fencedFor(code, version, since int16) int16 {
+	if code == kerr.ProducerFenced.Code && version < since {
+		return kerr.InvalidProducerEpoch.Code
+	}
+	return code
+}
+
+// initProducerID answers InitProducerId 0–5. An idempotent producer gets a fresh ID with
+// epoch 0 (KIP-98); what it had (3+, KIP-360) is of no use without a transactional ID. A
+// transactional one gets the next epoch of its transactional ID.
 func (a *API) initProducerID(r *wire.Request) {
 	req := r.Body.(*kmsg.InitProducerIDRequest)
 	resp := kmsg.NewPtrInitProducerIDResponse()
-	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	answer := func(id int64, epoch, code int16) {
+		resp.ProducerID, resp.ProducerEpoch, resp.ErrorCode = id, epoch, fencedFor(code, r.Version, initFenced)
+		r.Answer(wire.Message(resp, resp.ErrorCode))
+	}
+	if (req.ProducerID < 0) != (req.ProducerEpoch < 0) {
+		answer(-1, -1, kerr.InvalidRequest.Code)
+		return
+	}
 	if req.TransactionalID != nil {
 		// The response has no room for a text; FindCoordinator, which comes before this, says it.
-		resp.ErrorCode = kerr.InvalidRequest.Code
-		r.Answer(wire.Message(resp, resp.ErrorCode))
+		a.transactions.Init(txn.Init{
+			ID: *req.TransactionalID, Timeout: time.Duration(req.TransactionTimeoutMillis) * time.Millisecond,
+			Producer: req.ProducerID, Epoch: req.ProducerEpoch,
+		}, answer)
 		return
 	}
 	ctx, cancel := within(r, int32(patience.Milliseconds()))
 	defer cancel()
-	id, err := a.producers.next(ctx, a.producerBlock)
-	resp.ErrorCode, _ = a.answer("InitProducerId", err)
-	if err == nil {
-		resp.ProducerID, resp.ProducerEpoch = id, 0
+	id, err := a.transactions.ProducerID(ctx)
+	code, _ := a.answer("InitProducerId", err)
+	if err != nil {
+		answer(-1, -1, code)
+		return
 	}
-	r.Answer(wire.Message(resp, resp.ErrorCode))
-}
-
-// producerIDs hands out the IDs of the block that the controller gave this broker.
-// Invariant: an ID is given out once in the life of the cluster; what is left of a
-// block at a restart is lost.
-type producerIDs struct {
-	mu struct {
-		sync.Mutex
-		id, end int64
-	}
-}
-
-func (p *producerIDs) next(ctx context.Context, block func(context.Context) (int64, int, error)) (int64, error) {
-	// Why under the lock: those who come while a block is fetched need that very block.
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.id == p.mu.end {
-		start, n, err := block(ctx)
-		if err != nil {
-			return -1, err
-		}
-		p.mu.id, p.mu.end = start, start+int64(n)
-	}
-	id := p.mu.id
-	p.mu.id++
-	return id, nil
+	answer(id, 0, 0)
 }

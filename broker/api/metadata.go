@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -108,14 +109,25 @@ func (a *API) wantedTopic(ctx context.Context, want kmsg.MetadataRequestTopic, c
 // That another client was faster is no error.
 func (a *API) create(ctx context.Context, name string) error {
 	n := controller.NewTopic{Name: name, Partitions: -1, Replicas: -1}
-	if name == topic.ConsumerOffsets {
-		s := a.settings()
+	s := a.settings()
+	switch name {
+	case topic.ConsumerOffsets:
 		n.Partitions = int32(s.Int("offsets.topic.num.partitions"))
 		n.Replicas = int16(min(s.Int("offsets.topic.replication.factor"), int64(len(a.image().Brokers()))))
 		n.Configs = map[string]string{
 			"cleanup.policy":   "compact",
 			"compression.type": "producer",
 			"segment.bytes":    s.String("offsets.topic.segment.bytes"),
+		}
+	case topic.TransactionState:
+		n.Partitions = int32(s.Int("transaction.state.log.num.partitions"))
+		n.Replicas = int16(min(s.Int("transaction.state.log.replication.factor"), int64(len(a.image().Brokers()))))
+		n.Configs = map[string]string{
+			"cleanup.policy":                 "compact",
+			"compression.type":               "uncompressed",
+			"min.insync.replicas":            strconv.FormatInt(min(s.Int("transaction.state.log.min.isr"), int64(n.Replicas)), 10),
+			"segment.bytes":                  s.String("transaction.state.log.segment.bytes"),
+			"unclean.leader.election.enable": "false",
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,6 +87,20 @@ func (v *verifying) take(k verifyKey) (id string, epoch int16, waits []verifyWai
 	return q.id, q.epoch, waits
 }
 
+// renew takes a new ticket for whoever waits with a void one, and tells whether there was any.
+func (v *verifying) renew(k verifyKey, now time.Time) (void bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	q := v.queues[k]
+	for i := range q.waits {
+		w := &q.waits[i]
+		if t, begins := k.part.Ticket(w.in.info.First, now); begins && t != w.ticket {
+			w.ticket, void = t, true
+		}
+	}
+	return void
+}
+
 // transactional appends a batch of a transaction; one that begins it here waits for the
 // transaction's coordinator first.
 func (c *produceCall) transactional(s *produceSlot, in admitted, timeout time.Duration) {
@@ -149,8 +164,32 @@ func (a *API) sameProducer(keys []verifyKey) int {
 	return n
 }
 
-// askOne asks one coordinator about partitions of one producer.
+// mostAsked bounds how often a coordinator is asked anew because a marker came in between.
+const mostAsked = 3
+
+// askOne asks one coordinator about partitions of one producer. Why perhaps again: the marker
+// of the producer's transaction before, on which the coordinator's answer had to wait, makes
+// the leave to begin one void, as that of a later one would.
 func (a *API) askOne(ctx context.Context, id string, keys []verifyKey, verifyOnly bool) {
+	for range mostAsked - 1 {
+		keys = slices.DeleteFunc(a.askOnce(ctx, id, keys, verifyOnly), func(k verifyKey) bool {
+			if a.verifying.renew(k, a.now()) {
+				return false
+			}
+			a.verified(k, nil)
+			return true
+		})
+		if len(keys) == 0 {
+			return
+		}
+	}
+	for _, k := range a.askOnce(ctx, id, keys, verifyOnly) {
+		a.verified(k, nil)
+	}
+}
+
+// askOnce asks, goes on with the partitions that are refused, and gives the others.
+func (a *API) askOnce(ctx context.Context, id string, keys []verifyKey, verifyOnly bool) (agreed []verifyKey) {
 	a.verifying.mu.Lock()
 	epoch := a.verifying.queues[keys[0]].epoch
 	a.verifying.mu.Unlock()
@@ -167,8 +206,13 @@ func (a *API) askOne(ctx context.Context, id string, keys []verifyKey, verifyOnl
 		if !told {
 			why = refuse(kerr.CoordinatorNotAvailable, "the coordinator did not tell")
 		}
-		a.verified(k, why)
+		if why != nil {
+			a.verified(k, why)
+			continue
+		}
+		agreed = append(agreed, k)
 	}
+	return agreed
 }
 
 // verified goes on with all that waits for the answer, in order.

@@ -41,6 +41,11 @@ func served() table {
 		kmsg.DeleteTopics.Int16():                 {6, (*API).deleteTopics},
 		kmsg.DeleteRecords.Int16():                {2, (*API).deleteRecords},
 		kmsg.InitProducerID.Int16():               {5, (*API).initProducerID},
+		kmsg.AddPartitionsToTxn.Int16():           {5, (*API).addPartitionsToTxn},
+		kmsg.AddOffsetsToTxn.Int16():              {4, (*API).addOffsetsToTxn},
+		kmsg.EndTxn.Int16():                       {5, (*API).endTxn},
+		kmsg.TxnOffsetCommit.Int16():              {5, (*API).txnOffsetCommit},
+		kmsg.WriteTxnMarkers.Int16():              {2, (*API).writeTxnMarkers},
 		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch},
 		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs},
 		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs},
@@ -73,7 +78,6 @@ func served() table {
 		kmsg.DescribeCluster.Int16():              {2, (*API).describeCluster},
 		kmsg.ConsumerGroupHeartbeat.Int16():       {1, (*API).consumerGroupHeartbeat},
 		kmsg.ConsumerGroupDescribe.Int16():        {1, (*API).consumerGroupDescribe},
-		kmsg.WriteTxnMarkers.Int16():              {1, (*API).writeTxnMarkers},
 	}
 }
 

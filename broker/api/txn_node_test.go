@@ -36,9 +36,10 @@ type asked struct {
 
 // fakeTransactions is a coordinator that answers when and what the test says.
 type fakeTransactions struct {
-	mu     sync.Mutex
-	asked  []asked
-	answer func(asked) (map[topic.Partition]error, error)
+	api.Transactions // what is not asked for
+	mu               sync.Mutex
+	asked            []asked
+	answer           func(asked) (map[topic.Partition]error, error)
 }
 
 func (f *fakeTransactions) AddPartitions(_ context.Context, id string, producer int64, epoch int16, parts []topic.Partition, verifyOnly bool) (map[topic.Partition]error, error) {

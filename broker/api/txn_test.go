@@ -120,6 +120,30 @@ func askWriteTxnMarkers(t *testing.T, w *world, v int16) {
 	code(t, again.Markers[0].Topics[0].Partitions[0].ErrorCode, kerr.TransactionCoordinatorFenced)
 }
 
+// TestMarkerEpochs: since transaction.version 2 each end of a transaction has an epoch of its own (KIP-1228).
+func TestMarkerEpochs(t *testing.T) {
+	n := startTxnNode(t)
+	c := dialRaw(t, n.addr)
+	c.ask(txnProduce(12, "t1", map[int32][]byte{0: txnBatch(t, 5, 1, 0, "a")}))
+	req := kmsg.NewPtrWriteTxnMarkersRequest()
+	req.Version = 2
+	m := kmsg.NewWriteTxnMarkersRequestMarker()
+	m.ProducerID, m.TransactionVersion = 5, 2
+	mt := kmsg.NewWriteTxnMarkersRequestMarkerTopic()
+	mt.Topic, mt.Partitions = "bells", []int32{0}
+	m.Topics = append(m.Topics, mt)
+	req.Markers = append(req.Markers, m)
+	for _, tt := range []struct {
+		epoch int16
+		want  *kerr.Error
+	}{{1, kerr.InvalidProducerEpoch}, {2, nil}, {2, nil}, {1, kerr.InvalidProducerEpoch}} {
+		req.Markers[0].ProducerEpoch = tt.epoch
+		code(t, c.ask(req).(*kmsg.WriteTxnMarkersResponse).Markers[0].Topics[0].Partitions[0].ErrorCode, tt.want)
+	}
+	p := c.ask(txnProduce(12, "t1", map[int32][]byte{0: txnBatch(t, 5, 1, 1, "late")})).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+	code(t, p.ErrorCode, kerr.InvalidProducerEpoch)
+}
+
 // TestDescribeOpenTransaction shows what KIP-664's tools look for.
 func TestDescribeOpenTransaction(t *testing.T) {
 	n := startTxnNode(t)
@@ -183,11 +207,20 @@ func TestVerificationKeepsOrder(t *testing.T) {
 }
 
 // TestLateLeave: a batch whose transaction was ended while the coordinator was asked
-// begins no new one, which nobody would end.
+// begins no new one, which nobody would end; the coordinator is asked again.
 func TestLateLeave(t *testing.T) {
 	n := startTxnNode(t)
 	leave, come := make(chan struct{}), make(chan struct{})
-	n.txns.says(func(q asked) (map[topic.Partition]error, error) { close(come); <-leave; return agree(q) })
+	first := true
+	n.txns.says(func(q asked) (map[topic.Partition]error, error) {
+		if !first {
+			return nil, kafkaError{kerr.TransactionAbortable}
+		}
+		first = false
+		close(come)
+		<-leave
+		return agree(q)
+	})
 	c, other := dialRaw(t, n.addr), dialRaw(t, n.addr)
 	c.send(txnProduce(9, "t1", map[int32][]byte{0: txnBatch(t, 5, 0, 0, "x")}))
 	<-come
@@ -278,6 +311,36 @@ func TestCommittedFetchWaits(t *testing.T) {
 	p := reader.decode(fetchBells(11, 0, 0, true, 0), body).(*kmsg.FetchResponse).Topics[0].Partitions[0]
 	if len(p.AbortedTransactions) != 1 || p.LastStableOffset != 3 || len(p.RecordBatches) == 0 {
 		t.Errorf("the answer is %+v", p)
+	}
+}
+
+// TestCommittedFetchInSession: an incremental fetch tells of a partition whose last stable offset moved, and names
+// what was aborted in what it gives.
+func TestCommittedFetchInSession(t *testing.T) {
+	n := startTxnNode(t)
+	c, reader := dialRaw(t, n.addr), dialRaw(t, n.addr)
+	c.ask(txnProduce(9, "t1", map[int32][]byte{0: txnBatch(t, 5, 0, 0, "x")}))
+	first := fetchBells(12, 0, 0, true, 0)
+	first.SessionEpoch = 0
+	opened := reader.ask(first).(*kmsg.FetchResponse)
+	if opened.SessionID == 0 || opened.Topics[0].Partitions[0].LastStableOffset != 0 {
+		t.Fatalf("the session begins with %+v", opened)
+	}
+	next := kmsg.NewPtrFetchRequest()
+	next.Version, next.MinBytes, next.MaxBytes, next.IsolationLevel = 12, 1, 1<<20, 1
+	next.SessionID, next.SessionEpoch = opened.SessionID, 1
+	if resp := reader.ask(next).(*kmsg.FetchResponse); len(resp.Topics) != 0 {
+		t.Errorf("nothing changed, and the answer is %+v", resp.Topics)
+	}
+	end(c, 1, 5, 0, 1, false, 0)
+	next.SessionEpoch = 2
+	resp := reader.ask(next).(*kmsg.FetchResponse)
+	if len(resp.Topics) != 1 {
+		t.Fatalf("the transaction ended, and the answer is %+v", resp)
+	}
+	p := resp.Topics[0].Partitions[0]
+	if p.LastStableOffset != 2 || len(p.AbortedTransactions) != 1 || len(p.RecordBatches) == 0 {
+		t.Errorf("the partition is answered with %+v", p)
 	}
 }
 

@@ -129,8 +129,7 @@ func askInitProducerID(t *testing.T, w *world, v int16) {
 	if one.ProducerID < 0 || one.ProducerID == two.ProducerID || one.ProducerEpoch != 0 {
 		t.Errorf("producers %+v and %+v, want two IDs with epoch 0", one, two)
 	}
-	req.TransactionalID, req.TransactionTimeoutMillis = kmsg.StringPtr("tx"), 1000
-	code(t, w.raw.ask(req).(*kmsg.InitProducerIDResponse).ErrorCode, kerr.InvalidRequest)
+	askInitTransactions(t, w, v)
 }
 
 func askOffsetForLeaderEpoch(t *testing.T, w *world, v int16) {

@@ -3,7 +3,6 @@ package api_test
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -210,34 +209,6 @@ func askUnregisterBroker(t *testing.T, w *world, v int16) {
 	code(t, resp.ErrorCode, kerr.InvalidRequest)
 	if resp.ErrorMessage == nil {
 		t.Error("it is not said why the asked broker stays")
-	}
-}
-
-func askDescribeTransactions(t *testing.T, w *world, v int16) {
-	req := kmsg.NewPtrDescribeTransactionsRequest()
-	req.Version, req.TransactionalIDs = v, []string{"tx", ""}
-	resp := w.raw.ask(req).(*kmsg.DescribeTransactionsResponse)
-	code(t, resp.TransactionStates[0].ErrorCode, kerr.TransactionalIDNotFound)
-	code(t, resp.TransactionStates[1].ErrorCode, kerr.InvalidRequest)
-	if resp.TransactionStates[0].TransactionalID != "tx" {
-		t.Errorf("answer for %q", resp.TransactionStates[0].TransactionalID)
-	}
-}
-
-func askListTransactions(t *testing.T, w *world, v int16) {
-	req := kmsg.NewPtrListTransactionsRequest()
-	req.Version, req.StateFilters = v, []string{"Ongoing", "Nonsense"}
-	req.TransactionalIDPattern = kmsg.StringPtr("a.*")
-	resp := w.raw.ask(req).(*kmsg.ListTransactionsResponse)
-	code(t, resp.ErrorCode, nil)
-	if len(resp.TransactionStates) != 0 || !slices.Equal(resp.UnknownStateFilters, []string{"Nonsense"}) {
-		t.Errorf("answer %+v, want no transaction and one unknown filter", resp)
-	}
-	if v >= 2 {
-		for _, bad := range []string{"a(", strings.Repeat("a", 5000)} {
-			req.TransactionalIDPattern = &bad
-			code(t, w.raw.ask(req).(*kmsg.ListTransactionsResponse).ErrorCode, kerr.InvalidRegularExpression)
-		}
 	}
 }
 

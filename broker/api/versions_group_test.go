@@ -25,12 +25,18 @@ func askFindCoordinator(t *testing.T, w *world, v int16) {
 	if v < 1 {
 		return
 	}
-	req.CoordinatorType = 1
-	resp = w.raw.ask(req).(*kmsg.FindCoordinatorResponse)
-	if v < 4 {
-		code(t, resp.ErrorCode, kerr.InvalidRequest)
-	} else {
-		code(t, resp.Coordinators[0].ErrorCode, kerr.InvalidRequest)
+	for _, kind := range []struct {
+		kind int8
+		key  string
+		want *kerr.Error
+	}{{1, "tx", nil}, {1, "", kerr.InvalidRequest}, {2, "g", kerr.InvalidRequest}} {
+		req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = kind.kind, kind.key, []string{kind.key}
+		resp = w.raw.ask(req).(*kmsg.FindCoordinatorResponse)
+		if v < 4 {
+			code(t, resp.ErrorCode, kind.want)
+		} else {
+			code(t, resp.Coordinators[0].ErrorCode, kind.want)
+		}
 	}
 }
 

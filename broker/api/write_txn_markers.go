@@ -16,15 +16,10 @@ import (
 // markerTime is how long a marker may take to be committed. Its coordinator tries again.
 const markerTime = 30 * time.Second
 
-// MarkerVersionTag is the tagged field of a marker in WriteTxnMarkers 1 that carries, in one byte,
-// the transaction.version of its transaction between our nodes. Why: version 2 of the request, which has a
-// field for it (KIP-1228), is not in the codec yet.
-const MarkerVersionTag = 10_000
-
 // maxMarkerPartitions bounds what one request makes us hold for its answer.
 const maxMarkerPartitions = 100_000
 
-// writeTxnMarkers answers WriteTxnMarkers 0–1: transaction coordinators, and tools that end a
+// writeTxnMarkers answers WriteTxnMarkers 0–2 (the transaction's version since 2, KIP-1228): transaction coordinators, and tools that end a
 // transaction which hangs (KIP-664), commit or abort a producer's transaction in partitions led here.
 func (a *API) writeTxnMarkers(r *wire.Request) {
 	req := r.Body.(*kmsg.WriteTxnMarkersRequest)
@@ -69,16 +64,10 @@ func (a *API) writeTxnMarkers(r *wire.Request) {
 // writeMarkers writes one producer's markers; release is called once for each partition.
 func (a *API) writeMarkers(m *kmsg.WriteTxnMarkersRequestMarker, answer *kmsg.WriteTxnMarkersResponseMarker, release func()) {
 	marker := record.Marker{ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, CoordinatorEpoch: m.CoordinatorEpoch, Commit: m.Committed}
-	version := int8(0)
-	m.UnknownTags.Each(func(tag uint32, v []byte) {
-		if tag == MarkerVersionTag && len(v) == 1 {
-			version = int8(v[0])
-		}
-	})
 	for i := range answer.Topics {
 		for j := range answer.Topics[i].Partitions {
 			p := &answer.Topics[i].Partitions[j]
-			a.WriteMarker(topic.Partition{Topic: answer.Topics[i].Topic, Partition: p.Partition}, marker, version, func(err error) {
+			a.WriteMarker(topic.Partition{Topic: answer.Topics[i].Topic, Partition: p.Partition}, marker, m.TransactionVersion, func(err error) {
 				p.ErrorCode, _ = a.answer("WriteTxnMarkers", err)
 				release()
 			})

@@ -78,3 +78,8 @@ func (c *Cluster) Addrs() (addrs []string) {
 
 // Broker gives a broker by its node ID.
 func (c *Cluster) Broker(id metadata.BrokerID) *Broker { return c.Brokers[id-1] }
+
+// Racks puts each broker of a cluster into a rack of its own: "rack-1" for node 1.
+func Racks() Option {
+	return func(b *Broker) { b.settings["broker.rack"] = "rack-" + b.settings["node.id"] }
+}

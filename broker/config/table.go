@@ -17,7 +17,7 @@ const (
 // table is every setting; the order here is by subject, Table's is by name.
 // Source of names and meanings: Apache Kafka's broker and topic configuration; of limits and
 // defaults where they differ: the product specification.
-var table = sorted(identity, network, logs, logTopics, groups, groupOwn, clientMetrics, capacity, agentRows)
+var table = sorted(identity, network, logs, logTopics, groups, transactions, groupOwn, clientMetrics, capacity, agentRows)
 
 var identity = []Setting{
 	{Name: "node.id", Scope: Node, Kind: Int, Default: "0", Min: 0, Max: maxInt, Help: "This broker's ID; fixed when the data directory is first used."},
@@ -160,6 +160,18 @@ var groups = []Setting{
 	{Name: "group.consumer.max.size", Scope: Node, Kind: Int, Default: "2147483647", Min: 1, Max: maxInt, Help: "Most members of one group of the consumer protocol."},
 	{Name: "group.consumer.assignors", Scope: Node, Kind: List, Default: "uniform,range", Values: []string{"uniform", "range"}, Help: "Server-side assignors that members may ask for; the first one is the default."},
 	{Name: "group.consumer.migration.policy", Scope: Node, Kind: String, Default: "bidirectional", Values: []string{"bidirectional", "upgrade", "downgrade", "disabled"}, Help: "Whether groups with members may go over from the classic protocol to the consumer protocol (upgrade), back (downgrade), both or neither."},
+}
+
+var transactions = []Setting{
+	{Name: "transaction.state.log.num.partitions", Scope: Node, Kind: Int, Default: "50", Min: 1, Max: 1000, Help: "Partitions of __transaction_state when it is created."},
+	{Name: "transaction.state.log.replication.factor", Scope: Node, Kind: Short, Default: "3", Min: 1, Max: 32, Help: "Replicas of __transaction_state when it is created; fewer if there are fewer brokers."},
+	{Name: "transaction.state.log.min.isr", Scope: Node, Kind: Int, Default: "2", Min: 1, Max: 3, Help: "min.insync.replicas of __transaction_state when it is created; fewer if it has fewer replicas."},
+	{Name: "transaction.state.log.segment.bytes", Scope: Node, Kind: Int, Unit: "bytes", Default: "104857600", Min: 1 << 10, Max: maxInt, Help: "Segment size of __transaction_state."},
+	{Name: "transaction.max.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "900000", Min: 1, Max: maxInt, Help: "Longest time-out of its transactions that a producer may ask for."},
+	{Name: "transaction.abort.timed.out.transaction.cleanup.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "10000", Min: 1, Max: maxInt, Help: "How often transactions are looked at that take longer than their time-out; these are aborted."},
+	{Name: "transactional.id.expiration.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "604800000", Min: 1, Max: maxInt, Help: "A transactional ID without an open transaction is forgotten when it was not used for this long."},
+	{Name: "transaction.remove.expired.transaction.cleanup.interval.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "3600000", Min: 1, Max: maxInt, Help: "How often transactional IDs are looked at for expiry."},
+	{Name: "transaction.partition.verification.enable", Scope: Node, Kind: Bool, Default: "true", Dynamic: true, Help: "Whether the coordinator is asked before a transaction's first records are taken into a partition, so that none is left open for ever."},
 }
 
 // groupOwn are the settings of one group of the consumer protocol.

@@ -2,9 +2,14 @@
 // partitions, settings, brokers and producer IDs there are.
 //
 // A decision is pure: it reads an image, the settings, a clock and a seed, and
-// gives records or a Refusal (create.go, grow.go, alter.go, place.go). The
-// Controller makes one decision at a time on the newest image, has its records
-// committed, and returns when this node's rooms have seen them.
+// gives records or a Refusal (create.go, grow.go, alter.go, place.go, ...). Who leads a
+// partition and who is in sync is decided in one place, settle.go. The Controller
+// makes one decision at a time on the newest image, has its records committed, and
+// returns when this node's rooms have seen them.
+//
+// Run watches over the brokers while this node is the active controller: sessions.go
+// is who was heard of when, heartbeat.go what a heartbeat leads to, probe.go the look
+// at a broker whose connection ended.
 //
 // It is not: the order of records (quorum), or Kafka's requests (api).
 //

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -39,7 +40,7 @@ func BenchmarkReplay(b *testing.B) {
 	r := offsetRecord("a-consumer-group", topic.Partition{Topic: "orders", Partition: 7}, offset{at: 1, epoch: 3, committed: 1, expires: -1})
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.replay(r); err != nil {
+		if err := s.Replay(record.Header{}, r); err != nil {
 			b.Fatal(err)
 		}
 	}

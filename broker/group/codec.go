@@ -52,7 +52,7 @@ func groupKey(groupID string) []byte {
 func (s *shard) store(g *group, done func(code)) {
 	v := g.value()
 	rec := record.Record{Key: groupKey(g.id), Value: v.AppendTo(nil)}
-	s.write(g, []record.Record{rec}, func(c code) {
+	s.write(g, nil, []record.Record{rec}, func(c code) {
 		if c == invalidCommitOffsetSize { // that one is for offsets
 			c = unknownServerError
 		}
@@ -83,14 +83,14 @@ func (g *group) value() *kmsg.GroupMetadataValue {
 	return &v
 }
 
-// replay takes one committed record in, while loading and while running.
-func (s *shard) replay(r record.Record) error {
+// Replay takes one committed record in, while loading and while running.
+func (s *shard) Replay(batch record.Header, r record.Record) error {
 	if len(r.Key) < 2 {
 		return errors.New("record without a key")
 	}
 	switch version := int16(binary.BigEndian.Uint16(r.Key)); version {
 	case 0, offsetKeyVersion:
-		return s.replayOffset(r)
+		return s.replayOffset(batch, r)
 	case groupKeyVersion:
 		return s.replayGroup(r)
 	case keyGroup, keyTopics, keyMember, keyTargetEpoch, keyTarget, keyCurrent, keyRegex:
@@ -99,7 +99,7 @@ func (s *shard) replay(r record.Record) error {
 	return nil // a later version's kind of record
 }
 
-func (s *shard) replayOffset(r record.Record) error {
+func (s *shard) replayOffset(batch record.Header, r record.Record) error {
 	var k kmsg.OffsetCommitKey
 	if err := k.ReadFrom(r.Key); err != nil {
 		return fmt.Errorf("cannot read the key of an offset: %w", err)
@@ -108,6 +108,7 @@ func (s *shard) replayOffset(r record.Record) error {
 	if r.Value == nil {
 		if g := s.groups[k.Group]; g != nil {
 			delete(g.offsets, p)
+			g.dropPending(p)
 			s.forget(g)
 		}
 		return nil
@@ -119,14 +120,19 @@ func (s *shard) replayOffset(r record.Record) error {
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("cannot read an offset of group %q: %w", k.Group, err)
 	}
-	o := offset{at: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, committed: v.CommitTimestamp, expires: -1}
+	o := offset{at: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, committed: v.CommitTimestamp, expires: -1, record: r.Offset}
 	if v.Version == expiringVersion {
 		o.expires = v.ExpireTimestamp
 	}
 	if v.Version < 3 {
 		o.epoch = -1
 	}
-	s.group(k.Group).offsets[p] = o
+	g := s.group(k.Group)
+	if batch.Transactional() {
+		s.replayPending(g, batch, p, o)
+	} else {
+		g.offsets[p] = o
+	}
 	return nil
 }
 
@@ -203,8 +209,8 @@ func (s *shard) revive(g *group) {
 	}
 }
 
-// loaded makes the shard live after everything was replayed.
-func (s *shard) loaded() {
+// Loaded makes the shard live after everything was replayed.
+func (s *shard) Loaded() {
 	for _, g := range s.groups {
 		s.revive(g)
 		s.reviveConsumers(g)
@@ -222,6 +228,8 @@ func codeOf(err error) code {
 		return invalidCommitOffsetSize
 	case errors.Is(err, replica.ErrTimeout):
 		return timedOut
+	case errors.Is(err, storage.ErrInvalidProducerEpoch):
+		return invalidProducerEpoch
 	case errors.Is(err, replica.ErrNotEnoughReplicas), errors.Is(err, replica.ErrNotEnoughAfterAppend),
 		errors.Is(err, storage.ErrFull), errors.Is(err, journal.ErrBusy):
 		return notAvailable

@@ -55,7 +55,7 @@ func TestConsumerRecords(t *testing.T) {
 	s := newStage(t).empty()
 	replay := func(rs []record.Record) {
 		for _, r := range rs {
-			if err := s.replay(r); err != nil {
+			if err := s.Replay(record.Header{}, r); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -83,7 +83,7 @@ func TestOtherRecords(t *testing.T) {
 	newer := g.targetEpochRecord("g")
 	newer.Value = append(append(valueOf(), 0, 0, 0, 9), 1, 5, 2, 0xab, 0xcd) // tag 5, two bytes
 	for _, r := range []record.Record{topics, epoch, newer, {Key: consumerKey(12, "share", "m"), Value: []byte{0, 0, 1}}} {
-		if err := s.replay(r); err != nil {
+		if err := s.Replay(record.Header{}, r); err != nil {
 			t.Errorf("kind %d: %v", r.Key[1], err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestOtherRecords(t *testing.T) {
 		t.Errorf("replayed %+v", got)
 	}
 	for _, value := range [][]byte{{0}, {0, 1, 0, 0, 0, 7, 0}, {0, 0, 0, 0}} {
-		if err := s.replay(record.Record{Key: epoch.Key, Value: value}); err == nil {
+		if err := s.Replay(record.Header{}, record.Record{Key: epoch.Key, Value: value}); err == nil {
 			t.Errorf("value %x is read", value)
 		}
 	}
@@ -106,7 +106,7 @@ func FuzzConsumerRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		s := newShard()
 		s.now = time.UnixMilli(1)
-		if value == nil || len(key) < 2 || key[0] != 0 || key[1] < keyGroup || s.replay(record.Record{Key: key, Value: bytes.Clone(value)}) != nil {
+		if value == nil || len(key) < 2 || key[0] != 0 || key[1] < keyGroup || s.Replay(record.Header{}, record.Record{Key: key, Value: bytes.Clone(value)}) != nil {
 			return
 		}
 		for id, g := range s.groups {
@@ -115,7 +115,7 @@ func FuzzConsumerRecords(f *testing.F) {
 			}
 			again := newShard()
 			for _, r := range newConsumerGroup().difference(id, g.consumers) {
-				if err := again.replay(r); err != nil {
+				if err := again.Replay(record.Header{}, r); err != nil {
 					t.Fatalf("cannot read what was written: %v", err)
 				}
 			}

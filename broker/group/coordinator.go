@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,18 +32,14 @@ type Options struct {
 // reply funcs are called exactly once, from any goroutine; they get a response without
 // throttle time. Safe for concurrent use.
 type Coordinator struct {
-	o    Options
-	open func(partition int32) (journal.Log, error)
-
-	kick chan struct{} // capacity 1: there are hosts to start
+	o     Options
+	hosts *journal.Hosts[*shard]
 
 	mu struct {
 		sync.RWMutex
-		partitions int // of __consumer_offsets; 0: there is none yet
-		hosts      map[int32]*host
-		starting   []*host
-		known      map[string]*metadata.Topic
-		topics     *topics // the same for the shards
+		known  map[string]*metadata.Topic
+		topics *topics                   // the same for the shards
+		gone   map[*host]map[string]bool // topics deleted while the host was loading
 	}
 
 	settings struct {
@@ -50,6 +48,9 @@ type Coordinator struct {
 		limits limits
 	}
 }
+
+// host runs one shard.
+type host = journal.Host[*shard]
 
 // New wires a coordinator that leads nothing; Apply tells it what it leads, Run serves it.
 func New(o Options) *Coordinator {
@@ -63,9 +64,13 @@ func New(o Options) *Coordinator {
 }
 
 func newCoordinator(o Options, open func(int32) (journal.Log, error)) *Coordinator {
-	c := &Coordinator{o: o, open: open, kick: make(chan struct{}, 1)}
-	c.mu.hosts = make(map[int32]*host)
+	c := &Coordinator{o: o}
+	c.hosts = journal.NewHosts(journal.HostsOptions[*shard]{
+		Node: o.Node, Topic: topic.ConsumerOffsets, Open: open, Fresh: c.newShard,
+		Loaded: c.dropGone, Now: o.Now, Logger: o.Logger,
+	})
 	c.mu.topics = newTopics(nil, nil)
+	c.mu.gone = make(map[*host]map[string]bool)
 	return c
 }
 
@@ -81,44 +86,50 @@ func (c *Coordinator) Apply(_, img *metadata.Image) {
 }
 
 func (c *Coordinator) apply(topics map[string]*metadata.Topic) {
-	c.mu.Lock()
-	before := c.mu.known
-	c.mu.known = topics
 	all := make([]topicInfo, 0, len(topics))
 	for _, t := range topics {
 		all = append(all, topicInfo{t.ID, t.Name, int32(len(t.Partitions))})
 	}
+	c.mu.Lock()
+	gone := goneTopics(c.mu.known, topics)
+	c.mu.known = topics
 	c.mu.topics = newTopics(c.mu.topics, all)
-	closed := c.leadLocked(topics[topic.ConsumerOffsets])
-	var cancels []context.CancelFunc
-	for _, h := range closed {
-		if h.cancel != nil {
-			cancels = append(cancels, h.cancel)
-		}
-	}
-	hosts := make([]*host, 0, len(c.mu.hosts))
-	for _, h := range c.mu.hosts {
-		hosts = append(hosts, h)
-	}
 	c.mu.Unlock()
 
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-	for _, h := range closed {
-		h.close()
-	}
-	for _, cancel := range cancels {
-		cancel()
-	}
-	gone := goneTopics(before, topics)
-	if len(gone) == 0 {
-		return
+	c.hosts.Lead(topics[topic.ConsumerOffsets])
+	hosts := c.hosts.All()
+	c.mu.Lock()
+	for h := range c.mu.gone {
+		if !slices.Contains(hosts, h) {
+			delete(c.mu.gone, h)
+		}
 	}
 	for _, h := range hosts {
-		h.topicsGone(gone)
+		if len(gone) > 0 && c.mu.gone[h] == nil {
+			c.mu.gone[h] = make(map[string]bool)
+		}
+		maps.Copy(c.mu.gone[h], gone)
 	}
+	c.mu.Unlock()
+	if len(gone) > 0 {
+		for _, h := range hosts {
+			c.dropGone(h)
+		}
+	}
+}
+
+// dropGone forgets the offsets of deleted topics, unless the host is loading: then it is
+// done when they have been read.
+func (c *Coordinator) dropGone(h *host) {
+	h.Do(func(s *shard) {
+		c.mu.Lock()
+		gone := c.mu.gone[h]
+		delete(c.mu.gone, h)
+		c.mu.Unlock()
+		if len(gone) > 0 {
+			s.dropOffsets(func(p topic.Partition) bool { return gone[p.Topic] })
+		}
+	})
 }
 
 // goneTopics gives the names whose topic was deleted, also if another took the name.
@@ -132,42 +143,11 @@ func goneTopics(before, now map[string]*metadata.Topic) map[string]bool {
 	return gone
 }
 
-// leadLocked makes a host for each partition that this broker leads from now on, and gives
-// those whose time is over.
-func (c *Coordinator) leadLocked(t *metadata.Topic) (closed []*host) {
-	c.mu.partitions = 0
-	leads := make(map[int32]*metadata.Partition)
-	if t != nil {
-		c.mu.partitions = len(t.Partitions)
-		for n := range t.Partitions {
-			if t.Partitions[n].Leader == c.o.Node {
-				leads[int32(n)] = &t.Partitions[n]
-			}
-		}
-	}
-	for n, h := range c.mu.hosts {
-		if p := leads[n]; p == nil || p.LeaderEpoch != h.epoch {
-			delete(c.mu.hosts, n)
-			closed = append(closed, h)
-		}
-	}
-	for n, p := range leads {
-		if c.mu.hosts[n] != nil {
-			continue
-		}
-		h := newHost(n, p.LeaderEpoch)
-		h.open, h.now, h.fresh = c.open, c.o.Now, c.newShard
-		h.logger = c.o.Logger.With("partition", topic.Partition{Topic: topic.ConsumerOffsets, Partition: n}.String())
-		c.mu.hosts[n] = h
-		c.mu.starting = append(c.mu.starting, h)
-	}
-	return closed
-}
-
 func (c *Coordinator) newShard(h *host) *shard {
 	s := newShard()
-	s.limits, s.newID, s.topics, s.append, s.logger = c.limits, newUUID, c.topics, h.append, c.o.Logger
-	s.settings = c.o.GroupSettings
+	s.limits, s.newID, s.topics, s.append, s.logger = c.limits, newUUID, c.topics, h.Append, c.o.Logger
+	s.settings, s.partition = c.o.GroupSettings, h.Partition()
+	s.reenter = func(f func(*shard)) code { return on(h, f) }
 	return s
 }
 
@@ -227,60 +207,26 @@ func consumerSettings(v *config.Values) consumerLimits {
 
 // Run serves the groups until ctx ends; then everybody who waits is told to look for
 // another coordinator.
-func (c *Coordinator) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for ctx.Err() == nil {
-		c.start(ctx, &wg)
-		select {
-		case <-ctx.Done():
-		case <-c.kick:
-		}
-	}
-	wg.Wait()
-	c.mu.Lock()
-	starting := c.mu.starting
-	c.mu.starting = nil
-	c.mu.Unlock()
-	for _, h := range starting {
-		h.close()
-	}
-	return nil
-}
-
-// start runs the hosts that Apply made.
-func (c *Coordinator) start(ctx context.Context, wg *sync.WaitGroup) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range c.mu.starting {
-		if c.mu.hosts[h.partition] != h {
-			continue // closed before it began
-		}
-		hostCtx, cancel := context.WithCancel(ctx)
-		h.cancel = cancel
-		wg.Go(func() { h.run(hostCtx) })
-	}
-	c.mu.starting = nil
-}
-
-// host finds who serves a group, or why nobody does.
-func (c *Coordinator) host(groupID string) (*host, code) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.mu.partitions == 0 {
-		return nil, notAvailable
-	}
-	h := c.mu.hosts[PartitionOf(groupID, c.mu.partitions)]
-	if h == nil {
-		return nil, notCoordinator
-	}
-	return h, none
-}
+func (c *Coordinator) Run(ctx context.Context) error { return c.hosts.Run(ctx) }
 
 // do runs f on the shard of a group, or tells why it cannot.
 func (c *Coordinator) do(groupID string, f func(*shard)) code {
-	h, why := c.host(groupID)
-	if why != none {
-		return why
+	if c.hosts.Partitions() == 0 {
+		return notAvailable
 	}
-	return h.do(f)
+	return on(c.hosts.Of(groupID), f)
+}
+
+// on runs f on the shard of a host, or tells why it cannot.
+func on(h *host, f func(*shard)) code {
+	if h == nil {
+		return notCoordinator
+	}
+	switch h.Do(f) {
+	case journal.Serving:
+		return none
+	case journal.Loading:
+		return loadInProgress
+	}
+	return notCoordinator
 }

@@ -399,7 +399,7 @@ func TestLoadIsTriedAgain(t *testing.T) {
 		w.want("g", -1, loadInProgress)
 		w.logs[0].change(func() { w.logs[0].broken = errors.New("disk is slow") })
 		w.opened.Store(nil)
-		time.Sleep(retryLoad + time.Second)
+		time.Sleep(journal.RetryLoad + time.Second)
 		synctest.Wait()
 		w.want("g", -1, loadInProgress)
 		w.logs[0].change(func() { w.logs[0].broken = nil })
@@ -424,7 +424,7 @@ func TestDiskFails(t *testing.T) {
 		}
 		w.logs[0].change(func() { w.logs[0].broken = nil })
 		w.opened.Store(nil)
-		time.Sleep(2 * retryLoad)
+		time.Sleep(2 * journal.RetryLoad)
 		synctest.Wait()
 		w.want("g", 1, none)
 		w.stop()

@@ -124,7 +124,7 @@ func (s *shard) deleteClassic(id string, answer func(code)) {
 	rs = append(rs, record.Record{Key: groupKey(id)})
 	g.state, g.lingers = dead, false
 	once := s.answerOnce(func(c code) { s.later(func() { answer(c) }) })
-	s.writeOffsets(g, rs, ps, func(c code) {
+	s.writeOffsets(g, nil, rs, ps, func(c code) {
 		if c != none {
 			g.state = empty
 		}
@@ -140,6 +140,9 @@ func (g *group) withoutOffsets() ([]topic.Partition, []record.Record) {
 		all[p] = true
 	}
 	for p := range g.committing {
+		all[p] = true
+	}
+	for p := range g.inTransactions() {
 		all[p] = true
 	}
 	ps := slices.SortedFunc(maps.Keys(all), comparePartitions)

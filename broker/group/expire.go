@@ -32,7 +32,7 @@ func (s *shard) expireOffsets() {
 		if old := g.expired(s.now, s.limits().retention); len(old) > 0 {
 			s.logger.Info("offsets expired", "group", g.id, "offsets", len(old))
 			s.removeOffsets(g, old)
-		} else if g.state == empty && len(g.offsets) == 0 && g.stored != nil && len(g.promised) == 0 {
+		} else if g.state == empty && len(g.offsets) == 0 && len(g.pending) == 0 && g.stored != nil && len(g.promised) == 0 {
 			s.removeOffsets(g, nil)
 		} else {
 			s.forget(g)
@@ -44,7 +44,7 @@ func (s *shard) expireOffsets() {
 // members begins again when the group is loaded: when it lost them is not stored.
 func (s *shard) expireConsumers(g *group) {
 	old := g.expired(s.now, s.limits().retention)
-	if len(g.consumers.members) > 0 || len(old) < len(g.offsets) {
+	if len(g.consumers.members) > 0 || len(old) < len(g.offsets) || len(g.pending) > 0 {
 		if len(old) > 0 {
 			s.logger.Info("offsets expired", "group", g.id, "offsets", len(old))
 			s.removeOffsets(g, old)
@@ -96,7 +96,7 @@ func (g *group) expired(now time.Time, retention time.Duration) (old []topic.Par
 		if o.expires >= 0 {
 			due = o.expires
 		}
-		if !subscribed(p.Topic) && now.UnixMilli() >= due {
+		if !subscribed(p.Topic) && now.UnixMilli() >= due && !g.unstable(p) {
 			old = append(old, p)
 		}
 	}
@@ -110,12 +110,12 @@ func (s *shard) removeOffsets(g *group, ps []topic.Partition) {
 	for _, p := range ps {
 		rs = append(rs, record.Record{Key: offsetKey(g.id, p)})
 	}
-	last := g.state == empty && !g.ofConsumers() && len(ps) == len(g.offsets) && len(g.promised) == 0
+	last := g.state == empty && !g.ofConsumers() && len(ps) == len(g.offsets) && len(g.pending) == 0 && len(g.promised) == 0
 	if last && g.stored != nil {
 		rs = append(rs, record.Record{Key: groupKey(g.id)})
 		g.state = dead
 	}
-	s.writeOffsets(g, rs, ps, func(c code) {
+	s.writeOffsets(g, nil, rs, ps, func(c code) {
 		if c != none {
 			s.logger.Warn("cannot delete offsets", "group", g.id, "offsets", len(ps), "code", c)
 		}
@@ -139,7 +139,7 @@ func (s *shard) dropOffsets(gone func(topic.Partition) bool) {
 				ps = append(ps, p)
 			}
 		}
-		for p := range g.committing {
+		for p := range g.unstablePartitions() {
 			if _, listed := g.offsets[p]; !listed && gone(p) {
 				ps = append(ps, p)
 			}

@@ -2,7 +2,7 @@
 //
 // Each partition of __consumer_offsets that this broker leads carries its own share of the
 // groups: a state machine without clock, goroutine or disk (shard and the files it is
-// spread over), and a doer around it (Coordinator, host) that brings requests, time and the
+// spread over), and a doer around it (Coordinator, journal.Host) that brings requests, time and the
 // journal.
 //
 // Two protocols share offsets and IDs. In the classic one (join, rebalance, sync, heartbeat)
@@ -10,6 +10,8 @@
 // business, but for the topics that a consumer subscribes to. In the new one (KIP-848:
 // consumer, draft, turn, assign) the coordinator assigns. A group goes from one to the other
 // while it lives (migrate, consumer_classic).
+//
+// Offsets that come in a transaction count when its marker is replayed (txn).
 //
 // Invariants: offsets, and groups of the new protocol, change by committed records only, by
 // the same code while loading and while running, so that what is served equals a replay of
@@ -30,25 +32,6 @@ import "github.com/twmb/franz-go/pkg/kerr"
 type Client struct {
 	ID   string // client ID, "" if none
 	Host string // "/127.0.0.1", as Kafka shows it
-}
-
-// PartitionOf gives the __consumer_offsets partition of a group among n.
-// Source: Kafka, Utils.abs(groupId.hashCode) % n, with Java's hash over UTF-16 units.
-func PartitionOf(groupID string, n int) int32 {
-	var h int32
-	for _, r := range groupID {
-		if r >= 0x10000 {
-			r -= 0x10000
-			h = 31*h + 0xd800 + r>>10
-			h = 31*h + 0xdc00 + r&0x3ff
-			continue
-		}
-		h = 31*h + r
-	}
-	if h < 0 {
-		h = max(0, -h) // Why max: the smallest number has no positive twin, and Kafka takes 0.
-	}
-	return h % int32(n)
 }
 
 // state is where a group stands.
@@ -100,4 +83,6 @@ var (
 	offsetMetadataTooLarge       = kerr.OffsetMetadataTooLarge.Code
 	unknownServerError           = kerr.UnknownServerError.Code
 	invalidCommitOffsetSize      = kerr.InvalidCommitOffsetSize.Code
+	unstableOffset               = kerr.UnstableOffsetCommit.Code
+	invalidProducerEpoch         = kerr.InvalidProducerEpoch.Code
 )

@@ -11,32 +11,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
-
-// The wanted values are Java's String.hashCode, worked out by its definition over UTF-16.
-func TestPartitionOf(t *testing.T) {
-	for _, c := range []struct {
-		id   string
-		n    int
-		want int32
-	}{
-		{"", 50, 0},
-		{"a", 50, 47},
-		{"hello", 50, 22},
-		{"my-consumer-group", 50, 13},
-		{"console-consumer-12345", 50, 6},
-		{"grüße", 50, 23},
-		{"😀", 50, 49},                 // two UTF-16 units
-		{"zzzzzz", 50, 14},            // a negative hash: its absolute value, not its low bits
-		{"polygenelubricants", 50, 0}, // the smallest int, which has no absolute value
-		{"my-consumer-group", 1, 0},
-	} {
-		if got := PartitionOf(c.id, c.n); got != c.want {
-			t.Errorf("group %q of %d is in partition %d, want %d", c.id, c.n, got, c.want)
-		}
-	}
-}
 
 // Records are Kafka's, byte by byte.
 func TestRecordBytes(t *testing.T) {
@@ -118,20 +95,20 @@ func TestReplayRefusesWhatItDoesNotKnow(t *testing.T) {
 	s := newStage(t).shard
 	later := offsetRecord("g", topic.Partition{Topic: "t"}, offset{})
 	later.Value[1] = 9
-	if err := s.replay(later); err == nil {
+	if err := s.Replay(record.Header{}, later); err == nil {
 		t.Error("an offset of version 9 is read")
 	}
 	later.Key = []byte{0, 40, 1}
-	if err := s.replay(later); err != nil {
+	if err := s.Replay(record.Header{}, later); err != nil {
 		t.Errorf("a later kind of record is not skipped: %v", err)
 	}
 	cut := offsetRecord("g", topic.Partition{Topic: "t"}, offset{})
 	cut.Value = cut.Value[:7]
-	if err := s.replay(cut); err == nil {
+	if err := s.Replay(record.Header{}, cut); err == nil {
 		t.Error("half an offset is read")
 	}
 	cut.Key = nil
-	if err := s.replay(cut); err == nil {
+	if err := s.Replay(record.Header{}, cut); err == nil {
 		t.Error("a record without a key is read")
 	}
 }

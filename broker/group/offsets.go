@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -25,26 +26,27 @@ func (s *shard) commit(r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetComm
 		return
 	}
 	g, c := s.mayCommit(r)
-	s.commitAs(g, r, func(topic.Partition) code { return c }, answer)
+	s.commitAs(g, nil, r, func(topic.Partition) code { return c }, answer)
 }
 
 // commitConsumers is commit for a group of the new protocol.
 func (s *shard) commitConsumers(g *group, r *kmsg.OffsetCommitRequest, answer func(*kmsg.OffsetCommitResponse)) {
 	all := func(c code) func(topic.Partition) code { return func(topic.Partition) code { return written(c) } }
-	fail := func(c code) { s.commitAs(g, r, all(c), answer) }
+	fail := func(c code) { s.commitAs(g, nil, r, all(c), answer) }
 	s.turn(g, fail, func(d *draft) func(code) {
 		if d.next == nil && !d.over {
 			now, c := s.mayCommit(r)
-			s.commitAs(now, r, all(c), answer)
+			s.commitAs(now, nil, r, all(c), answer)
 		} else {
-			s.commitAs(g, r, d.mayCommit(r), answer)
+			s.commitAs(g, nil, r, d.mayCommit(r), answer)
 		}
 		return func(code) {}
 	})
 }
 
-// commitAs writes those offsets down that may tells none of.
-func (s *shard) commitAs(g *group, r *kmsg.OffsetCommitRequest, may func(topic.Partition) code, answer func(*kmsg.OffsetCommitResponse)) {
+// commitAs writes those offsets down that may tells none of, in a producer's transaction or
+// (nil) for good.
+func (s *shard) commitAs(g *group, by *journal.Producer, r *kmsg.OffsetCommitRequest, may func(topic.Partition) code, answer func(*kmsg.OffsetCommitResponse)) {
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	var records []record.Record
 	var written []topic.Partition
@@ -89,7 +91,7 @@ func (s *shard) commitAs(g *group, r *kmsg.OffsetCommitRequest, may func(topic.P
 		}
 		s.later(func() { answer(resp) })
 	})
-	s.writeOffsets(g, records, written, once)
+	s.writeOffsets(g, by, records, written, once)
 }
 
 // mayCommit judges who commits: a member of this generation, or somebody outside while the
@@ -170,11 +172,11 @@ func (s *shard) newOffset(r *kmsg.OffsetCommitRequest, p *kmsg.OffsetCommitReque
 }
 
 // writeOffsets writes offsets or their deletion, and keeps in mind which are on their way.
-func (s *shard) writeOffsets(g *group, rs []record.Record, ps []topic.Partition, done func(code)) {
+func (s *shard) writeOffsets(g *group, by *journal.Producer, rs []record.Record, ps []topic.Partition, done func(code)) {
 	for _, p := range ps {
 		g.committing[p]++
 	}
-	s.write(g, rs, func(c code) {
+	s.write(g, by, rs, func(c code) {
 		for _, p := range ps {
 			if g.committing[p]--; g.committing[p] == 0 {
 				delete(g.committing, p)
@@ -186,8 +188,7 @@ func (s *shard) writeOffsets(g *group, rs []record.Record, ps []topic.Partition,
 
 // OffsetFetch, versions 0 to 10. All topics (2), KIP-447 stable offsets (7), KIP-709 several
 // groups (8), KIP-848 member epoch (9) and topic IDs (10; the names are given too by then).
-// Require-stable asks to hide offsets that a transaction may still change; offsets are
-// visible here only once committed.
+// Offsets are visible here only once committed.
 
 // fetcher is the member that asks for offsets; a nil ID is somebody outside.
 type fetcher struct {
@@ -214,29 +215,38 @@ func (s *shard) mayFetch(groupID string, who fetcher) code {
 	return staleEpoch
 }
 
-// fetch gives the offsets of one group: of the topics asked for, or of all of them.
-func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic) []kmsg.OffsetFetchResponseGroupTopic {
-	var offsets map[topic.Partition]offset
-	if g := s.groups[groupID]; g != nil {
-		offsets = g.offsets
+// fetch gives the offsets of one group: of the topics asked for, or of all of them. stable
+// asks for an error instead of an offset that is about to change (KIP-447).
+func (s *shard) fetch(groupID string, topics []kmsg.OffsetFetchRequestGroupTopic, stable bool) []kmsg.OffsetFetchResponseGroupTopic {
+	g := s.groups[groupID]
+	if g == nil {
+		g = &group{}
+	}
+	one := func(p topic.Partition) kmsg.OffsetFetchResponseGroupTopicPartition {
+		if stable && g.unstable(p) {
+			rp := fetched(p.Partition, offset{}, false)
+			rp.ErrorCode = unstableOffset
+			return rp
+		}
+		o, ok := g.offsets[p]
+		return fetched(p.Partition, o, ok)
 	}
 	if topics == nil {
-		return allOffsets(offsets)
+		return allOffsets(g.offsets, one)
 	}
 	out := make([]kmsg.OffsetFetchResponseGroupTopic, 0, len(topics))
 	for _, t := range topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		for _, n := range t.Partitions {
-			o, ok := offsets[topic.Partition{Topic: t.Topic, Partition: n}]
-			rt.Partitions = append(rt.Partitions, fetched(n, o, ok))
+			rt.Partitions = append(rt.Partitions, one(topic.Partition{Topic: t.Topic, Partition: n}))
 		}
 		out = append(out, rt)
 	}
 	return out
 }
 
-func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGroupTopic {
+func allOffsets(offsets map[topic.Partition]offset, one func(topic.Partition) kmsg.OffsetFetchResponseGroupTopicPartition) []kmsg.OffsetFetchResponseGroupTopic {
 	out := []kmsg.OffsetFetchResponseGroupTopic{}
 	keys := slices.AppendSeq(make([]topic.Partition, 0, len(offsets)), maps.Keys(offsets))
 	slices.SortFunc(keys, comparePartitions)
@@ -249,7 +259,7 @@ func allOffsets(offsets map[topic.Partition]offset) []kmsg.OffsetFetchResponseGr
 		}
 		rt.Partitions = make([]kmsg.OffsetFetchResponseGroupTopicPartition, n)
 		for i, p := range keys[:n] {
-			rt.Partitions[i] = fetched(p.Partition, offsets[p], true)
+			rt.Partitions[i] = one(p)
 		}
 		out, keys = append(out, rt), keys[n:]
 	}
@@ -330,7 +340,7 @@ func (s *shard) deleteOffsets(r *kmsg.OffsetDeleteRequest, answer func(*kmsg.Off
 // has tells whether the group has an offset there, or will have one in a moment.
 func (g *group) has(p topic.Partition) bool {
 	_, ok := g.offsets[p]
-	return ok || g.committing[p] > 0
+	return ok || g.unstable(p)
 }
 
 // tombstones deletes offsets.
@@ -339,7 +349,7 @@ func (s *shard) tombstones(g *group, ps []topic.Partition, done func(code)) {
 	for _, p := range ps {
 		rs = append(rs, record.Record{Key: offsetKey(g.id, p)})
 	}
-	s.writeOffsets(g, rs, ps, done)
+	s.writeOffsets(g, nil, rs, ps, done)
 }
 
 // subscribed gives what tells whether some member consumes a topic; nil when nobody can

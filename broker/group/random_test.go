@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -26,9 +27,12 @@ func TestRandomLife(t *testing.T) {
 			l := &life{stage: newStage(t), rand: rand.New(rand.NewPCG(seed, 4711))}
 			l.settings.initialDelay = time.Duration(l.rand.IntN(2)) * 3 * time.Second
 			l.settings.maxSize = 3 + l.rand.IntN(3)
-			for range steps {
+			for i := range steps {
 				l.step()
 				l.check()
+				if i%16 == 0 {
+					l.checkTransactions()
+				}
 			}
 			l.journal("go")
 			l.advance(time.Hour)
@@ -38,6 +42,7 @@ func TestRandomLife(t *testing.T) {
 			}
 			l.restart()
 			l.check()
+			l.checkTransactions()
 		})
 	}
 }
@@ -89,8 +94,12 @@ func (l *life) step() {
 		l.sync(c)
 	case n < 60:
 		l.heartbeat(c)
-	case n < 75:
+	case n < 70:
 		l.commit(c)
+	case n < 74:
+		l.txnCommit(c)
+	case n < 75:
+		l.endTxn()
 	case n < 79:
 		l.leave(c)
 	case n < 82:
@@ -189,6 +198,36 @@ func (l *life) commit(c *client) {
 			}
 		})
 	})
+}
+
+// txnCommit commits in the transaction of one of three producers, whose coordinator answers
+// at once, later or with an error.
+func (l *life) txnCommit(c *client) {
+	r := kmsg.NewPtrTxnOffsetCommitRequest()
+	r.Version, r.Group, r.Generation = 5, l.group(), -1
+	r.ProducerID, r.ProducerEpoch = int64(l.rand.IntN(3)), int16(l.rand.IntN(2))
+	if l.chance(50) {
+		r.MemberID, r.InstanceID, r.Generation = c.id, c.instance, c.generation
+	}
+	l.offset++
+	p := kmsg.TxnOffsetCommitRequestTopicPartition{Partition: int32(l.rand.IntN(3)), Offset: l.offset}
+	r.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: []string{"t", "u"}[l.rand.IntN(2)], Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
+	answered := l.asked()
+	verify := func(_ topic.Partition, answer func(int16)) {
+		if l.chance(30) {
+			l.endTxn() // between the question and the answer
+		}
+		answer([]code{none, none, none, notAvailable}[l.rand.IntN(4)])
+	}
+	l.do(func(s *shard) {
+		s.verifyCommit(r, verify, func(*kmsg.TxnOffsetCommitResponse) { answered() }, mostVerifications)
+	})
+}
+
+func (l *life) endTxn() {
+	m := record.Marker{ProducerID: int64(l.rand.IntN(3)), ProducerEpoch: 1, Commit: l.chance(60)}
+	answered := l.asked()
+	l.do(func(s *shard) { s.writeMarker(m, func(error) { answered() }) })
 }
 
 func (l *life) leave(c *client) {

@@ -84,7 +84,7 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 			rg := kmsg.NewOffsetFetchResponseGroup()
 			rg.Group = g.Group
 			who := fetcher{id: g.MemberID, epoch: g.MemberEpoch}
-			rg.Topics, rg.ErrorCode = c.fetchGroup(g.Group, who, g.Topics)
+			rg.Topics, rg.ErrorCode = c.fetchGroup(g.Group, who, g.Topics, r.RequireStable)
 			resp.Groups = append(resp.Groups, rg)
 		}
 		return resp
@@ -98,7 +98,7 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 		gt.Topic, gt.Partitions = t.Topic, t.Partitions
 		topics = append(topics, gt)
 	}
-	found, why := c.fetchGroup(r.Group, fetcher{epoch: -1}, topics)
+	found, why := c.fetchGroup(r.Group, fetcher{epoch: -1}, topics, r.RequireStable)
 	resp.ErrorCode = why
 	if why != none && r.Version < 2 {
 		found = refusedFetch(topics, why)
@@ -117,11 +117,11 @@ func (c *Coordinator) OffsetFetch(r *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchR
 	return resp
 }
 
-func (c *Coordinator) fetchGroup(id string, who fetcher, topics []kmsg.OffsetFetchRequestGroupTopic) (out []kmsg.OffsetFetchResponseGroupTopic, why code) {
+func (c *Coordinator) fetchGroup(id string, who fetcher, topics []kmsg.OffsetFetchRequestGroupTopic, stable bool) (out []kmsg.OffsetFetchResponseGroupTopic, why code) {
 	refused := none
 	why = c.do(id, func(s *shard) {
 		if refused = s.mayFetch(id, who); refused == none {
-			out = s.fetch(id, topics)
+			out = s.fetch(id, topics, stable)
 		}
 	})
 	return out, max(why, refused)
@@ -210,17 +210,9 @@ func (c *Coordinator) ConsumerGroupDescribe(r *kmsg.ConsumerGroupDescribeRequest
 // ListGroups gives the groups that this broker coordinates. While some are still being
 // loaded the answer says so, beside those that are there.
 func (c *Coordinator) ListGroups(r *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse {
-	c.mu.RLock()
-	hosts := make([]*host, 0, len(c.mu.hosts))
-	for n := range int32(c.mu.partitions) {
-		if h := c.mu.hosts[n]; h != nil {
-			hosts = append(hosts, h)
-		}
-	}
-	c.mu.RUnlock()
 	resp := kmsg.NewPtrListGroupsResponse()
-	for _, h := range hosts {
-		why := h.do(func(s *shard) { resp.Groups = append(resp.Groups, s.list(r.StatesFilter, r.TypesFilter)...) })
+	for _, h := range c.hosts.All() {
+		why := on(h, func(s *shard) { resp.Groups = append(resp.Groups, s.list(r.StatesFilter, r.TypesFilter)...) })
 		if why == loadInProgress {
 			resp.ErrorCode = why
 		}

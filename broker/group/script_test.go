@@ -15,6 +15,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 var update = flag.Bool("update", false, "write what the scripts gave into testdata")
@@ -62,6 +65,7 @@ func play(t *testing.T, text string) string {
 			if line != "" && !strings.HasPrefix(line, "#") {
 				s.line(line)
 				s.check()
+				s.checkTransactions()
 			}
 		}
 		out.WriteString("----\n" + s.printed.String())
@@ -73,9 +77,10 @@ func play(t *testing.T, text string) string {
 type script struct {
 	t *testing.T
 	*stage
-	printed strings.Builder
-	words   []string
-	options map[string]string
+	printed  strings.Builder
+	verdicts []func(code) // that are awaited
+	words    []string
+	options  map[string]string
 }
 
 func (s *script) print(format string, args ...any) { fmt.Fprintf(&s.printed, format+"\n", args...) }
@@ -139,7 +144,7 @@ func (s *script) line(line string) {
 	}
 	command := map[string]func(){
 		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave,
-		"commit": s.commit, "fetch": s.fetch, "delete-offsets": s.deleteOffsets,
+		"commit": s.commit, "txncommit": s.txncommit, "verdict": s.verdict, "marker": s.marker, "fetch": s.fetch, "delete-offsets": s.deleteOffsets,
 		"chb": s.consumerHeartbeat, "cgroup": s.consumerGroup, "cdescribe": s.consumerDescribe,
 		"topic":    func() { s.makeTopic(s.word(1), int32(s.number(s.word(2)))) },
 		"settings": func() { s.own = s.options },
@@ -322,6 +327,72 @@ func (s *script) commit() {
 	})
 }
 
+// txncommit LABEL producer=ID epoch=N TOPIC/PARTITION=OFFSET... asks the transaction's
+// coordinator, which answers as verdict says ("later": at the command verdict).
+func (s *script) txncommit() {
+	r := kmsg.NewPtrTxnOffsetCommitRequest()
+	r.Version, r.Group, r.MemberID, r.InstanceID = s.version(5), s.group(), s.option("id", ""), s.optional("instance")
+	r.Generation = int32(s.number(s.option("generation", "-1")))
+	r.ProducerID, r.ProducerEpoch = s.number(s.option("producer", "7")), int16(s.number(s.option("epoch", "0")))
+	s.partitions(s.words[2:], func(name string, n int32, value string) {
+		t := kmsg.NewTxnOffsetCommitRequestTopic()
+		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		t.Topic, p.Partition, p.Offset, p.LeaderEpoch = name, n, s.number(value), 3
+		t.Partitions = append(t.Partitions, p)
+		r.Topics = append(r.Topics, t)
+	})
+	label, verdict := s.word(1), s.option("verdict", "NONE")
+	verify := func(p topic.Partition, answer func(int16)) {
+		s.print("%s: verify %s", label, p)
+		if verdict == "later" {
+			s.verdicts = append(s.verdicts, answer)
+			return
+		}
+		answer(codeNamed(s.t, verdict))
+	}
+	s.do(func(sh *shard) {
+		sh.verifyCommit(r, verify, func(resp *kmsg.TxnOffsetCommitResponse) {
+			for _, t := range resp.Topics {
+				for _, p := range t.Partitions {
+					s.print("%s: %s/%d %s", label, t.Topic, p.Partition, named(p.ErrorCode))
+				}
+			}
+		}, mostVerifications)
+	})
+}
+
+// verdict CODE lets the coordinator answer the oldest question.
+func (s *script) verdict() {
+	answer := s.verdicts[0]
+	s.verdicts = s.verdicts[1:]
+	answer(codeNamed(s.t, s.word(1)))
+}
+
+// marker commit|abort producer=ID epoch=N ends a transaction.
+func (s *script) marker() {
+	m := record.Marker{
+		ProducerID: s.number(s.option("producer", "7")), ProducerEpoch: int16(s.number(s.option("epoch", "0"))),
+		Commit: s.word(1) == "commit",
+	}
+	s.do(func(sh *shard) {
+		sh.writeMarker(m, func(err error) { s.print("marker: %v", err) })
+	})
+}
+
+// codeNamed gives the code of a Kafka error's name.
+func codeNamed(t *testing.T, name string) code {
+	if name == "NONE" {
+		return none
+	}
+	for c := range code(200) {
+		if err := kerr.TypedErrorForCode(c); err != nil && err.Message == name {
+			return c
+		}
+	}
+	t.Fatalf("no error %q", name)
+	return none
+}
+
 func (s *script) fetch() {
 	var topics []kmsg.OffsetFetchRequestGroupTopic
 	s.partitions(s.words[1:], func(name string, n int32, _ string) {
@@ -336,8 +407,12 @@ func (s *script) fetch() {
 			s.print("%s", named(c))
 			return
 		}
-		for _, t := range sh.fetch(s.group(), topics) {
+		for _, t := range sh.fetch(s.group(), topics, s.option("stable", "") != "") {
 			for _, p := range t.Partitions {
+				if p.ErrorCode != none {
+					s.print("%s/%d %s", t.Topic, p.Partition, named(p.ErrorCode))
+					continue
+				}
 				s.print("%s/%d at %d epoch %d %q", t.Topic, p.Partition, p.Offset, p.LeaderEpoch, *p.Metadata)
 			}
 		}
@@ -411,6 +486,11 @@ func (s *script) log() {
 		s.print("%s: %s", id, storedText(g.stored))
 		for _, p := range slices.SortedFunc(maps.Keys(g.offsets), comparePartitions) {
 			s.print("  %s at %d", p, g.offsets[p].at)
+		}
+		for _, producer := range slices.Sorted(maps.Keys(g.pending)) {
+			for _, p := range slices.SortedFunc(maps.Keys(g.pending[producer]), comparePartitions) {
+				s.print("  %s at %d if producer %d commits", p, g.pending[producer][p].at, producer)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -46,15 +47,21 @@ type shard struct {
 	groups map[string]*group
 	// promises counts the member IDs given out that have not joined yet, over all groups.
 	promises int
+	open     map[int64]*openTxn // by producer ID
+	guards   map[*guard]bool
 
 	limits func() limits
 	newID  func() string
 	topics func() *topics // those that there are now
 	// settings gives what was set for one group.
 	settings func(group string) map[string]string
-	// append hands records to the journal; done comes after they were replayed, or with an error.
-	append func(rs []record.Record, done func(error)) error
-	logger *slog.Logger
+	// append hands an entry to the journal; its Done comes after it was replayed, or with an error.
+	append func(journal.Entry) error
+	// reenter runs f on the shard that serves the partition now, or tells why none does. It is
+	// called from outside of the shard.
+	reenter   func(f func(*shard)) code
+	partition int32 // of __consumer_offsets
+	logger    *slog.Logger
 
 	expiry alarm
 }
@@ -64,14 +71,15 @@ func (s *shard) exists(p topic.Partition) bool { return s.topics().has(p) }
 
 // group is one group.
 //
-// Its offsets, stored and consumers are what a replay of the log gives; the rest runs ahead
+// Its offsets, pending, stored and consumers are what a replay of the log gives; the rest runs ahead
 // of the log and is made from stored after a restart. A group of the new protocol has
 // consumers, and of what follows only the first block; as a classic group it is empty.
 type group struct {
 	id        string
 	offsets   map[topic.Partition]offset
-	stored    *kmsg.GroupMetadataValue // nil: never stored, or deleted
-	consumers *consumerGroup           // nil: the group is not of the new protocol
+	pending   map[int64]map[topic.Partition]offset // by producer ID: in transactions that are open
+	stored    *kmsg.GroupMetadataValue             // nil: never stored, or deleted
+	consumers *consumerGroup                       // nil: the group is not of the new protocol
 
 	turns   []*turn // who waits to change a group of the new protocol
 	busy    bool    // a change of it is being written
@@ -109,11 +117,14 @@ type offset struct {
 	at        int64
 	epoch     int32 // -1: not said
 	metadata  string
-	committed int64 // ms
-	expires   int64 // ms; -1: as the broker's retention says
+	committed int64         // ms
+	expires   int64         // ms; -1: as the broker's retention says
+	record    record.Offset // where it lies in the log
 }
 
-func newShard() *shard { return &shard{groups: make(map[string]*group)} }
+func newShard() *shard {
+	return &shard{groups: make(map[string]*group), open: make(map[int64]*openTxn), guards: make(map[*guard]bool)}
+}
 
 // group finds or makes a group.
 func (s *shard) group(id string) *group {
@@ -122,6 +133,7 @@ func (s *shard) group(id string) *group {
 		g = &group{
 			id:         id,
 			offsets:    make(map[topic.Partition]offset),
+			pending:    make(map[int64]map[topic.Partition]offset),
 			members:    make(map[string]*member),
 			static:     make(map[string]*member),
 			promised:   make(map[string]*alarm),
@@ -136,7 +148,7 @@ func (s *shard) group(id string) *group {
 
 // forget lets go of a group of which nothing is left, neither in the log nor alive.
 func (s *shard) forget(g *group) {
-	if g.stored == nil && !g.ofConsumers() && !g.working && !g.lingers && len(g.offsets) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
+	if g.stored == nil && !g.ofConsumers() && !g.working && !g.lingers && len(g.offsets) == 0 && len(g.pending) == 0 && g.writing == 0 && len(g.members) == 0 && len(g.promised) == 0 &&
 		(g.state == empty || g.state == dead) {
 		s.alarms.off(&g.deadline)
 		delete(s.groups, g.id)
@@ -146,29 +158,37 @@ func (s *shard) forget(g *group) {
 // later puts off what must not run under the shard's lock.
 func (s *shard) later(f func()) { s.out = append(s.out, f) }
 
-// take gives what was put off.
-func (s *shard) take() []func() {
+// Enter brings the present time.
+func (s *shard) Enter(now time.Time) { s.now = now }
+
+// Take gives what was put off.
+func (s *shard) Take() []func() {
 	out := s.out
 	s.out = nil
 	return out
 }
 
-// ring lets everything happen that is due.
-func (s *shard) ring() {
+// Next tells when something is due.
+func (s *shard) Next() (time.Time, bool) { return s.alarms.next() }
+
+// Ring lets everything happen that is due.
+func (s *shard) Ring() {
 	for fire := s.alarms.ring(s.now); fire != nil; fire = s.alarms.ring(s.now) {
 		fire()
 	}
 }
 
-// write appends records of a group. done gets none after they are committed and replayed,
+var _ journal.Shard = (*shard)(nil)
+
+// write appends records of a group, in a producer's transaction or (nil) not. done gets none after they are committed and replayed,
 // else why they may not be there; it may come before write returns.
-func (s *shard) write(g *group, rs []record.Record, done func(code)) {
+func (s *shard) write(g *group, by *journal.Producer, rs []record.Record, done func(code)) {
 	g.writing++
-	err := s.append(rs, func(err error) {
+	err := s.append(journal.Entry{Records: rs, Producer: by, Done: func(err error) {
 		g.writing--
 		done(codeOf(err))
 		s.forget(g)
-	})
+	}})
 	if err != nil {
 		g.writing--
 		done(codeOf(err))
@@ -198,8 +218,8 @@ func (g *group) everybody() []*member {
 	return slices.SortedFunc(maps.Values(g.members), func(a, b *member) int { return cmp.Compare(a.joined, b.joined) })
 }
 
-// resign fails everybody who waits: the partition is led elsewhere, or its journal ended.
-func (s *shard) resign() {
+// Resign fails everybody who waits: the partition is led elsewhere, or its journal ended.
+func (s *shard) Resign() {
 	for _, g := range s.groups {
 		for _, m := range g.everybody() {
 			s.answerJoin(m, joinRefused(m.id, notCoordinator))
@@ -211,4 +231,5 @@ func (s *shard) resign() {
 		a.at = 0
 	}
 	s.alarms, s.groups, s.promises = nil, make(map[string]*group), 0
+	s.open, s.guards = make(map[int64]*openTxn), make(map[*guard]bool)
 }

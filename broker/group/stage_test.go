@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/journal"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -30,15 +31,25 @@ type stage struct {
 	ids      int
 	made     int // topics
 
-	committed []record.Record
-	waiting   []entry
+	committed []logged
+	waiting   []journal.Entry
 	held      bool
 	failed    int // group writes that the journal refused since the last restart
 }
 
-type entry struct {
-	records []record.Record
-	done    func(error)
+// logged is a record in the log with its batch, or a marker.
+type logged struct {
+	batch  record.Header
+	record record.Record
+	marker *record.Marker
+}
+
+// replay brings what is in the log to a shard.
+func (l logged) replay(s *shard) error {
+	if l.marker != nil {
+		return s.ReplayMarker(*l.marker)
+	}
+	return s.Replay(l.batch, l.record)
 }
 
 var errJournal = errors.New("the journal is gone")
@@ -71,12 +82,16 @@ func (st *stage) empty() *shard {
 	s.newID = func() string { st.ids++; return strconv.Itoa(st.ids) }
 	s.topics = func() *topics { return st.view }
 	s.settings = func(string) map[string]string { return st.own }
-	s.append = func(rs []record.Record, done func(error)) error {
+	s.reenter = func(f func(*shard)) code {
+		st.do(f)
+		return none
+	}
+	s.append = func(e journal.Entry) error {
 		if st.shard != s {
 			return errJournal
 		}
 		// What goes in must not change when the request's frame is used again.
-		st.waiting = append(st.waiting, entry{rs, done})
+		st.waiting = append(st.waiting, e)
 		return nil
 	}
 	return s
@@ -92,7 +107,7 @@ func (st *stage) do(f func(*shard)) {
 // settle commits what may be committed and runs what was put off.
 func (st *stage) settle() {
 	for {
-		for _, f := range st.shard.take() {
+		for _, f := range st.shard.Take() {
 			f()
 		}
 		if st.held || len(st.waiting) == 0 {
@@ -105,13 +120,24 @@ func (st *stage) settle() {
 func (st *stage) commitOne() {
 	e := st.waiting[0]
 	st.waiting = st.waiting[1:]
-	for _, r := range e.records {
-		st.committed = append(st.committed, r)
-		if err := st.shard.replay(r); err != nil {
+	var batch record.Header
+	if e.Producer != nil {
+		batch.ProducerID, batch.ProducerEpoch, batch.Attributes = e.Producer.ID, e.Producer.Epoch, record.TransactionalBit
+	}
+	at := len(st.committed)
+	for _, r := range e.Records {
+		r.Offset = record.Offset(len(st.committed))
+		st.committed = append(st.committed, logged{batch: batch, record: r})
+	}
+	if e.Marker != nil {
+		st.committed = append(st.committed, logged{marker: e.Marker})
+	}
+	for _, l := range st.committed[at:] {
+		if err := l.replay(st.shard); err != nil {
 			st.t.Fatal(err)
 		}
 	}
-	e.done(nil)
+	e.Done(nil)
 }
 
 // journal holds commits back, lets them go on, or refuses those that wait.
@@ -126,7 +152,7 @@ func (st *stage) journal(what string) {
 		st.waiting = nil
 		for _, e := range waiting {
 			st.failed++
-			e.done(errJournal)
+			e.Done(errJournal)
 		}
 	default:
 		st.t.Fatalf("no journal %q", what)
@@ -145,7 +171,7 @@ func (st *stage) advance(d time.Duration) {
 		if next.After(st.now) {
 			st.now = next
 		}
-		st.do((*shard).ring)
+		st.do((*shard).Ring)
 	}
 	st.now = end
 	st.shard.now = end
@@ -154,8 +180,8 @@ func (st *stage) advance(d time.Duration) {
 // replayed gives what the log alone gives.
 func (st *stage) replayed() *shard {
 	s := st.empty()
-	for _, r := range st.committed {
-		if err := s.replay(r); err != nil {
+	for _, l := range st.committed {
+		if err := l.replay(s); err != nil {
 			st.t.Fatal(err)
 		}
 	}
@@ -167,7 +193,7 @@ func (st *stage) restart() {
 	st.waiting, st.failed = nil, 0
 	s := st.replayed()
 	st.shard = s
-	st.do((*shard).loaded)
+	st.do((*shard).Loaded)
 }
 
 // makeTopic makes a topic, or gives it more partitions.
@@ -209,13 +235,16 @@ func (st *stage) check() {
 		st.checkGroup(g)
 		r := again.groups[id]
 		if r == nil {
-			if len(g.offsets) > 0 || g.stored != nil {
+			if len(g.offsets) > 0 || len(g.pending) > 0 || g.stored != nil {
 				st.t.Fatalf("group %s is served and not in the log", id)
 			}
 			continue
 		}
 		if !maps.Equal(g.offsets, r.offsets) {
 			st.t.Fatalf("group %s serves offsets %v, the log gives %v", id, g.offsets, r.offsets)
+		}
+		if !reflect.DeepEqual(g.pending, r.pending) {
+			st.t.Fatalf("group %s has offsets %v in transactions, the log gives %v", id, g.pending, r.pending)
 		}
 		if !reflect.DeepEqual(g.stored, r.stored) {
 			st.t.Fatalf("group %s has stored %s, the log gives %s", id, storedText(g.stored), storedText(r.stored))
@@ -235,6 +264,65 @@ func (st *stage) check() {
 		if st.shard.groups[id] == nil {
 			st.t.Fatalf("group %s is in the log and not served", id)
 		}
+	}
+}
+
+// checkTransactions works the offsets out from the log in the plainest way there is: what
+// counts is, of each partition, the last record that is not one of a transaction, or is one
+// of a committed transaction, unless a deletion comes after it or before its commit.
+func (st *stage) checkTransactions() {
+	st.t.Helper()
+	type place struct {
+		group string
+		topic.Partition
+	}
+	type entry struct{ index, at int64 }
+	counts := make(map[place]entry)
+	open := make(map[int64]map[place]entry)
+	for i, l := range st.committed {
+		if l.marker != nil {
+			for p, e := range open[l.marker.ProducerID] {
+				if l.marker.Commit && counts[p].index <= e.index {
+					counts[p] = e
+				}
+			}
+			delete(open, l.marker.ProducerID)
+			continue
+		}
+		var k kmsg.OffsetCommitKey
+		if l.record.Key[1] > 1 || k.ReadFrom(l.record.Key) != nil {
+			continue
+		}
+		p := place{k.Group, topic.Partition{Topic: k.Topic, Partition: k.Partition}}
+		var v kmsg.OffsetCommitValue
+		switch {
+		case l.record.Value == nil:
+			delete(counts, p)
+			for _, ps := range open {
+				delete(ps, p)
+			}
+		case v.ReadFrom(l.record.Value) != nil:
+			st.t.Fatalf("record %d cannot be read", i)
+		case l.batch.Transactional():
+			if open[l.batch.ProducerID] == nil {
+				open[l.batch.ProducerID] = make(map[place]entry)
+			}
+			open[l.batch.ProducerID][p] = entry{int64(i), v.Offset}
+		default:
+			counts[p] = entry{int64(i), v.Offset}
+		}
+	}
+	n := 0
+	for id, g := range st.shard.groups {
+		for p, o := range g.offsets {
+			n++
+			if e, ok := counts[place{id, p}]; !ok || e.at != o.at {
+				st.t.Fatalf("group %s serves %d for %s, by the log it is %v %v", id, o.at, p, e.at, ok)
+			}
+		}
+	}
+	if n != len(counts) {
+		st.t.Fatalf("%d offsets are served, by the log there are %d", n, len(counts))
 	}
 }
 

@@ -90,7 +90,7 @@ func (s *shard) commitDraft(g *group, d *draft, batch []*turn) {
 		rs = append(offsets, rs...)
 	}
 	g.busy = true
-	s.writeOffsets(g, rs, ps, func(c code) {
+	s.writeOffsets(g, nil, rs, ps, func(c code) {
 		if c == invalidCommitOffsetSize { // that one is for offsets
 			c = unknownServerError
 		}

@@ -10,7 +10,12 @@
 // a done is called with nil (R31); each Append is answered once; nothing is appended before
 // everything committed was replayed (R30).
 //
-// Road in: New, Run, Append. Road out: the partition under it (Log), the Machine.
+// Around it, Host runs a shard of such a machine – it brings it the time, keeps its requests
+// apart and begins anew when the log could not be read – and Hosts has one for each partition
+// of an internal topic that this broker leads.
+//
+// Road in: New, Run, Append; NewHosts, Lead, Do. Road out: the partition under it (Log), the
+// Machine.
 package journal
 
 import (
@@ -39,21 +44,36 @@ var (
 // Machine is the state machine whose log the journal is. Its methods are called by the
 // journal's one goroutine.
 type Machine interface {
-	// Replay takes one committed record; r is valid until it returns. An error ends the
-	// loading or the journal: what the machine does not know it skips without an error.
+	// Replay takes one committed record; r is valid until it returns. The batch tells whose
+	// transaction it belongs to, if any. An error ends the loading or the journal: what the
+	// machine does not know it skips without an error.
 	Replay(batch record.Header, r record.Record) error
+	// ReplayMarker takes the end of a producer's transaction.
+	ReplayMarker(m record.Marker) error
 	// Loaded says that everything committed before was replayed; from now on Append works.
 	Loaded()
 }
 
 // Entry is records that are written together or not at all.
 type Entry struct {
-	Records []record.Record // key and value count; offset and time are given by the journal
+	Records  []record.Record // key and value count; offset and time are given by the journal
+	Producer *Producer       // whose transaction the records belong to; nil: they stand by themselves
+	// Marker is written instead of records: it ends a producer's transaction in this partition.
+	Marker *record.Marker
 	// Done is called once: with nil after the machine replayed the records, else with why
 	// they may not be there. It is called by the journal's goroutine, which it must not
 	// block.
 	Done func(error)
 }
+
+// Producer is who writes records in a transaction.
+type Producer struct {
+	ID    int64
+	Epoch int16
+}
+
+// alone tells that an entry needs a batch of its own: its header says more than that there are records.
+func (e *Entry) alone() bool { return e.Producer != nil || e.Marker != nil }
 
 // Log is the partition under a journal. OverReplica makes one.
 type Log interface {
@@ -135,7 +155,7 @@ func New(o Options) *Journal {
 	}
 }
 
-// Append takes an entry of at least one record to be written; entries are written in the order in which they came,
+// Append takes an entry of at least one record, or of a marker, to be written; entries are written in the order in which they came,
 // many in one batch when they come faster than the disk answers.
 //
 // Errors: ErrNotLoaded, ErrTooLarge, ErrBusy; then Done is not called.
@@ -264,6 +284,19 @@ func (j *Journal) replayAll(b []byte, from record.Offset) (next record.Offset, n
 }
 
 func (j *Journal) replay(batch []byte, h record.Header, from record.Offset) error {
+	if h.Control() {
+		if h.Last() < from {
+			return nil
+		}
+		m, ok, err := record.ReadMarker(batch)
+		if err == nil && ok {
+			err = j.machine.ReplayMarker(m)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot replay the marker at offset %d: %w", h.Base, err)
+		}
+		return nil
+	}
 	return record.Each(batch, func(r record.Record) error {
 		if r.Offset < from {
 			return nil
@@ -301,7 +334,7 @@ func (j *Journal) appendQueue() {
 		n, size := 0, 0
 		for n < len(queue) {
 			more := entrySize(queue[n])
-			if n > 0 && size+more > batchSize {
+			if n > 0 && (size+more > batchSize || queue[n].alone() || queue[n-1].alone()) {
 				break
 			}
 			n, size = n+1, size+more
@@ -312,18 +345,7 @@ func (j *Journal) appendQueue() {
 }
 
 func (j *Journal) appendBatch(entries []Entry, size int) {
-	now := j.now().UnixMilli()
-	for _, e := range entries {
-		for _, r := range e.Records {
-			r.Timestamp = now
-			j.builder.Add(r)
-		}
-	}
-	batch, err := j.builder.Build()
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	j.builder.Header.Base = 0
+	batch := j.batch(entries)
 	end, err := j.log.Append(j.epoch, batch)
 	if err != nil {
 		j.answered(size, len(entries))
@@ -340,12 +362,42 @@ func (j *Journal) appendBatch(entries []Entry, size int) {
 	j.pending = append(j.pending, appended{header: h, entries: entries, bytes: size})
 }
 
+// batch builds the batch of entries.
+func (j *Journal) batch(entries []Entry) []byte {
+	now := j.now().UnixMilli()
+	if m := entries[0].Marker; m != nil {
+		return m.Batch(now)
+	}
+	header := &j.builder.Header
+	if p := entries[0].Producer; p != nil {
+		header.ProducerID, header.ProducerEpoch, header.Attributes = p.ID, p.Epoch, record.TransactionalBit
+	}
+	for _, e := range entries {
+		for _, r := range e.Records {
+			r.Timestamp = now
+			j.builder.Add(r)
+		}
+	}
+	batch, err := j.builder.Build()
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	header.Base, header.ProducerID, header.ProducerEpoch, header.Attributes = 0, -1, -1, 0
+	return batch
+}
+
 // commit replays into the machine, and answers, what lies below the high watermark.
 func (j *Journal) commit(hw record.Offset) error {
 	for len(j.pending) > 0 && j.pending[0].header.Last() < hw {
 		a := j.pending[0]
 		at := a.header.Base
 		for i, e := range a.entries {
+			if e.Marker != nil {
+				if err := j.machine.ReplayMarker(*e.Marker); err != nil {
+					j.pending[0].entries = a.entries[i:]
+					return fmt.Errorf("cannot replay the marker at offset %d: %w", at, err)
+				}
+			}
 			for _, r := range e.Records {
 				r.Offset, r.Timestamp = at, a.header.MaxTimestamp
 				if err := j.machine.Replay(a.header, r); err != nil {

@@ -123,11 +123,20 @@ func (m *tape) note(s string) {
 	m.got = append(m.got, s)
 }
 
-func (m *tape) Replay(_ record.Header, r record.Record) error {
+func (m *tape) Replay(h record.Header, r record.Record) error {
 	if string(r.Key) == m.fail {
 		return errors.New("do not know " + m.fail)
 	}
+	if h.Transactional() {
+		m.note(fmt.Sprintf("%d:%s by %d/%d", r.Offset, r.Key, h.ProducerID, h.ProducerEpoch))
+		return nil
+	}
 	m.note(fmt.Sprintf("%d:%s", r.Offset, r.Key))
+	return nil
+}
+
+func (m *tape) ReplayMarker(e record.Marker) error {
+	m.note(fmt.Sprintf("end of %d/%d commit=%v", e.ProducerID, e.ProducerEpoch, e.Commit))
 	return nil
 }
 
@@ -365,4 +374,41 @@ func TestBounds(t *testing.T) {
 	if n == 0 || n > queueBytes/(entryBytes/2) {
 		t.Errorf("queue took %d entries of %d bytes", n, entryBytes/2)
 	}
+}
+
+// Records of a transaction, its end and plain records each have a batch of their own, and
+// are seen the same while running and after a restart.
+func TestTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &memoryLog{}
+		r := begin(t, l, &tape{})
+		in := func(e Entry, id int64, epoch int16) Entry { e.Producer = &Producer{id, epoch}; return e }
+		end := Entry{Marker: &record.Marker{ProducerID: 7, ProducerEpoch: 2, CoordinatorEpoch: 5, Commit: true}, Done: func(err error) { r.tape.note(fmt.Sprint("end=", err)) }}
+		for _, e := range []Entry{r.tape.entry("a"), in(r.tape.entry("b", "c"), 7, 2), in(r.tape.entry("d"), 8, 0), end, r.tape.entry("e")} {
+			if err := r.Append(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		l.commitAll()
+		synctest.Wait()
+		r.tape.want(t, "loaded 0:a a=ok 1:b by 7/2 2:c by 7/2 b+c=ok 3:d by 8/0 d=ok end of 7/2 commit=true end=<nil> 5:e e=ok")
+		r.stop()
+		if n := len(l.batches); n != 5 {
+			t.Errorf("%d batches, want 5", n)
+		}
+		for i, want := range []struct {
+			id    int64
+			epoch int16
+			attrs int16
+		}{{-1, -1, 0}, {7, 2, record.TransactionalBit}, {8, 0, record.TransactionalBit}, {7, 2, record.TransactionalBit | record.ControlBit}, {-1, -1, 0}} {
+			h, err := record.Verify(l.batches[i])
+			if err != nil || h.ProducerID != want.id || h.ProducerEpoch != want.epoch || h.Attributes != want.attrs || h.BaseSequence != -1 {
+				t.Errorf("batch %d has %+v, %v, want %+v", i, h, err, want)
+			}
+		}
+		again := begin(t, l, &tape{})
+		again.tape.want(t, "0:a 1:b by 7/2 2:c by 7/2 3:d by 8/0 end of 7/2 commit=true 5:e loaded")
+		again.stop()
+	})
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-// Lanes to the controller. Why two: a heartbeat must not wait for the commit of a
+// Lanes to the controller. Why several: a heartbeat must not wait for the commit of a
 // leader's proposal.
 const (
-	laneLife = "life"
-	laneISR  = "isr"
+	laneLife      = "life"
+	laneISR       = "isr"
+	laneProducers = "producers"
 )
 
 // Register asks a controller to register a broker; see controller.RegisterBroker.
@@ -128,6 +129,21 @@ func (c *Client) AlterISR(ctx context.Context, to, me metadata.BrokerID, epoch i
 		return nil, err
 	}
 	return changed(to, changes, resp)
+}
+
+// ProducerIDs asks a controller for a block of producer IDs for broker me; see
+// controller.ProducerIDs.
+//
+// Errors: as Do; *controller.Refusal.
+func (c *Client) ProducerIDs(ctx context.Context, to, me metadata.BrokerID, epoch int64) (first int64, n int, err error) {
+	req := kmsg.NewPtrAllocateProducerIDsRequest()
+	req.BrokerID, req.BrokerEpoch = int32(me), epoch
+	got, err := c.Do(ctx, to, laneProducers, req)
+	if err != nil {
+		return 0, 0, err
+	}
+	resp := got.(*kmsg.AllocateProducerIDsResponse)
+	return resp.ProducerIDStart, int(resp.ProducerIDLen), refused(to, resp.ErrorCode)
 }
 
 // changed reads the answers, which stand in the order of the proposals.

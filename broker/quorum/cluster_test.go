@@ -160,3 +160,27 @@ func TestProposeEndsWithItsContext(t *testing.T) {
 		t.Errorf("Propose: %v", err)
 	}
 }
+
+// TestTruncatedLogSurvivesARestart: what a follower cut off because its leader has
+// something else there must not make the rest unreadable.
+func TestTruncatedLogSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, options(t, dir))
+	n.churn(20)
+	n.mustStop()
+	q, err := Open(options(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := q.found.last
+	if err := errors.Join(q.store.DeleteRange(last-3, last), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n = start(t, options(t, dir))
+	if got := n.found.last; got != last-4 {
+		t.Errorf("the log ends at %d, cut off behind %d", got, last-4)
+	}
+	n.churn(3)
+	n.mustStop()
+	start(t, options(t, dir)).mustStop()
+}

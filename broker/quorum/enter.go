@@ -232,13 +232,10 @@ func (q *Quorum) receive(g greeting) reply {
 
 // receiveRaft lets members of this cluster pass that want this very member.
 func (q *Quorum) receiveRaft(g greeting) reply {
-	q.mu.Lock()
-	cluster, running := q.clusterIDLocked(), q.mu.raft != nil
-	q.mu.Unlock()
-	self := q.self()
+	m, cluster, self := q.meter.Load(), q.ClusterID(), q.self()
 	switch {
-	case !running:
-		return reply{Later: "it is about to start or to stop"}
+	case m == nil || m.raft.Load() == nil:
+		return reply{Later: "it is about to start"}
 	case cluster != "" && g.Cluster != "" && g.Cluster != cluster:
 		return reply{Refused: fmt.Sprintf("node %d belongs to cluster %q, this is node %d of cluster %q", nodeOf(g.From), g.Cluster, q.o.Node, cluster)}
 	case g.To != self:

@@ -44,6 +44,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	}
 	m.show(old)
 	m.folded.Store(logs[len(logs)-1].Index)
+	m.quorum.meter.Load().committed(logs[len(logs)-1].Index)
 	return answers
 }
 

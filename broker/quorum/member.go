@@ -156,6 +156,17 @@ func writeSynced(path string, b []byte) error {
 	return err
 }
 
+// maxAddress is the longest HOST:PORT of a member. Why: raft keeps whom it voted for, with
+// name and address, in one value of the state file, which holds 255 bytes.
+const maxAddress = 200
+
+func checkAddress(hostPort string) error {
+	if len(hostPort) > maxAddress {
+		return fmt.Errorf("address %q is longer than %d bytes", hostPort, maxAddress)
+	}
+	return nil
+}
+
 // ParseVoters reads the list of the first controllers: id@host:port, …
 //
 // Errors: which entry is wrong and what it should look like; an even number of them.
@@ -167,6 +178,9 @@ func ParseVoters(entries []string) ([]Voter, error) {
 		n, err := strconv.ParseInt(id, 10, 32)
 		if _, port, splitErr := net.SplitHostPort(at); !ok || err != nil || n < 0 || splitErr != nil || port == "" {
 			return nil, fmt.Errorf("%q is not a controller; an entry looks like 1@host:9093", e)
+		}
+		if err := checkAddress(at); err != nil {
+			return nil, err
 		}
 		v := Voter{Node: metadata.BrokerID(n), Address: at}
 		if nodes[v.Node] || places[at] {

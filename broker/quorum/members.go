@@ -122,7 +122,7 @@ func (q *Quorum) admit(a application) reply {
 	if cluster := q.ClusterID(); a.Cluster != cluster {
 		return reply{Refused: fmt.Sprintf("the application is for cluster %q, this is cluster %q", a.Cluster, cluster)}
 	}
-	if nodeOf(a.Member) == metadata.NoBroker || directory(a.Member).IsZero() && len(a.Secret) > 0 || a.Address == "" {
+	if nodeOf(a.Member) == metadata.NoBroker || directory(a.Member).IsZero() && len(a.Secret) > 0 || a.Address == "" || checkAddress(a.Address) != nil {
 		return reply{Refused: fmt.Sprintf("member %q at %q is not a name and an address", a.Member, a.Address)}
 	}
 	var same, gone *raft.Server
@@ -328,7 +328,9 @@ func (q *Quorum) Forget(ctx context.Context, node metadata.BrokerID) error {
 	return nil
 }
 
-// renewAddress tells the leader where this member is found now, until it knows.
+// renewAddress tells the leader where this member is found now, until its log says so.
+// Why any member is asked who leads: a leader that looks for this node at its old
+// address cannot make itself known.
 func (q *Quorum) renewAddress(ctx context.Context) {
 	if q.door == nil {
 		return
@@ -336,28 +338,49 @@ func (q *Quorum) renewAddress(ctx context.Context) {
 	want := memberAddress(q.self(), q.o.Network.Address)
 	for pause(ctx, q.o.Heartbeat) == nil {
 		s, ok := q.Status()
-		if !ok || s.Leader == metadata.NoBroker || q.ClusterID() == "" {
-			continue
-		}
-		a := application{Cluster: q.ClusterID(), Member: q.self(), Address: q.o.Network.Address}
-		place, known := s.addresses[a.Member]
-		switch {
+		place, known := s.addresses[q.self()]
+		switch leads, _ := q.Leading(); {
+		case !ok || leads: // takeOver does it for a leader
 		case known && place == want:
 			return
-		case !known:
-			// Why not for ever: what the log holds does not name this node yet, or not any more.
-			continue
-		}
-		if leads, _ := q.Leading(); leads {
-			q.admit(a)
-			continue
-		}
-		_, at := splitAddress(s.leaderAddress)
-		if at == "" {
-			continue
-		}
-		if _, err := q.door.ask(at, greeting{Purpose: forJoin, Join: &a}, joinTime); err != nil {
-			q.o.Logger.Info("cannot tell the leader where this node is found now", "leader", at, "err", err)
+		case known:
+			q.announce(s)
 		}
 	}
+}
+
+// announce asks members, and whom they call their leader, to note this node's address.
+func (q *Quorum) announce(s Status) {
+	g := greeting{Purpose: forJoin, Join: &application{Cluster: q.ClusterID(), Member: q.self(), Address: q.o.Network.Address}}
+	for id, address := range s.addresses {
+		_, at := splitAddress(address)
+		if id == q.self() || at == "" {
+			continue
+		}
+		r, err := q.door.ask(at, g, askTime)
+		if err == nil && r.Leader != "" {
+			r, err = q.door.ask(r.Leader, g, joinTime)
+		}
+		if err == nil && r.Cluster != "" {
+			return // the leader finds this node now, and its log will say so
+		}
+		if err != nil {
+			q.o.Logger.Debug("cannot tell a member where this node is found now", "member", string(id), "err", err)
+		}
+	}
+}
+
+// correctAddress notes where this node, which leads, is found now.
+func (q *Quorum) correctAddress(r *raft.Raft) error {
+	f := r.GetConfiguration()
+	if err := f.Error(); err != nil || q.door == nil {
+		return err
+	}
+	want := memberAddress(q.self(), q.o.Network.Address)
+	for _, s := range f.Configuration().Servers {
+		if s.ID == q.self() && s.Address != want {
+			return q.answer(r.AddVoter(s.ID, want, 0, joinTime))
+		}
+	}
+	return nil
 }

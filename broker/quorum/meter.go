@@ -31,6 +31,9 @@ type meter struct {
 	silent atomic.Bool
 	// told is the highest index that a leader said to be committed.
 	told atomic.Uint64
+	// commit is the index up to which this node has applied the log.
+	commit atomic.Uint64
+	raft   atomic.Pointer[raft.Raft]
 
 	mu struct {
 		sync.Mutex
@@ -45,7 +48,14 @@ type progress struct {
 	term     uint64    // of the leader who knows that
 	heard    time.Time // its last answer
 	caughtUp time.Time // when it had all that the leader had
-	lost     bool      // the last message failed
+	lost     bool      // it did not answer for lostAfter
+
+	// What it takes to tell it more, see push.
+	matchTerm, told uint64
+	header          raft.RPCHeader
+	leader          []byte
+	at              raft.ServerAddress
+	news            chan struct{} // capacity 1
 }
 
 var (
@@ -53,6 +63,9 @@ var (
 	_ raft.WithPreVote = (*meter)(nil)
 	_ raft.WithClose   = (*meter)(nil)
 )
+
+// lostAfter is how long a member does not answer until that is worth a line in the log.
+const lostAfter = time.Second
 
 // errSilent is what raft hears of the others while this node is silent.
 var errSilent = errors.New("this node's disk is stalled: it lets another one lead")
@@ -122,7 +135,7 @@ func (m *meter) progress(id raft.ServerID) progress {
 	return progress{}
 }
 
-// isLost tells that the last message to a node failed.
+// isLost tells that a node does not answer.
 func (m *meter) isLost(node metadata.BrokerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,11 +152,16 @@ func (m *meter) note(id raft.ServerID, err error, f func(*progress)) {
 	m.mu.Lock()
 	p := m.mu.peers[id]
 	if p == nil {
-		p = &progress{}
+		p = &progress{news: make(chan struct{}, 1)}
 		m.mu.peers[id] = p
+		if !m.mu.closed {
+			m.passing.Go(func() { m.push(id, p) })
+		}
 	}
-	changed := p.lost != (err != nil)
-	p.lost = err != nil
+	// Why not at once: a member that answers heartbeats is there, however slow its disk is.
+	lost := err != nil && m.now().Sub(p.heard) >= lostAfter
+	changed := p.lost != lost
+	p.lost = lost
 	if err == nil {
 		p.heard = m.now()
 		f(p)
@@ -151,7 +169,7 @@ func (m *meter) note(id raft.ServerID, err error, f func(*progress)) {
 	m.mu.Unlock()
 	switch {
 	case !changed || m.closed():
-	case err != nil:
+	case lost:
 		m.logger.Warn("cannot reach a member of the cluster", "member", string(id), "err", err)
 	default:
 		m.logger.Info("a member of the cluster answers", "member", string(id))
@@ -167,19 +185,56 @@ func (m *meter) closed() bool {
 	}
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. One that fails is tried again when the member
+// answers heartbeats. Why not left to the library: it doubles its pause with every
+// failure, and a member that was away for half a minute would wait for ten seconds more.
 func (m *meter) AppendEntries(id raft.ServerID, at raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	heartbeat := req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0 && len(req.Entries) == 0
+	for end := m.now().Add(returnLimit); ; {
+		err := m.append(id, at, req, resp)
+		if err == nil || heartbeat || errors.Is(err, errSilent) || !m.awaitReturn(id, req.Term, end) {
+			return err
+		}
+	}
+}
+
+// returnLimit is how long one message waits for its member to come back, and returnPause
+// how often that is looked at.
+const (
+	returnLimit = 20 * time.Second
+	returnPause = 20 * time.Millisecond
+)
+
+// awaitReturn waits until a member has answered something; false: it is not worth to
+// send it what was to be sent.
+func (m *meter) awaitReturn(id raft.ServerID, term uint64, end time.Time) bool {
+	failed := m.now()
+	for m.now().Before(end) {
+		select {
+		case <-m.closing:
+			return false
+		case <-time.After(returnPause):
+		}
+		if r := m.raft.Load(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
+			return false
+		}
+		if m.progress(id).heard.After(failed) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *meter) append(id raft.ServerID, at raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if m.silent.Load() {
 		return errSilent
 	}
 	end := m.end() // Why before: what is appended meanwhile the member cannot have
 	err := m.inner.AppendEntries(id, at, req, resp)
 	m.note(id, err, func(p *progress) {
-		if p.term != req.Term {
-			p.term, p.match = req.Term, 0
-		}
-		if resp.Success && req.PrevLogEntry+uint64(len(req.Entries)) > p.match {
-			p.match = req.PrevLogEntry + uint64(len(req.Entries))
+		p.learn(at, req, resp.Success)
+		if p.told < m.commit.Load() {
+			p.wake()
 		}
 		if p.match >= end {
 			p.caughtUp = p.heard
@@ -199,7 +254,7 @@ func (m *meter) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, req *ra
 	}
 	m.note(id, err, func(p *progress) {
 		if resp.Success {
-			p.term, p.match = req.Term, req.LastLogIndex
+			p.term, p.match, p.matchTerm, p.told = req.Term, req.LastLogIndex, req.LastLogTerm, 0
 		}
 	})
 	return err

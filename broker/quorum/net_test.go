@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,7 @@ type entering struct {
 	mu   sync.Mutex
 	wait string
 	stop context.CancelFunc
+	gate *atomic.Pointer[chan struct{}]
 }
 
 func (e *entering) waits() string {
@@ -198,7 +200,7 @@ func (c *crew) enter(o Options) *entering {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	e := &entering{Quorum: q, done: make(chan error, 1)}
+	e := &entering{Quorum: q, done: make(chan error, 1), gate: canHang(q)}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stop = cancel
 	go func() {
@@ -220,7 +222,7 @@ func (c *crew) run(e *entering) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
-	n := &node{Quorum: e.Quorum, t: c.t}
+	n := &node{Quorum: e.Quorum, t: c.t, gate: e.gate}
 	stopped := false
 	n.stop = func() error {
 		if stopped {
@@ -509,5 +511,113 @@ func TestJoin(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// TestFollowersSeeAChangeAtOnce: without waiting for the library's timer.
+func TestFollowersSeeAChangeAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		time.Sleep(time.Second)
+		for i := range 20 {
+			began := time.Now()
+			c.propose(100 + i)
+			synctest.Wait()
+			for id, n := range c.nodes {
+				if n.Image().Topic(fmt.Sprintf("t%d", 100+i)) == nil {
+					t.Errorf("node %d does not have topic %d, %v after it was proposed", id, 100+i, time.Since(began))
+				}
+			}
+			time.Sleep(170 * time.Millisecond)
+		}
+		c.stopAll()
+	})
+}
+
+// TestVotersChange: the leader itself may lose its vote; what would leave no majority is
+// refused; a member that is not there gets no vote.
+func TestVotersChange(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		old := c.leader()
+		if err := old.RemoveVoter(t.Context(), old.o.Node, topic.ID{}); err != nil {
+			t.Fatal(err)
+		}
+		for c.leader() == old {
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.propose(2)
+		c.agree()
+		now := c.leader()
+		refused := func(what string, err, want error) {
+			t.Helper()
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", what, err, want)
+			}
+		}
+		if err := old.AddVoter(t.Context(), 1, topic.ID{}); !errors.As(err, new(*NotLeaderError)) {
+			t.Errorf("asked of a follower: %v", err)
+		}
+		refused("a voter twice", now.AddVoter(t.Context(), now.o.Node, topic.ID{}), ErrVoterThere)
+		refused("a stranger", now.AddVoter(t.Context(), 9, topic.ID{}), ErrVoterNotFound)
+		refused("another incarnation", now.AddVoter(t.Context(), old.o.Node, topic.ID{1}), ErrVoterNotFound)
+		if err := now.AddVoter(t.Context(), old.o.Node, directory(old.self())); err != nil {
+			t.Fatal(err)
+		}
+		refused("no voter", now.RemoveVoter(t.Context(), 9, topic.ID{}), ErrVoterNotFound)
+		var other metadata.BrokerID
+		for id := range c.nodes {
+			if id != old.o.Node && id != now.o.Node {
+				other = id
+			}
+		}
+		c.stop(other)
+		time.Sleep(silentFor)
+		refused("one of the two that answer", now.RemoveVoter(t.Context(), old.o.Node, topic.ID{}), ErrMajority)
+		if err := now.RemoveVoter(t.Context(), other, topic.ID{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		refused("one that is silent", now.AddVoter(ctx, other, topic.ID{}), ErrVoterBehind)
+		if err := now.Forget(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := now.Status(); !ok || len(s.Voters) != 2 || len(s.Observers) != 0 {
+			t.Errorf("status %+v", s)
+		}
+		c.propose(3)
+		c.stopAll()
+	})
+}
+
+// TestReturnedMemberCatchesUpSoon: however long it was away.
+func TestReturnedMemberCatchesUpSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.agree()
+		away := c.leader().o.Node%3 + 1
+		c.stop(away)
+		for i := range 40 {
+			c.propose(2 + i)
+			time.Sleep(time.Second)
+		}
+		began := time.Now()
+		c.start(away)
+		if err := c.nodes[away].WaitCaughtUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second || c.nodes[away].Image().Topic("t41") == nil {
+			t.Errorf("it took %v to catch up", took)
+		}
+		c.stopAll()
 	})
 }

@@ -92,6 +92,8 @@ type Options struct {
 	// Stall is how long a write to the log may take until a leader lets another voter
 	// lead (R16). 0: 5 s. A voter whose write takes StallEnd fails. 0: 30 s.
 	Stall, StallEnd time.Duration
+
+	alone bool // nobody can be reached
 	// SnapshotEvery is how many entries are written from one snapshot to the next. 0: 4096.
 	SnapshotEvery uint64
 	// SnapshotCheck is how often that is looked at. 0: 30 s.
@@ -111,6 +113,11 @@ func (o *Options) complete() error {
 	if o.Dir == "" || o.Logger == nil || o.Node < 0 {
 		return fmt.Errorf("cannot open metadata: directory %q, node %d and a logger must be given", o.Dir, o.Node)
 	}
+	if o.Network != nil {
+		if err := checkAddress(o.Network.Address); err != nil {
+			return fmt.Errorf("cannot open metadata in %q: %w", o.Dir, err)
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -121,6 +128,7 @@ func (o *Options) complete() error {
 		if len(o.Voters) > 1 {
 			return fmt.Errorf("cannot open metadata in %q: %d voters need a transport", o.Dir, len(o.Voters))
 		}
+		o.alone = true
 		_, o.Transport = raft.NewInmemTransport(raft.ServerAddress(o.Voters[0].Address))
 	}
 	o.Heartbeat = cmp.Or(o.Heartbeat, defaultHeartbeat)
@@ -159,6 +167,7 @@ type Quorum struct {
 	done     chan struct{} // closed when Run returns
 	ended    chan struct{} // closed when raft is over
 	calls    sync.WaitGroup
+	asked    atomic.Int64 // of raft, and not answered yet
 	watching sync.WaitGroup
 
 	mu struct {
@@ -251,6 +260,9 @@ func (q *Quorum) identify() error {
 		return err
 	}
 	q.fresh = q.found.last == 0 && q.found.snapshot == nil
+	if others := len(q.found.configuration.Servers) > 1 || there; others && q.o.alone {
+		return fmt.Errorf("cannot open metadata in %q: this node is a member of a cluster and nothing says where the other nodes find it: set controller.listener or controller.quorum.voters", q.o.Dir)
+	}
 	// A node that joined has a place before the leader sent it anything.
 	q.member = !q.fresh || ident.cluster != "" && ident.founders == ""
 	if n := q.o.Network; n != nil {
@@ -281,8 +293,12 @@ func (q *Quorum) Close() error {
 		errs = append(errs, q.o.Network.Listener.Close())
 	}
 	switch {
-	case q.store != nil && q.store.hung.Load():
-		errs = append(errs, fmt.Errorf("a write still hangs: %w", errStalled)) // the library would wait for it
+	case q.store != nil && q.wal != nil:
+		files, st := q.wal, q.state
+		// Why not at once then: the library would wait for the write.
+		if !q.store.hangs(func() { _ = errors.Join(files.Close(), st.Close()) }) {
+			errs = append(errs, files.Close(), st.Close())
+		}
 	case q.wal != nil:
 		errs = append(errs, q.wal.Close(), q.state.Close())
 	case q.state != nil:

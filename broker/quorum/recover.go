@@ -14,7 +14,7 @@ import (
 )
 
 // remedy ends every refusal to start.
-const remedy = "nothing was changed; put the directory back from a backup or, in a cluster, from another voter"
+const remedy = "nothing was changed; put the directory back from a backup or, in a cluster, take this node's vote with `belfry cluster voters remove`, empty the directory and start with a token of `belfry cluster join-token`"
 
 // found is what Open finds on disk. It is complete and checked: raft reads
 // nothing afterwards that found did not.

@@ -50,7 +50,7 @@ func (q *Quorum) Run(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("cannot start the metadata log in %q: %w", q.o.Dir, s.err), q.letGo())
 		}
 		q.serve(ctx, s.raft, notify)
-		err := errors.Join(q.letGo(), s.raft.Shutdown().Error())
+		err := errors.Join(q.letGo(), q.shutDown(s.raft))
 		close(q.ended)
 		q.watching.Wait()
 		q.calls.Wait()
@@ -58,7 +58,7 @@ func (q *Quorum) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err := q.letGo()
 		if s := <-started; s.err == nil {
-			err = errors.Join(err, s.raft.Shutdown().Error())
+			err = errors.Join(err, q.shutDown(s.raft))
 		}
 		return errors.Join(q.failedErr(), err)
 	}
@@ -75,24 +75,38 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 	q.mu.Lock()
 	q.mu.raft = r
 	q.mu.Unlock()
+	q.meter.Load().raft.Store(r)
 	if q.alone(r) {
 		q.meter.Load().standForElection()
 	}
 	q.watching.Go(func() { q.watch(r, notify) })
+	q.watching.Go(func() { q.standFirst(ctx, r) })
 	q.watching.Go(func() { q.renewAddress(ctx) })
 	q.watching.Go(func() { q.watchStalls(ctx, r) })
 	<-ctx.Done()
 	q.setLeading(false)
+	q.mu.Lock()
+	q.mu.raft = nil // no new calls
+	q.mu.Unlock()
 	if r.State() == raft.Leader && !q.lastVoter(r) {
 		// Why not waited for longer: the others elect one by themselves soon enough.
 		if err := q.answer(r.LeadershipTransfer()); err != nil {
 			q.o.Logger.Info("could not let another node lead the metadata log", "err", err)
 		}
 	}
-	q.mu.Lock()
-	q.mu.raft = nil
-	q.mu.Unlock()
+	q.settle()
 }
+
+// settle waits for raft's answers, for a moment. Why: what lies in its queues when it is
+// shut down is never answered, and whoever asked would wait for ever.
+func (q *Quorum) settle() {
+	for end := time.Now().Add(q.o.Heartbeat); q.asked.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(settlePause)
+	}
+}
+
+// settlePause is how often settle looks.
+const settlePause = 2 * time.Millisecond
 
 // letGo lets calls go that store holds. Invariant: the transport is shut before,
 // so that no vote leaves this node that its disk does not remember.
@@ -100,6 +114,22 @@ func (q *Quorum) letGo() error {
 	err := q.meter.Load().Close()
 	close(q.store.closing)
 	return err
+}
+
+// shutDown ends raft. It gives a write up that hangs: raft would wait for it.
+func (q *Quorum) shutDown(r *raft.Raft) error {
+	over := make(chan error, 1)
+	go func() { over <- r.Shutdown().Error() }()
+	for {
+		select {
+		case err := <-over:
+			return err
+		case <-time.After(stallPause):
+		}
+		if q.store.writing() >= q.o.Stall {
+			q.store.give(fmt.Errorf("cannot append to the metadata log in %q: %w", q.o.Dir, errStalled))
+		}
+	}
 }
 
 // transportTime is how long a message between members may take. A snapshot gets as
@@ -125,6 +155,31 @@ func (q *Quorum) connect() raft.Transport {
 	return m
 }
 
+// standFirst has the first of the founders stand for election as soon as the others can
+// hear it. Why: nobody leads a cluster that has just formed, and a time-out would be
+// waited for in vain.
+func (q *Quorum) standFirst(ctx context.Context, r *raft.Raft) {
+	founders := foundersConfiguration(q.ident.founders).Servers
+	if !q.fresh || q.ident.founders == "" || founders[0].ID != q.self() {
+		return
+	}
+	for _, f := range founders[1:] {
+		_, at := splitAddress(f.Address)
+		for r.LastIndex() == 1 {
+			reply, err := q.door.ask(at, q.greetMember(f.ID), askTime)
+			if err == nil && reply.Later == "" {
+				break
+			}
+			if pause(ctx, followPause) != nil {
+				return
+			}
+		}
+	}
+	if r.LastIndex() == 1 && r.State() == raft.Follower {
+		q.meter.Load().standForElection()
+	}
+}
+
 // alone tells whether this node is the only voter.
 func (q *Quorum) alone(r *raft.Raft) bool {
 	f := r.GetConfiguration()
@@ -135,12 +190,18 @@ func (q *Quorum) alone(r *raft.Raft) bool {
 	return len(all) == 1 && all[0].ID == q.self()
 }
 
+// commitTimeout is how often at least a member is told how far the log is committed,
+// and how soon one that did not answer is tried again. What is new is told at once, see push.
+const commitTimeout = 100 * time.Millisecond
+
 func (q *Quorum) config(notify chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = q.self()
 	c.HeartbeatTimeout = q.o.Heartbeat
 	c.ElectionTimeout = q.o.Heartbeat
 	c.LeaderLeaseTimeout = q.o.Heartbeat / 2
+	c.CommitTimeout = commitTimeout
+	c.ShutdownOnRemove = false // a node that loses its vote goes on following
 	c.NotifyCh = notify
 	c.BatchApplyCh = true
 	c.SnapshotInterval = q.o.SnapshotCheck
@@ -187,16 +248,26 @@ func (q *Quorum) watch(r *raft.Raft, notify <-chan bool) {
 				continue
 			}
 			// Why aside: raft waits for this loop while it changes its mind.
-			aside.Go(func() {
-				if err := q.takeOver(r); err != nil {
-					q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
-					return
-				}
-				if q.lead(term) {
-					q.o.Logger.Info("this node leads the metadata log", "index", q.Image().Index())
-				}
-			})
+			aside.Go(func() { q.ascend(r, term) })
 		}
+	}
+}
+
+// ascend makes this node the leader that takes changes, if leadership does not change
+// again before it has applied everything.
+func (q *Quorum) ascend(r *raft.Raft, term uint64) {
+	q.mu.Lock()
+	stops := q.mu.raft == nil
+	q.mu.Unlock()
+	if stops {
+		return
+	}
+	if err := q.takeOver(r); err != nil {
+		q.o.Logger.Info("leadership of the metadata log was lost at once", "err", err)
+		return
+	}
+	if q.lead(term) {
+		q.o.Logger.Info("this node leads the metadata log", "index", q.Image().Index())
 	}
 }
 
@@ -225,6 +296,10 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 	if err := q.answer(r.Barrier(0)); err != nil {
 		return err
 	}
+	// Why before it leads: whoever joins must find it.
+	if err := q.correctAddress(r); err != nil {
+		return err
+	}
 	q.machine.catchUp()
 	if q.alone(r) && time.Since(q.began) > longReplay {
 		q.store.bulk.snapshot()
@@ -244,7 +319,11 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 // then is never answered, and Run would wait for it for ever.
 func (q *Quorum) answer(f raft.Future) error {
 	said := make(chan error, 1)
-	go func() { said <- f.Error() }()
+	q.asked.Add(1)
+	go func() {
+		said <- f.Error()
+		q.asked.Add(-1)
+	}()
 	select {
 	case err := <-said:
 		return err

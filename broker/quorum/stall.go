@@ -28,12 +28,17 @@ func (q *Quorum) watchStalls(ctx context.Context, r *raft.Raft) {
 		case lasts < q.o.Stall:
 			if m.silent.CompareAndSwap(true, false) {
 				q.o.Logger.Warn("the disk of the metadata log works again", "dir", q.o.Dir)
+				if r.State() == raft.Leader { // nobody took over, or raft does not know yet
+					term := q.setLeading(false)
+					q.watching.Go(func() { q.ascend(r, term) })
+				}
 			}
 		case lasts >= q.o.StallEnd && !q.lastVoter(r):
 			q.store.give(fmt.Errorf("cannot append to the metadata log in %q: %w (%v)", q.o.Dir, errStalled, lasts.Round(time.Second)))
 			return
 		case r.State() == raft.Leader && m.silent.CompareAndSwap(false, true):
 			q.o.Logger.Error("a write to the metadata log hangs", "dir", q.o.Dir, "for", lasts)
+			q.setLeading(false)
 			q.handOver(r, m)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -333,32 +334,49 @@ func (s *state) GetStable(key []byte) ([]byte, error) {
 
 // SetStable implements types.MetaStore.
 func (s *state) SetStable(key, value []byte) error {
+	return s.setStable(map[string][]byte{string(key): value})
+}
+
+// setStable writes several values at once; nil removes one.
+func (s *state) setStable(values map[string][]byte) error {
 	const most = 255 // lengths are one byte
-	if len(key) > most || len(value) > most {
-		return fmt.Errorf("cannot write metadata state %q: a value is longer than %d bytes", s.path, most)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before, had := s.mu.values[string(key)]
-	if had == (value != nil) && bytes.Equal(before, value) {
-		return nil // raft writes its term again at every start
+	before := s.mu.values
+	next, changed := maps.Clone(before), false
+	for key, value := range values {
+		if len(key) > most || len(value) > most {
+			return fmt.Errorf("cannot write metadata state %q: a value is longer than %d bytes", s.path, most)
+		}
+		if had, ok := before[key]; ok == (value != nil) && bytes.Equal(had, value) {
+			continue // raft writes its term again at every start
+		}
+		changed = true
+		if value == nil {
+			delete(next, key)
+		} else {
+			next[key] = bytes.Clone(value)
+		}
 	}
-	if value == nil {
-		delete(s.mu.values, string(key))
-	} else {
-		s.mu.values[string(key)] = bytes.Clone(value)
+	if !changed {
+		return nil
 	}
+	s.mu.values = next
 	err := s.writeLocked()
-	if err != nil && had {
-		s.mu.values[string(key)] = before
-	} else if err != nil {
-		delete(s.mu.values, string(key))
+	if err != nil {
+		s.mu.values = before
 	}
 	return err
 }
 
-// Close implements types.MetaStore.
-func (s *state) Close() error { return s.file.Close() }
+// Close implements types.MetaStore; the log closes it too.
+func (s *state) Close() error {
+	err := s.file.Close()
+	if errors.Is(err, fs.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // marked is the index up to which the log was durable at least.
 func (s *state) marked() uint64 {

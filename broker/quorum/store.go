@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -34,9 +35,14 @@ type store struct {
 
 	mu struct {
 		sync.Mutex
-		err error
+		err     error
+		hangs   bool   // a write that was given up has not ended
+		release func() // closes the files when it has
 	}
-	given chan struct{} // closed when a write that hangs is waited for no more
+	voteTerm []byte // of the vote that is about to be given; raft's one goroutine only
+
+	giving sync.Once
+	given  chan struct{} // closed when a write that hangs is waited for no more
 }
 
 func newStore(log *wal.WAL, st *state, snaps *snapshots, fail func(error)) *store {
@@ -56,10 +62,29 @@ func (s *store) writing() time.Duration {
 	return max(1, time.Since(*began))
 }
 
+// endHang notes that the write that was given up has ended.
+func (s *store) endHang() {
+	s.mu.Lock()
+	s.mu.hangs = false
+	release := s.mu.release
+	s.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
+// hangs tells that a write that was given up has not ended; release is called when it has.
+func (s *store) hangs(release func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.release = release
+	return s.mu.hangs
+}
+
 // give gives a write up that does not end: the log has failed.
 func (s *store) give(err error) {
 	s.keep(err)
-	close(s.given)
+	s.giving.Do(func() { close(s.given) })
 }
 
 var (
@@ -154,10 +179,12 @@ func (s *store) storeGroup(logs []*raft.Log) error {
 	select {
 	case err = <-said:
 	case <-s.given:
-		s.hung.Store(true)
+		s.mu.Lock()
+		s.mu.hangs = true
+		s.mu.Unlock()
 		go func() {
 			<-said
-			s.hung.Store(false)
+			s.endHang()
 		}()
 		return s.failed()
 	}
@@ -194,14 +221,33 @@ func (s *store) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// Set implements raft.StableStore.
+// Keys under which raft keeps its vote.
+// Source: hashicorp/raft, persistVote: the term, then at once for whom.
+const (
+	voteTermKey = "LastVoteTerm"
+	voteForKey  = "LastVoteCand"
+)
+
+// Set implements raft.StableStore. Why both parts of a vote at once: with a crash in
+// between, raft would take the vote of an earlier term for one of this term, and give
+// it again to a candidate whose log it never looked at.
 func (s *store) Set(key, value []byte) error {
-	return s.hold(func() error { return s.wal.Set(key, value) })
+	if string(key) != voteForKey {
+		return s.hold(func() error { return s.state.SetStable(key, value) })
+	}
+	return s.hold(func() error {
+		return s.state.setStable(map[string][]byte{voteTermKey: s.voteTerm, voteForKey: value})
+	})
 }
 
 // SetUint64 implements raft.StableStore.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	return s.hold(func() error { return s.wal.SetUint64(key, value) })
+	b := binary.LittleEndian.AppendUint64(nil, value)
+	if string(key) == voteTermKey {
+		s.voteTerm = b
+		return nil
+	}
+	return s.hold(func() error { return s.state.SetStable(key, b) })
 }
 
 // hold makes a change of term or vote. Why it waits after an error: the library

@@ -65,10 +65,8 @@ const (
 type change struct {
 	p        *Partition
 	proposal Proposal
-	tries    int
+	tries    int       // that may still be taken
 	at       time.Time // not sent before
-	// unclear tells that some try may still be taken.
-	unclear bool
 }
 
 // alterer sends proposals, as many as there are at a time, and again until it is known
@@ -183,7 +181,9 @@ func (p *Partition) altered(c *change, a Altered) (again bool) {
 		return false
 	}
 	now := p.now()
-	sure := errors.Is(a.Err, ErrIneligible) && !c.unclear
+	// Why only the first time: the answer says that this try was not taken, not what becomes
+	// of an earlier one.
+	sure := errors.Is(a.Err, ErrIneligible) && c.tries == 0
 	switch {
 	case a.Err == nil:
 		p.count(len(p.mu.lead.isr.committed), len(a.ISR))
@@ -198,8 +198,6 @@ func (p *Partition) altered(c *change, a Altered) (again bool) {
 		// Why not roll back: an earlier try may still be on its way. The set as it is,
 		// proposed anew, moves the partition epoch past it.
 		c.proposal.ISR = p.signedLocked(p.mu.lead.isr.committed)
-	case !errors.Is(a.Err, ErrStale):
-		c.unclear = true
 	}
 	c.at = now.Add(min(alterMost, alterFirst<<min(c.tries, 5)))
 	c.tries++
@@ -274,19 +272,6 @@ func (p *Partition) shrink(now time.Time, patience time.Duration) {
 	if c != nil {
 		p.alterer.push(c)
 	}
-}
-
-// lag gives how many messages the furthest replica is behind this leader; 0 of a follower. A
-// replica that has not fetched in this epoch, because its broker is down, lacks all as far as
-// is known: what there is in the log.
-func (p *Partition) lag() int64 {
-	start, end := p.log.Start(), p.log.End()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.lead == nil {
-		return 0
-	}
-	return p.mu.lead.furthest(start, end)
 }
 
 // count notes in the numbers that an in-sync set has another size.

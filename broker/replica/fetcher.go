@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"log/slog"
-	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -53,6 +52,7 @@ type fetcher struct {
 	session  int32
 	epoch    int32 // of the session's next request
 	failures int
+	sent     int // requests
 }
 
 // assignment is a partition and the epoch in which it is followed.
@@ -67,6 +67,7 @@ type followed struct {
 	at       peer.FetchPartition // what the leader was told last
 	told     bool                // at is in the session
 	dirty    bool                // at may not be right any more
+	since    int                 // number of the first request that is made for this assignment
 	failures int
 	rest     time.Time // not asked for before
 }
@@ -85,42 +86,103 @@ func kick(c chan struct{}) {
 	}
 }
 
-// run fetches until ctx ends.
+// flight is a request on its way.
+type flight struct {
+	n      int // how many were sent before it
+	req    *peer.Fetch
+	cancel context.CancelFunc
+	done   chan landing // capacity 1
+}
+
+// landing is what came of it.
+type landing struct {
+	answer *peer.FetchAnswer
+	err    error
+}
+
+// run fetches until ctx ends. While a request waits at the leader, one more is sent if
+// partitions came or went: the leader then answers the first one at once. Why: who has just
+// begun to follow would else not be asked for until the others have news.
 func (f *fetcher) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var flying []flight
 	for ctx.Err() == nil {
-		f.adopt()
-		req, wait := f.request()
-		if req == nil {
-			f.pause(ctx, wait, f.kick)
-			continue
+		if changed := f.adopt(); len(flying) == 0 || changed && f.mayPipeline() {
+			req, wait := f.request()
+			if req == nil && len(flying) == 0 {
+				f.pause(ctx, wait, f.kick)
+				continue
+			}
+			if req != nil {
+				flying = append(flying, f.send(ctx, &wg, req))
+			}
 		}
-		long, cancel := context.WithTimeout(ctx, req.Wait+f.o.SocketTimeout)
-		answer, err := f.peers.Fetch(long, f.leader, f.lane, req)
-		cancel()
-		if ctx.Err() != nil {
-			return
+		more := f.kick
+		if len(flying) > 1 {
+			more = nil // one at a time more is enough
 		}
-		if err == nil && answer.Code != 0 {
-			// The session is gone or elsewhere: a new one costs one full request.
-			f.begin()
-			f.failures++
-			if f.failures > 1 {
+		select {
+		case <-ctx.Done():
+		case <-more:
+		case l := <-flying[0].done:
+			flying[0].cancel()
+			if f.land(ctx, flying[0], l) {
+				flying = flying[1:]
+				continue
+			}
+			for _, other := range flying[1:] {
+				other.cancel() // it was made on a session that is over
+			}
+			flying = nil
+			if f.failures > 1 || l.err != nil {
 				f.pause(ctx, f.backOff(f.failures), nil)
 			}
-			continue
 		}
-		if err != nil {
-			f.begin()
-			f.failures++
-			f.logger.Debug("cannot fetch from the leader", "leader", int(f.leader), "err", err)
-			f.pause(ctx, f.backOff(f.failures), nil)
-			continue
-		}
-		f.failures = 0
-		f.settle(req, answer)
-		f.take(answer)
-		f.sync(ctx)
 	}
+}
+
+// mayPipeline tells whether a request can be sent before the one on its way is answered: that
+// takes a session that is known.
+func (f *fetcher) mayPipeline() bool { return f.epoch > 0 }
+
+func (f *fetcher) send(ctx context.Context, wg *sync.WaitGroup, req *peer.Fetch) flight {
+	if f.epoch > 0 {
+		f.epoch = max(1, f.epoch+1) // wraps to 1
+	}
+	long, cancel := context.WithTimeout(ctx, req.Wait+f.o.SocketTimeout)
+	fl := flight{n: f.sent, req: req, cancel: cancel, done: make(chan landing, 1)}
+	f.sent++
+	wg.Go(func() {
+		answer, err := f.peers.Fetch(long, f.leader, f.lane, req)
+		fl.done <- landing{answer, err}
+	})
+	return fl
+}
+
+// land takes an answer; false if the session is over.
+func (f *fetcher) land(ctx context.Context, fl flight, l landing) bool {
+	if l.err != nil || l.answer.Code != 0 {
+		if l.err != nil {
+			f.logger.Debug("cannot fetch from the leader", "leader", int(f.leader), "err", l.err)
+		}
+		f.begin()
+		f.failures++
+		return false
+	}
+	f.failures = 0
+	f.session = l.answer.Session
+	if fl.req.SessionEpoch == 0 && f.session != 0 {
+		f.epoch = 1
+	}
+	if f.session == 0 {
+		f.begin()
+	}
+	f.take(fl.n, l.answer)
+	f.sync(ctx)
+	return true
 }
 
 // pause waits; early ends it before its time.
@@ -147,14 +209,14 @@ func (f *fetcher) begin() {
 	}
 }
 
-// adopt takes over what Apply assigned.
-func (f *fetcher) adopt() {
+// adopt takes over what Apply assigned, and tells whether that is something else than before.
+func (f *fetcher) adopt() (changed bool) {
 	f.mu.Lock()
 	next := f.mu.next
 	f.mu.next = nil
 	f.mu.Unlock()
 	if next == nil {
-		return
+		return false
 	}
 	for id, w := range f.list {
 		if n, ok := next[id]; !ok || n != w.assignment {
@@ -164,21 +226,24 @@ func (f *fetcher) adopt() {
 			if !ok {
 				delete(f.list, id)
 			}
+			changed = true
 		}
 	}
 	for id, a := range next {
 		w := f.list[id]
 		switch {
 		case w == nil:
-			f.list[id] = &followed{assignment: a, dirty: true}
+			f.list[id] = &followed{assignment: a, dirty: true, since: f.sent}
+			changed = true
 		case w.assignment != a:
 			// Why told stays: the session has it, in the old epoch, until it is told anew.
-			f.list[id] = &followed{assignment: a, dirty: true, told: w.told, at: w.at}
+			f.list[id] = &followed{assignment: a, dirty: true, told: w.told, at: w.at, since: f.sent}
 		default:
 			continue
 		}
 		a.p.onDurable(func() { kick(f.synced) })
 	}
+	return changed
 }
 
 // request gives the next request, or nil and how long there is nothing to ask for.
@@ -244,27 +309,14 @@ func (f *fetcher) locate(w *followed) bool {
 	return true
 }
 
-// settle moves the session on.
-func (f *fetcher) settle(req *peer.Fetch, a *peer.FetchAnswer) {
-	f.session = a.Session
-	switch {
-	case a.Session == 0:
-		f.begin()
-	case req.SessionEpoch == math.MaxInt32:
-		f.epoch = 1
-	default:
-		f.epoch = req.SessionEpoch + 1
-	}
-}
-
 // take gives each partition what came for it. One that fails rests; the others go on.
-func (f *fetcher) take(a *peer.FetchAnswer) {
+func (f *fetcher) take(n int, a *peer.FetchAnswer) {
 	now := f.now()
 	for i := range a.Partitions {
 		got := &a.Partitions[i]
 		w := f.list[got.PartitionID]
-		if w == nil {
-			continue
+		if w == nil || n < w.since {
+			continue // it answers what was asked in an earlier epoch
 		}
 		news, err := w.p.receive(w.epoch, &w.at, got)
 		if err == nil {

@@ -157,22 +157,6 @@ func (l *leadership) joins(id metadata.BrokerID) bool {
 	return o != nil && o.end >= 0 && o.end >= l.hw && o.end >= l.start && !contains(l.isr.maximal(), id)
 }
 
-// furthest gives how many records the replica lacks that lacks most, of a log from start to
-// logEnd. One that has not fetched in this epoch lacks all, as far as is known.
-func (l *leadership) furthest(start, logEnd record.Offset) (most int64) {
-	for _, id := range l.replicas {
-		if id == l.self {
-			continue
-		}
-		from := start
-		if o := l.others[id]; o != nil && o.end >= 0 {
-			from = max(start, o.end)
-		}
-		most = max(most, int64(logEnd-from))
-	}
-	return most
-}
-
 // behind gives how many records the slowest other replica lacks, as far as it is known.
 func (l *leadership) behind(logEnd record.Offset) (most record.Offset) {
 	for _, o := range l.others {

@@ -3,17 +3,26 @@
 //
 // It stands between the client's side (api, journal), which appends, reads and waits, and
 // storage, which knows one log and nothing of leaders. What it is not: it decides no
-// election and moves no byte itself.
+// election.
+//
+// A leader counts how far each follower's fetches show it to be (highwater.go, pure) and
+// asks the controller for another in-sync set when one catches up or falls behind
+// (alter.go). A follower has one fetcher for each leader (fetcher.go), cuts where the logs
+// part and appends what comes as it is (follow.go).
 //
 // Invariants: the high watermark that clients see never goes back (R5); it is the smallest
 // log end of the maximal ISR, and it stands still while the committed ISR is smaller than
-// min.insync.replicas (R4); what a client was told is acknowledged lies below it.
+// min.insync.replicas (R4); what a client was told is acknowledged lies below it; the last stable
+// offset never passes a transaction whose marker lies above the high watermark (R6); a
+// follower's log up to the offset that it fetches from is the leader's, and as durable as
+// the topic asks for. simulation_test.go plays whole clusters through faults against them.
 //
 // Road in: the broker publishes a metadata image to Set.Apply; requests find a Partition
-// by Set.Partition. Road out: storage's log under each Partition; callbacks of Acked and Watch.
+// by Set.Partition. Road out: storage's log under each Partition; callbacks of Acked and
+// Watch; Peers and ISR to the other brokers.
 //
 // Locks, in the order in which they are taken: a partition's role, a partition's mu, the
-// deadlines' mutex or a log's own. Callbacks run without mu and what comes after it, but
+// deadlines', a fetcher's or the alterer's mutex or a log's own. Callbacks run without mu and what comes after it, but
 // perhaps inside an append or a change of leadership: they may read, not append.
 package replica
 

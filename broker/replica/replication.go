@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/stats"
 )
 
 // Replication says how this broker follows others, and when it gives up on those who follow it.
@@ -46,4 +47,28 @@ type numbers interface {
 	ISRExpanded()
 	ReplicationIn(bytes int)
 	ReplicationOut(bytes int)
+	Replicated(now stats.Replicated)
+}
+
+// statePeriod is how often the numbers of the partitions that are led are taken.
+const statePeriod = time.Second
+
+// state counts how the partitions stand that this broker leads.
+func (s *Set) state() (now stats.Replicated) {
+	for _, p := range s.All() {
+		end := p.log.End()
+		p.mu.Lock()
+		if l := p.mu.lead; l != nil {
+			now.Led++
+			if len(l.isr.committed) < len(l.replicas) {
+				now.Under++
+			}
+			if !l.enough() {
+				now.UnderMin++
+			}
+			now.MaxBehind = max(now.MaxBehind, int64(l.behind(end)))
+		}
+		p.mu.Unlock()
+	}
+	return now
 }

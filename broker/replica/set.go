@@ -112,6 +112,8 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(max(time.Millisecond, s.o.Replication.LagTime/4))
 	defer tick.Stop()
+	look := time.NewTicker(statePeriod)
+	defer look.Stop()
 	for ctx.Err() == nil {
 		s.takeOffline()
 		select {
@@ -119,7 +121,8 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-s.kick:
 		case <-tick.C:
 			s.shrink()
-			s.tellLag()
+		case <-look.C:
+			s.o.Stats.Replicated(s.state())
 		}
 	}
 	wg.Wait()
@@ -231,18 +234,6 @@ func (s *Set) shrink() {
 	for _, p := range s.All() {
 		p.shrink(now, s.o.Replication.LagTime)
 	}
-}
-
-// tellLag notes how far the furthest follower is behind.
-func (s *Set) tellLag() {
-	if s.alterer == nil {
-		return
-	}
-	var most int64
-	for _, p := range s.All() {
-		most = max(most, p.lag())
-	}
-	s.o.Stats.ReplicationLag(most)
 }
 
 // assign gives what this broker follows to the fetchers.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
-	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // judge holds what the simulation has seen against what must hold at every moment.
@@ -55,7 +54,7 @@ func (j *judge) look() error {
 			if set == nil {
 				continue
 			}
-			p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: int32(n)})
+			p, err := set.Partition(nameOf(int32(n)))
 			if err != nil {
 				continue // it has not applied an image yet
 			}
@@ -204,7 +203,7 @@ func (j *judge) end() error {
 		var first []written
 		for i, node := range j.w.nodes {
 			set, _ := node.now()
-			p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: int32(n)})
+			p, err := set.Partition(nameOf(int32(n)))
 			if err != nil {
 				return fmt.Errorf("partition %d on node %d after the healing: %w", n, node.id, err)
 			}

@@ -21,7 +21,6 @@ import (
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
-	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // world is a whole cluster in one test process: brokers (replica sets over real logs on
@@ -45,6 +44,7 @@ type world struct {
 		slow  time.Duration
 		trace []string
 		acked []ackedRecord
+		kept  []kept
 		sent  int
 	}
 	began time.Time
@@ -237,7 +237,8 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 		if old != nil {
 			index = old.Index()
 		}
-		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, epoch, index), nil })
+		mine := epoch // a late request still says the old one
+		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, mine, index), nil })
 		if err == nil && ok {
 			set.Lease(sent.Add(simSession))
 		} else if err == nil {
@@ -316,7 +317,7 @@ func (p peersOf) Fetch(ctx context.Context, to metadata.BrokerID, _ string, f *p
 		if set == nil {
 			return nil, errSim
 		}
-		a, err := leader.sessions.serve(p.w.ctx, set, p.n.id, f)
+		a, err := leader.sessions.serve(p.w, set, p.n.id, to, f)
 		if !leader.lives(inc) {
 			return nil, errSim
 		}
@@ -333,7 +334,8 @@ type fakeSessions struct {
 
 type fakeSession struct {
 	epoch int32
-	order list.List // of *simWant
+	over  chan struct{} // closed by the next request
+	order list.List     // of *simWant
 	index map[peer.PartitionID]*list.Element
 }
 
@@ -359,7 +361,7 @@ func (s *fakeSession) put(p peer.FetchPartition) {
 }
 
 // open finds or makes the session of a request and gives what it wants.
-func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants []peer.FetchPartition, code int16) {
+func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants []peer.FetchPartition, over chan struct{}, code int16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -374,13 +376,17 @@ func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants [
 	} else {
 		id, sess = f.Session, s.all[f.Session]
 		if sess == nil {
-			return 0, nil, nil, kerr.FetchSessionIDNotFound.Code
+			return 0, nil, nil, nil, kerr.FetchSessionIDNotFound.Code
 		}
 		if f.SessionEpoch != sess.epoch {
-			return 0, nil, nil, kerr.InvalidFetchSessionEpoch.Code
+			return 0, nil, nil, nil, kerr.InvalidFetchSessionEpoch.Code
 		}
 	}
 	sess.epoch++
+	if sess.over != nil {
+		close(sess.over)
+	}
+	sess.over = make(chan struct{})
 	for _, p := range f.Partitions {
 		sess.put(p)
 	}
@@ -393,18 +399,19 @@ func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants [
 	for e := sess.order.Front(); e != nil; e = e.Next() {
 		wants = append(wants, e.Value.(*simWant).FetchPartition)
 	}
-	return id, sess, wants, 0
+	return id, sess, wants, sess.over, 0
 }
 
 // serve answers a fetch, after a while if there is nothing.
-func (s *fakeSessions) serve(ctx context.Context, set *Set, from metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
-	id, sess, wants, code := s.open(f)
+func (s *fakeSessions) serve(w *world, set *Set, from, to metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
+	id, sess, wants, over, code := s.open(f)
 	if code != 0 {
 		return &peer.FetchAnswer{Code: code}, nil
 	}
+	w.keep(kept{from, to, *f, wants})
 	wake := make(chan struct{}, 1)
-	for _, w := range wants {
-		if p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: w.Partition}); err == nil {
+	for _, want := range wants {
+		if p, err := set.Partition(nameOf(want.Partition)); err == nil {
 			defer p.WatchEnd(func() { kick(wake) })()
 		}
 	}
@@ -419,7 +426,9 @@ func (s *fakeSessions) serve(ctx context.Context, set *Set, from metadata.Broker
 		case <-wake:
 		case <-timer.C:
 			last = true
-		case <-ctx.Done():
+		case <-over:
+			last, over = true, nil
+		case <-w.ctx.Done():
 			return nil, errSim
 		}
 	}
@@ -438,7 +447,7 @@ func readWants(set *Set, from metadata.BrokerID, f *peer.Fetch, wants []peer.Fet
 
 func readWant(set *Set, from metadata.BrokerID, f *peer.Fetch, w peer.FetchPartition, most int, minOne bool) peer.FetchedPartition {
 	out := peer.FetchedPartition{PartitionID: w.PartitionID, HighWatermark: -1, LogStart: -1}
-	p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: w.Partition})
+	p, err := set.Partition(nameOf(w.Partition))
 	if err != nil {
 		out.Code = kerr.NotLeaderForPartition.Code
 		return out
@@ -490,7 +499,7 @@ func (s *fakeSessions) settle(sess *fakeSession, got []peer.FetchedPartition, fu
 
 // produce sends one record to a node that takes itself for the leader.
 func (w *world) produce(part int) {
-	name := topic.Partition{Topic: orders.Topic, Partition: int32(part)}
+	name := nameOf(int32(part))
 	first := w.roll(len(w.nodes))
 	for i := range w.nodes {
 		n := w.nodes[(first+i)%len(w.nodes)]
@@ -609,7 +618,7 @@ func (s saying) Write(b []byte) (int, error) {
 // describe tells how a replica stands.
 func (n *simNode) describe(part int) string {
 	set, _ := n.now()
-	p, err := set.Partition(topic.Partition{Topic: orders.Topic, Partition: int32(part)})
+	p, err := set.Partition(nameOf(int32(part)))
 	if err != nil {
 		return fmt.Sprintf("  node %d: %v", n.id, err)
 	}
@@ -619,7 +628,7 @@ func (n *simNode) describe(part int) string {
 	if l := p.mu.lead; l != nil {
 		s += fmt.Sprintf(", isr %v + %v, state %d", l.isr.committed, l.isr.proposed, p.mu.partitionEpoch)
 		if c := p.mu.change; c != nil {
-			s += fmt.Sprintf(", change %+v tries %d unclear %t", c.proposal, c.tries, c.unclear)
+			s += fmt.Sprintf(", change %+v tries %d", c.proposal, c.tries)
 		}
 		for id, o := range l.others {
 			s += fmt.Sprintf(", %d at %d", id, o.end)

@@ -218,3 +218,82 @@ func BenchmarkAppendAcked(b *testing.B) {
 		}
 	}
 }
+
+// TestLastStable follows the last stable offset over coordinators' own batches, markers and a restart.
+func TestLastStable(t *testing.T) {
+	fs := disk.NewMemory(0)
+	r, p := startReal(t, fs, idA, 1)
+	high := func(p *Partition, end record.Offset) {
+		t.Helper()
+		done := make(chan error, 1)
+		p.Acked(end, -1, time.Minute, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	stable := func(p *Partition, want record.Offset) {
+		t.Helper()
+		if got := p.LastStable(); got != want {
+			t.Errorf("the last stable offset is %d of %d, want %d", got, p.HighWatermark(), want)
+		}
+	}
+	txn := func(seq int32) []byte {
+		b := record.NewBuilder(record.None)
+		b.Header.ProducerID, b.Header.ProducerEpoch, b.Header.BaseSequence = 5, 0, seq
+		b.Header.Attributes = record.TransactionalBit
+		b.Add(record.Record{Timestamp: 1, Value: []byte("x")})
+		batch, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return batch
+	}
+	if _, err := p.AppendVerified(txn(0), -1, time.Now(), storage.Ticket{}); !errors.Is(err, storage.ErrInvalidTxnState) {
+		t.Errorf("without a ticket a client begins a transaction: %v", err)
+	}
+	// A coordinator writes its own records, without sequences, and its markers as batches.
+	for range 2 {
+		if _, err := p.AppendIn(1, txn(-1), -1, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	high(p, 2)
+	stable(p, 0)
+	m := record.Marker{ProducerID: 5, CoordinatorEpoch: 3}
+	if _, err := p.AppendIn(1, m.Batch(1), -1, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	high(p, 3)
+	stable(p, 3)
+	f, err := p.Read(0, 1<<20, true, true)
+	if err != nil || len(f.Aborted) != 1 || f.Aborted[0] != (storage.Aborted{ProducerID: 5, First: 0}) {
+		t.Errorf("aborted are %+v: %v", f.Aborted, err)
+	}
+	f.Slice.Release()
+	if _, err := p.AppendIn(1, txn(-1), -1, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	high(p, 4)
+	stable(p, 3)
+	r.stop()
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, p = startReal(t, fs, idA, 2)
+	stable(p, 3)
+	m.CoordinatorEpoch = 2
+	if _, err := p.AppendMarker(m, 0, time.Now()); !errors.Is(err, storage.ErrCoordinatorFenced) {
+		t.Errorf("after a restart a deposed coordinator writes a marker: %v", err)
+	}
+	m.CoordinatorEpoch, m.ProducerEpoch = 3, 1
+	got, err := p.AppendMarker(m, 2, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	high(p, got.Last+1)
+	stable(p, got.Last+1)
+	r.stop()
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -10,15 +10,40 @@ import (
 type replication struct {
 	shrinks, expands *vm.Counter
 	in, out          *vm.Counter
-	lag              atomic.Int64
+	now              atomic.Pointer[Replicated]
 }
 
-func (r *replication) init(set *vm.Set) {
-	*r = replication{
+// Replicated is how the partitions stand that a broker leads.
+type Replicated struct {
+	Led       int
+	Under     int   // those with fewer replicas in sync than assigned
+	UnderMin  int   // those with fewer than min.insync.replicas: acks=all is refused
+	MaxBehind int64 // records that the slowest replica of any of them lacks
+}
+
+func newReplication(set *vm.Set) *replication {
+	r := &replication{
 		shrinks: set.NewCounter("belfry_isr_shrinks_total"),
 		expands: set.NewCounter("belfry_isr_expands_total"),
 		in:      set.NewCounter("belfry_replication_in_bytes_total"),
 		out:     set.NewCounter("belfry_replication_out_bytes_total"),
+	}
+	r.now.Store(&Replicated{})
+	for name, value := range map[string]func(*Replicated) float64{
+		"belfry_led_partitions":                  func(n *Replicated) float64 { return float64(n.Led) },
+		"belfry_led_under_replicated_partitions": func(n *Replicated) float64 { return float64(n.Under) },
+		"belfry_led_under_min_isr_partitions":    func(n *Replicated) float64 { return float64(n.UnderMin) },
+		"belfry_replica_max_lag_messages":        func(n *Replicated) float64 { return float64(n.MaxBehind) },
+	} {
+		set.NewGauge(name, func() float64 { return value(r.now.Load()) })
+	}
+	return r
+}
+
+// Replicated notes how the partitions stand that this broker leads.
+func (b *Broker) Replicated(now Replicated) {
+	if b != nil {
+		b.replication.now.Store(&now)
 	}
 }
 
@@ -26,7 +51,7 @@ func (r *replication) init(set *vm.Set) {
 type ReplicationReading struct {
 	Shrinks, Expands  uint64 // of in-sync sets of partitions that this broker leads
 	BytesIn, BytesOut uint64 // of records fetched from leaders, and by followers
-	Lag               int64  // messages that the furthest follower of a partition that this broker leads is behind
+	Now               Replicated
 }
 
 // ISRShrunk notes that the in-sync set of a partition that this broker leads lost a member.
@@ -57,19 +82,8 @@ func (b *Broker) ReplicationOut(bytes int) {
 	}
 }
 
-// ReplicationLag notes how many messages the furthest follower of the partitions that this
-// broker leads is behind.
-//
-// It is in Read only: the agent puts it into its snapshot and exports it from there.
-func (b *Broker) ReplicationLag(messages int64) {
-	if b != nil {
-		b.replication.lag.Store(max(0, messages))
-	}
-}
-
 func (r *replication) read() ReplicationReading {
 	return ReplicationReading{
-		Shrinks: r.shrinks.Get(), Expands: r.expands.Get(), BytesIn: r.in.Get(), BytesOut: r.out.Get(),
-		Lag: r.lag.Load(),
+		Shrinks: r.shrinks.Get(), Expands: r.expands.Get(), BytesIn: r.in.Get(), BytesOut: r.out.Get(), Now: *r.now.Load(),
 	}
 }

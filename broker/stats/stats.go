@@ -48,7 +48,7 @@ type Broker struct {
 		flushErrors                   *vm.Counter
 	}
 
-	replication replication
+	replication *replication
 
 	mu struct {
 		sync.RWMutex
@@ -74,7 +74,7 @@ func New() *Broker {
 	b.sums.bytesOut = b.set.NewCounter("belfry_out_bytes_total")
 	b.sums.messagesIn = b.set.NewCounter("belfry_in_messages_total")
 	b.sums.flushErrors = b.set.NewCounter("belfry_flush_errors_total")
-	b.replication.init(b.set)
+	b.replication = newReplication(b.set)
 	b.requestTime = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "belfry_request_duration_seconds",
 		Help:    help["belfry_request_duration_seconds"],

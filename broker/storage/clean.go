@@ -326,7 +326,11 @@ func (p *pass) rebuild(b *record.Header, batch []byte, builder *record.Builder, 
 		horizon = p.now + p.keep
 	}
 	if horizon >= 0 {
-		out, err := p.stamped(b, batch, horizon)
+		before := int64(-1)
+		if b.Attributes&record.DeleteHorizonBit != 0 {
+			before = b.FirstTimestamp
+		}
+		out, err := stamped(b, batch, horizon, func(r *record.Record) bool { return p.stays(r, before) })
 		p.out = append(p.out, out...)
 		return err
 	}
@@ -345,21 +349,17 @@ func (p *pass) rebuild(b *record.Header, batch []byte, builder *record.Builder, 
 	return nil
 }
 
-// stamped gives a batch of the records that are left with a delete horizon: the base
+// stamped gives a batch of the records that stay with a delete horizon: the base
 // timestamp is the horizon, and the records' timestamps count from there (KIP-534).
 // It is not compressed. Why: only the tombstones' batches become so, and not for long.
-func (p *pass) stamped(b *record.Header, batch []byte, horizon int64) ([]byte, error) {
-	before := int64(-1)
-	if b.Attributes&record.DeleteHorizonBit != 0 {
-		before = b.FirstTimestamp
-	}
+func stamped(b *record.Header, batch []byte, horizon int64, stays func(*record.Record) bool) ([]byte, error) {
 	h := *b
 	h.Attributes = b.Attributes&^record.CodecMask | record.DeleteHorizonBit
 	h.FirstTimestamp, h.MaxTimestamp, h.Count = horizon, record.NoTimestamp, 0
 	out := make([]byte, record.HeaderSize, len(batch))
 	var body []byte
 	err := record.Each(batch, func(r record.Record) error {
-		if !p.stays(&r, before) {
+		if !stays(&r) {
 			return nil
 		}
 		body = append(body[:0], 0)

@@ -103,12 +103,13 @@ func (p *pass) filterMarker(b *record.Header, batch []byte) error {
 		e := putAborted(*aborted)
 		p.into.aborts.add(e[:])
 	}
-	stamped := b.Attributes&record.DeleteHorizonBit != 0
+	dated := b.Attributes&record.DeleteHorizonBit != 0
 	switch {
-	case !idle, stamped && p.now < b.FirstTimestamp, b.Count == 0 && p.needed(b):
+	case !idle, dated && p.now < b.FirstTimestamp, b.Count == 0 && p.needed(b):
 		p.out = append(p.out, batch...)
-	case b.Count > 0 && !stamped:
-		out, err := p.stamped(b, batch, p.now+p.keep)
+	case b.Count > 0 && !dated:
+		// Why all of it: a marker's key is no client's, who may use the same bytes.
+		out, err := stamped(b, batch, p.now+p.keep, func(*record.Record) bool { return true })
 		p.out = append(p.out, out...)
 		return err
 	case p.needed(b):

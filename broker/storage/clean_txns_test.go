@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
@@ -19,49 +20,59 @@ import (
 // bytes: each answer must tell by itself what was aborted.
 func committed(t testing.TB, l *Log, max int) (out []record.Record) {
 	t.Helper()
-	high := l.HighWatermark()
-	limit := l.LastStable(high)
+	limit := l.LastStable(l.HighWatermark())
 	for at := l.Start(); at < limit; {
-		s, list, err := l.ReadCommitted(at, max, limit, true)
+		next, more, err := committedFrom(l, at, max, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Len() == 0 {
+		if next == at {
 			break // cleaned away up to the limit
 		}
-		b := make([]byte, s.Len())
-		if _, err := s.ReadAt(b, 0); err != nil && err != io.EOF {
-			t.Fatal(err)
-		}
-		s.Release()
-		slices.SortFunc(list, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
-		skip := map[int64]bool{}
-		for ; len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
-			h := must(record.ReadHeader(b))
-			for len(list) > 0 && list[0].First <= h.Last() {
-				skip[list[0].ProducerID] = true
-				list = list[1:]
-			}
-			at = h.Last() + 1
-			if h.Control() {
-				if m, ok, err := record.ReadMarker(b[:h.Size()]); err != nil || ok && !m.Commit {
-					delete(skip, h.ProducerID)
-				}
-				continue
-			}
-			if h.Transactional() && skip[h.ProducerID] {
-				continue
-			}
-			if err := record.Each(b[:h.Size()], func(r record.Record) error {
-				r.Key, r.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
-				out = append(out, r)
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		at, out = next, append(out, more...)
 	}
 	return out
+}
+
+// committedFrom gives what a consumer takes out of one answer, and where it goes on.
+func committedFrom(l *Log, at record.Offset, max int, limit record.Offset) (next record.Offset, out []record.Record, err error) {
+	s, list, err := l.ReadCommitted(at, max, limit, true)
+	if err != nil {
+		return at, nil, err
+	}
+	defer s.Release()
+	b := make([]byte, s.Len())
+	if _, err := s.ReadAt(b, 0); err != nil && err != io.EOF {
+		return at, nil, err
+	}
+	slices.SortFunc(list, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
+	skip := map[int64]bool{}
+	for next = at; len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
+		h := must(record.ReadHeader(b))
+		for len(list) > 0 && list[0].First <= h.Last() {
+			skip[list[0].ProducerID] = true
+			list = list[1:]
+		}
+		next = h.Last() + 1
+		switch {
+		case h.Control():
+			if m, ok, err := record.ReadMarker(b[:h.Size()]); err != nil || ok && !m.Commit {
+				delete(skip, h.ProducerID)
+			}
+			continue
+		case h.Transactional() && skip[h.ProducerID]:
+			continue
+		}
+		err := record.Each(b[:h.Size()], func(r record.Record) error {
+			r.Key, r.Value = append([]byte(nil), r.Key...), append([]byte(nil), r.Value...)
+			out = append(out, r)
+			return nil
+		})
+		if err != nil {
+			return at, nil, err
+		}
+	}
+	return next, out, nil
 }
 
 // visible gives the last committed value of each key, and fails on an aborted one.
@@ -291,6 +302,42 @@ func TestCleanWaitsForOpenTransactions(t *testing.T) {
 	l.SetHighWatermark(end + 1)
 	if got := l.cleanBound(); got <= 2 {
 		t.Fatalf("after the transaction the log may be cleaned up to %d", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMarkersHaveNoKeys: a client's key of a marker's bytes takes no marker away (R26).
+func TestMarkersHaveNoKeys(t *testing.T) {
+	s := mustOpen(t, options(disk.NewMemory(0)))
+	c := compactCf
+	c.DeleteRetention = time.Hour
+	l := mustCreate(t, s, c)
+	mustAppend(t, l, transactional(5, 0, 0, 1))
+	abort := mustAppend(t, l, record.Marker{ProducerID: 5}.Batch(1)).Last
+	for range 4 {
+		mustAppend(t, l, keyed(record.None, "\x00\x00\x00\x00", strings.Repeat("1", 700)))
+	}
+	settle(t, s, l)
+	for now := int64(1); now < 4; now++ {
+		l.cleaned.Store(0)
+		if err := l.clean(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := false
+	for b := content(t, l); len(b) > 0; b = b[must(record.ReadHeader(b)).Size():] {
+		if h := must(record.ReadHeader(b)); h.Base == abort {
+			m, ok, err := record.ReadMarker(b[:h.Size()])
+			found = true
+			if !ok || err != nil || m.ProducerID != 5 || h.Attributes&record.DeleteHorizonBit == 0 {
+				t.Errorf("of the marker is left %+v, %v, %v with attributes %#x", m, ok, err, h.Attributes)
+			}
+		}
+	}
+	if !found {
+		t.Error("the marker is gone before its time")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

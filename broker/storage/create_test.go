@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 
@@ -50,5 +52,24 @@ func TestCreateBesideEachOther(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEmptyLogRestartsInSilence: a log without batches has no indexes, and nobody misses them.
+func TestEmptyLogRestartsInSilence(t *testing.T) {
+	var lines bytes.Buffer
+	o := options(disk.NewMemory(0))
+	o.Logger = slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	for range 3 {
+		s := mustOpen(t, o)
+		if err := mustCreate(t, s, smallCf).BeginEpoch(1); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines.Len() > 0 {
+		t.Errorf("the log says:\n%s", lines.String())
 	}
 }

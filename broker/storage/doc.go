@@ -10,6 +10,9 @@
 // lost at any point; what is served was checked; a directory whose disk failed once
 // is not written again.
 //
+// Of transactions it knows what the bytes say: where one begins, its marker, which were
+// aborted (FORMAT.md). Who may write a marker, and what is committed, others decide.
+//
 // Road in: Append → sequences judged, offsets given → one write to the active
 // segment → End, and by the group commit of flush.go later Durable. Road out: Read →
 // position by index → a Slice of the segment's file that the socket sends.

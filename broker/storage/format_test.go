@@ -134,6 +134,8 @@ func TestFolderNames(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
+	f.Add(undump(f, "snapshot-first"))
+	f.Add(undump(f, "snapshot-kafka"))
 	p := newProducers()
 	f.Add(p.encode(nil))
 	f.Add(newProducersEncoded())
@@ -167,6 +169,15 @@ func FuzzRecovery(f *testing.F) {
 	times := putTime(2, 1)
 	f.Add(b, index[:], times[:], []byte{}, uint8(0))
 	f.Add(append(bytes.Clone(b), b...), []byte{1}, []byte{}, newProducersEncoded(), uint8(3))
+	txn := append(transactional(1, 0, 0, 2), record.Marker{ProducerID: 1}.Batch(1)...)
+	record.SetBase(txn[len(txn)-78:], 2, 0)
+	f.Add(txn, []byte{}, []byte{}, []byte{}, uint8(0))
+	nonsense := bytes.Clone(b)
+	nonsense[22] |= record.ControlBit | record.TransactionalBit
+	nonsense[50] = 1 // a producer
+	clear(nonsense[43:50])
+	record.WriteCRC(nonsense)
+	f.Add(nonsense, []byte{}, []byte{}, []byte{}, uint8(0))
 	f.Fuzz(func(t *testing.T, log, index, times, snapshot []byte, mode uint8) {
 		fs := disk.NewMemory(0)
 		d := must(fs.Open("/data"))

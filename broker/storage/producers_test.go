@@ -182,3 +182,21 @@ func TestProducersAreBounded(t *testing.T) {
 		t.Errorf("after a day %d producers are left, want those with a transaction", n)
 	}
 }
+
+// TestAskedIsBounded: whoever asks to begin transactions and never does takes no more than so much.
+func TestAskedIsBounded(t *testing.T) {
+	s := newProducers()
+	for id := range int64(maxAsked + 100) {
+		h := record.Header{ProducerID: id, Attributes: record.TransactionalBit}
+		if _, begins := s.ticket(&h, id); !begins {
+			t.Fatal("no ticket is given")
+		}
+	}
+	if len(s.asked) != maxAsked {
+		t.Errorf("%d are about to begin, want at most %d", len(s.asked), maxAsked)
+	}
+	s.expire(1<<40, 1<<39)
+	if len(s.asked) != 0 {
+		t.Errorf("a day later %d are about to begin", len(s.asked))
+	}
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // undump gives the bytes of a golden file.
-func undump(t *testing.T, name string) []byte {
+func undump(t testing.TB, name string) []byte {
 	t.Helper()
 	text := string(must(os.ReadFile("testdata/" + name + ".hex")))
 	var out []byte

@@ -16,6 +16,7 @@ const (
 	headBytes     = 8       // of a request header that every version has: key, version, correlation ID
 	minFrame      = 10      // headBytes and the length of a client ID
 	maxPlainFrame = 1 << 20 // bytes of a frame that is not a Produce
+	maxAround     = 4 << 10 // bytes of an Envelope beside the request in it
 	keyProduce    = 0
 	keyVersions   = 18
 )
@@ -34,8 +35,11 @@ var (
 
 // limitOf gives the largest frame of a request, in bytes.
 func (s *Server) limitOf(key int16) int {
-	if key == keyProduce {
+	switch key {
+	case keyProduce:
 		return s.o.MaxRequestBytes
+	case keyEnvelope: // the largest frame of another request, and what is around it
+		return min(s.o.MaxRequestBytes, maxPlainFrame+maxAround)
 	}
 	return min(s.o.MaxRequestBytes, maxPlainFrame)
 }

@@ -21,7 +21,7 @@ var rooms = map[string]int{
 	"broker/topic": 0, "broker/record": 0, "broker/storage/disk": 0, "broker/config": 1,
 	"broker/stats": 1, "broker/metadata": 1,
 	"broker/wire": 2, "broker/storage": 2, "broker/controller": 2,
-	"broker/peer": 3, "broker/quorum": 4, "broker/replica": 4, "broker/journal": 5, "broker/group": 6,
+	"broker/peer": 3, "broker/quorum": 4, "broker/replica": 4, "broker/journal": 5, "broker/group": 6, "broker/txn": 6,
 	"broker/api": 7, "broker": 8, "broker/brokertest": 9,
 
 	"agent/metric": 0, "agent/checkpoint": 0, "agent/volume": 0, "rules": 0, "dashboards": 1, "dashboards/promtest": 9,
@@ -38,7 +38,7 @@ var walls = map[string][]string{
 	"github.com/prometheus/alertmanager":    {"agent/notify"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"agent/cluster", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kadm":     {"agent/cluster", "cmd/belfry"},
-	"github.com/twmb/franz-go/pkg/kmsg":     {"agent/cluster", "broker/wire", "broker/peer", "broker/api", "broker/group", "broker/journal", "cmd/belfry"},
+	"github.com/twmb/franz-go/pkg/kmsg":     {"agent/cluster", "broker/wire", "broker/peer", "broker/api", "broker/group", "broker/txn", "broker/journal", "cmd/belfry"},
 	"github.com/twmb/franz-go/pkg/kversion": {"broker/api"},
 	"github.com/shirou/gopsutil":            {"agent/collect", "agent/volume"},
 }

@@ -126,11 +126,11 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// runsOn names commands whose examples do not end by themselves; tests of their own cover them.
-var runsOn = []string{"belfry server", "belfry agent", "belfry demo", "belfry bench", "belfry completion", "--follow"}
+// runsOn names commands whose examples do not end by themselves, or need other nodes; tests of their own cover them.
+var runsOn = []string{"belfry cluster voters add", "belfry cluster voters remove", "belfry server", "belfry agent", "belfry demo", "belfry bench", "belfry completion", "--follow"}
 
 func TestEveryCommandHasAnExampleThatRuns(t *testing.T) {
-	n := quickNode(t)
+	n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"group.initial.rebalance.delay.ms": "0", "controller.listener": "127.0.0.1:0"}})
 	dir := t.TempDir()
 	for name, text := range map[string]string{"node.yaml": "node.id: 0\n", "rules.yaml": exampleRules} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -178,36 +178,47 @@ func askQuorum(ctx context.Context, a *kadm.Client) (*quorumBody, error) {
 	return q, nil
 }
 
+// leaderPause is how long a command waits before it asks again who leads.
+const leaderPause = 200 * time.Millisecond
+
 // atLeader asks one broker after the other until one takes the request: the one that
-// leads the metadata log, or one that knows how to pass it on.
+// leads the metadata log, or one that knows how to pass it on. It asks again while
+// another leader is being elected.
 func atLeader(ctx context.Context, a *kadm.Client, req kmsg.Request, code func(kmsg.Response) (int16, *string)) error {
 	all, err := a.ListBrokers(ctx)
 	if err != nil {
 		return err
 	}
-	k, err := kgo.NewClient(kgo.SeedBrokers(addresses(all)...), kgo.ClientID("belfry-cli"), kgo.RetryTimeout(clientTimeout))
+	k, err := kgo.NewClient(kgo.SeedBrokers(addresses(all)...), kgo.ClientID("belfry-cli"))
 	if err != nil {
 		return err
 	}
 	defer k.Close()
 	last := errors.New("no broker is there")
-	for _, b := range all {
-		r, err := k.Broker(int(b.NodeID)).RetriableRequest(ctx, req)
-		if err != nil {
-			last = err
-			continue
+	for end := time.Now().Add(clientTimeout); time.Now().Before(end); {
+		for _, b := range all {
+			r, err := k.Broker(int(b.NodeID)).Request(ctx, req)
+			if err != nil {
+				last = err
+				continue
+			}
+			number, text := code(r)
+			err = kerr.ErrorForCode(number)
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, kerr.NotController), errors.Is(err, kerr.NotLeaderForPartition):
+				last = err
+			case text != nil:
+				return explain(err, *text)
+			default:
+				return err
+			}
 		}
-		number, text := code(r)
-		err = kerr.ErrorForCode(number)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, kerr.NotController), errors.Is(err, kerr.NotLeaderForPartition):
-			last = err
-		case text != nil:
-			return explain(err, *text)
-		default:
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(leaderPause):
 		}
 	}
 	return last

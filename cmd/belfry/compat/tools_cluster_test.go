@@ -3,7 +3,10 @@ package compat
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // reassign moves partitions of a node that is alone: from itself to itself.
@@ -101,16 +104,63 @@ func (k tools) cluster() {
 	k.input("", "cluster", "unregister", "--bootstrap-server", k.bootstrap, "--id", "9").refused(t, "BrokerIdNotRegisteredException")
 }
 
-// transactions: an idempotent producer shows among the producers of its partition.
+// transactions: an idempotent producer shows among the producers of its partition; a
+// transaction whose producer fell silent is found and aborted.
 func (k tools) transactions() {
 	t, topic := k.t, k.name("producers")
 	k.create(topic, 1)
 	k.produce(topic, numbered("n", 5))
-	out := k.run("transactions", "describe-producers", "--topic", topic, "--partition", "0").succeeds(t)
+	producers := func() string {
+		return k.run("transactions", "describe-producers", "--topic", topic, "--partition", "0").succeeds(t)
+	}
+	out := producers()
 	if !regexp.MustCompile(`(?m)^\d+\s+0\s+-1\s+4\s+1\d{12}\s+None`).MatchString(out) {
 		t.Errorf("describe-producers does not show a producer of epoch 0 whose last sequence is 4:\n%s", out)
 	}
-	contains(t, "transactions list", k.run("transactions", "list").succeeds(t), "TransactionalId", "TransactionState")
+	id := k.name("silent")
+	k.fallSilent(id, topic)
+	contains(t, "transactions list", k.run("transactions", "list").succeeds(t), "TransactionalId", id, "Ongoing")
+	contains(t, "transactions describe", k.run("transactions", "describe", "--transactional-id", id).succeeds(t), id, "Ongoing", topic+"-0")
+	if out = producers(); !regexp.MustCompile(`(?m)^\d+\s+0\s+-1\s+0\s+1\d{12}\s+5\s*$`).MatchString(out) {
+		t.Errorf("describe-producers does not show a transaction from offset 5 on:\n%s", out)
+	}
+	k.run("transactions", "abort", "--topic", topic, "--partition", "0", "--start-offset", "5").succeeds(t)
+	if out = producers(); regexp.MustCompile(`(?m)\s5\s*$`).MatchString(out) {
+		t.Errorf("describe-producers shows a transaction that was aborted:\n%s", out)
+	}
 	contains(t, "transactions find-hanging", k.run("transactions", "find-hanging", "--topic", topic, "--partition", "0").succeeds(t), "ProducerId")
 	k.run("transactions", "describe", "--transactional-id", "nonesuch").refused(t, "nonesuch")
+}
+
+// fallSilent begins a transaction with one record and leaves it.
+func (k tools) fallSilent(id, topic string) {
+	k.t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(k.bootstrap), kgo.TransactionalID(id), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.BeginTransaction(); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := c.ProduceSync(k.t.Context(), kgo.StringRecord("lost")).FirstErr(); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// copier copies a topic in transactions, offsets included, some of them aborted at random:
+// every record is there once, in order.
+func (k tools) copier() {
+	t, from, to := k.t, k.name("copy-in"), k.name("copy-out")
+	k.create(from, 1)
+	k.create(to, 1)
+	lines := numbered("c", 600)
+	k.produce(from, lines)
+	out := k.process("transactional-message-copier", "--broker-list", k.bootstrap, "--transactional-id", k.name("copier"), "--consumer-group", k.name("copiers"),
+		"--input-topic", from, "--input-partition", "0", "--output-topic", to, "--max-messages", "600", "--transaction-size", "50", "--enable-random-aborts", "--use-group-metadata")
+	contains(t, "TransactionalMessageCopier", out, `"consumed":600`, `"remaining":0`)
+	got := k.consume("--topic", to, "--from-beginning", "--isolation-level", "read_committed", "--max-messages", "600")
+	if !slices.Equal(got, lines) {
+		t.Errorf("%d lines arrived, want %d in order:\n%s", len(got), len(lines), clip(strings.Join(got, "\n")))
+	}
 }
