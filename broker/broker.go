@@ -210,7 +210,9 @@ func (b *Broker) ClusterID() string {
 
 // RefuseProduce is the brake: client produce is refused with a retriable error and
 // the reason as text until it is called with "". Everything else goes on. The brake
-// outlasts a call before the node is ready.
+// outlasts a call before the node is ready. Brokers that lead partitions of which this one
+// has a replica refuse produce for them, too, as soon as it fetches from them (within
+// replica.fetch.wait.max.ms, while it follows).
 func (b *Broker) RefuseProduce(reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -218,6 +220,13 @@ func (b *Broker) RefuseProduce(reason string) {
 	if b.mu.rooms != nil && b.mu.rooms.api != nil {
 		b.mu.rooms.api.RefuseProduce(reason)
 	}
+}
+
+// whyFull gives the brake's reason; "" while it is off.
+func (b *Broker) whyFull() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.brake
 }
 
 // RefusedProduce gives how many produce requests the brake has refused since the

@@ -352,3 +352,68 @@ func TestTransactionsOverBrokers(t *testing.T) {
 		t.Fatalf("%d messages are committed, %d are read", 3*2*12, len(seen))
 	}
 }
+
+// TestAFullFollowerStopsItsLeaders refuses produce at one broker of three: partitions with a
+// replica there refuse it wherever they are led, others do not.
+func TestAFullFollowerStopsItsLeaders(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var addrs []string
+	for _, b := range c.Brokers {
+		addrs = append(addrs, b.Addr())
+	}
+	a := admin(t, addrs...)
+	if _, err := a.CreateTopic(ctx, 3, 3, nil, "shared"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.CreateTopic(ctx, 9, 1, nil, "single"); err != nil {
+		t.Fatal(err)
+	}
+	full := c.Brokers[0]
+	try := func(topic string, partition int32) error {
+		k, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.MetadataMinAge(10*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		return k.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: []byte("x")}).FirstErr()
+	}
+	// Every partition of a topic has come to take records, or none takes any.
+	until := func(what string, want func() error) {
+		t.Helper()
+		var err error
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if err = want(); err == nil {
+				return
+			}
+		}
+		t.Fatalf("%s: %v", what, err)
+	}
+	takes := func() error {
+		for p := range int32(3) {
+			if err := try("shared", p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	until("before", takes)
+	full.RefuseProduce("the disk is at 96 %, the threshold is 95 %")
+	until("at the threshold", func() error {
+		for p := range int32(3) {
+			if err := try("shared", p); !errors.Is(err, kerr.KafkaStorageError) {
+				return fmt.Errorf("partition %d: %v", p, err)
+			}
+		}
+		return nil
+	})
+	for p, state := range leaders(t, a, "single") {
+		err := try("single", p)
+		if own := state.Leader == int32(full.Node()); own != errors.Is(err, kerr.KafkaStorageError) || !own && err != nil {
+			t.Errorf("partition %d of broker %d: %v", p, state.Leader, err)
+		}
+	}
+	full.RefuseProduce("")
+	until("after", takes)
+}

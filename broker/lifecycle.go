@@ -232,7 +232,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.peers = peer.New(peer.Options{Node: b.node, Listener: b.between, Image: r.quorum.Image, Dial: b.dialPeer})
+	r.peers = peer.New(peer.Options{Node: b.node, Listener: b.between, Image: r.quorum.Image, Dial: b.dialPeer, Full: b.whyFull})
 	p.add("the connections to other brokers", r.peers.Close)
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),

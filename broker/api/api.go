@@ -153,6 +153,7 @@ type API struct {
 	sessions  *fetchSessions
 	telemetry *telemetry
 	brake     atomic.Pointer[string]
+	full      fullFollowers
 	refused   atomic.Int64 // produce requests
 
 	// heavy holds a token for each batch that may be rebuilt at a time: that takes
