@@ -37,7 +37,7 @@ lint: ## gofmt and vet
 # Rooms whose tests run the real program, clients and servers: one after the other, as each wants the machine for itself.
 # The race detector watches the program where the foreign clients drive it (compat); a ledger of hundreds of thousands of
 # messages under it would take the time of all the rest.
-PROCESSES := ./cmd/belfry/bench ./cmd/belfry/crash ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
+PROCESSES := ./cmd/belfry/bench ./cmd/belfry/chaos ./cmd/belfry/crash ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
 export BELFRY_CACHE := $(CACHE)
 
 # -count 1: go test does not see that the program which a test starts has changed.
@@ -51,8 +51,8 @@ compat: deps ## every client and tool against a node, long form
 	BELFRY_LONG=1 go test -count 1 -timeout 60m -v ./cmd/belfry/compat
 
 .PHONY: chaos
-chaos: deps ## kill -9 under load, full disks: the long form
-	BELFRY_LONG=1 go test -count 1 -timeout 120m -v ./cmd/belfry/crash
+chaos: deps ## kill -9 under load, full disks, a cluster through BELFRY_CHAOS_TIME (1h) of faults: the long form
+	BELFRY_LONG=1 go test -count 1 -timeout 240m -p 1 -v ./cmd/belfry/crash ./cmd/belfry/chaos
 
 .PHONY: fuzz
 fuzz: ## every fuzzer for FUZZTIME

@@ -33,6 +33,7 @@ type attendanceOptions struct {
 	every    time.Duration // between heartbeats
 	look     time.Duration // after which it sees that another node is the controller
 	session  time.Duration
+	nobody   time.Duration // after which a cluster without a controller is not waited for on the way out
 	road     road
 	news     *publisher
 	offline  func() []controller.Replica
@@ -216,10 +217,17 @@ func (a *attendance) beat(ctx context.Context) (controller.Pulse, error) {
 // as long as ctx allows.
 func (a *attendance) leave(ctx context.Context) error {
 	a.stop.Store(true)
+	led := a.o.now()
 	for {
 		pulse, err := a.beat(ctx)
 		if err == nil && pulse.MayStop {
 			return nil
+		}
+		// Why: where a whole cluster stops, the last nodes have nobody to take their leave of.
+		if a.o.road.Controller() != metadata.NoBroker {
+			led = a.o.now()
+		} else if a.o.now().Sub(led) > a.o.nobody {
+			return errors.Join(errors.New("the cluster has no active controller any more"), err)
 		}
 		if waited := pause(ctx, retryAfter); waited != nil {
 			return errors.Join(waited, err)

@@ -82,24 +82,31 @@ func checksum(body string) string {
 }
 
 // noteEpoch writes down under which epoch the broker runs, or with endedWell that it
-// stopped cleanly.
+// stopped cleanly. On a full disk the file is removed instead: the next registration says that something may be
+// missing, and no start waits for a free block.
 func noteEpoch(fs disk.FS, dir string, epoch int64, state string) error {
 	if state == "" {
 		state = "unknown"
 	}
 	return inDir(fs, dir, func(d disk.Dir) error {
-		return disk.WriteAtomic(d, epochFile, []byte(epochText(epoch, state)))
+		err := disk.WriteAtomic(d, epochFile, []byte(epochText(epoch, state)))
+		if disk.IsFull(err) {
+			err = removeEpoch(d)
+		}
+		return err
 	})
 }
 
 // forgetEpoch has the next registration say that something may be missing.
 func forgetEpoch(fs disk.FS, dir string) error {
-	return inDir(fs, dir, func(d disk.Dir) error {
-		if err := d.Remove(epochFile); err != nil && !disk.IsAbsent(err) {
-			return err
-		}
-		return d.Sync(".")
-	})
+	return inDir(fs, dir, removeEpoch)
+}
+
+func removeEpoch(d disk.Dir) error {
+	if err := d.Remove(epochFile); err != nil && !disk.IsAbsent(err) {
+		return err
+	}
+	return d.Sync(".")
 }
 
 func inDir(fs disk.FS, dir string, do func(disk.Dir) error) error {

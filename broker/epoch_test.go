@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/belfry-mq/belfry/broker/controller"
@@ -70,5 +71,27 @@ func TestDamagedEpochSaysNothing(t *testing.T) {
 	}
 	if got := readEpoch(strings.Repeat("x", 100), ""); got != controller.NoEpoch {
 		t.Fatalf("%d", got)
+	}
+}
+
+// TestEpochOnAFullDisk: a node starts and stops on a full disk, and claims nothing that it could not write down.
+func TestEpochOnAFullDisk(t *testing.T) {
+	full := false
+	dir := t.TempDir()
+	fs := disk.NewFaulty(disk.Real{}, func(op disk.Op) *disk.Fault {
+		if full && op.Kind == disk.Write {
+			return &disk.Fault{Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	if err := noteEpoch(fs, dir, 41, endedWell); err != nil {
+		t.Fatal(err)
+	}
+	full = true
+	if err := noteEpoch(fs, dir, 42, "b1"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := previousEpoch(fs, dir, "b1"); got != controller.NoEpoch || err != nil {
+		t.Errorf("after a start on a full disk: %d, %v", got, err)
 	}
 }

@@ -198,6 +198,9 @@ func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 		Reserve:        v.Int("storage.reserve.bytes"),
 		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
 		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
+		MovePace: func() int64 {
+			return b.settings.values().Int("replica.alter.log.dirs.io.max.bytes.per.second")
+		},
 		DirFailed: func(dir string, err error) {
 			b.log.Error("a log directory has failed and is out of service", "dir", dir, "err", err)
 			if set := b.replicas(); set != nil {
@@ -347,7 +350,7 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
 		cluster:  r.quorum.Image().ClusterID(),
 		previous: previous,
-		every:    every, look: look, session: session,
+		every:    every, look: look, session: session, nobody: 3 * b.values.Duration("controller.quorum.fetch.timeout.ms"),
 		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
 		heard: func(sent time.Time) {
 			if b.membership != nil { // alone, nobody else could lead in its place

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -109,12 +110,14 @@ func (c *Client) ask(ctx context.Context, s *State, b bound, broker int32, spots
 		if !ok {
 			continue
 		}
+		ps := s.Topics[i].Partitions
 		for _, a := range t.Partitions {
-			j, ok := slices.BinarySearchFunc(s.Topics[i].Partitions, a.Partition, func(p Partition, id int32) int { return cmp.Compare(p.ID, id) })
-			if ok && a.ErrorCode == 0 {
+			// Why no copy of one is made: offsets of others are being written by those who ask other leaders.
+			j, ok := sort.Find(len(ps), func(k int) int { return cmp.Compare(a.Partition, ps[k].ID) })
+			if ok && ps[j].Leader == broker && a.ErrorCode == 0 {
 				told[spot{i, j}] = true
 				if a.Offset >= 0 {
-					b.put(&s.Topics[i].Partitions[j], a.Offset)
+					b.put(&ps[j], a.Offset)
 				}
 			}
 		}

@@ -73,10 +73,11 @@ type TxnOffsets interface {
 	WriteMarker(ctx context.Context, partition int32, m record.Marker) error
 }
 
-// Disks shows the log directories and what lies in them.
+// Disks shows the log directories and what lies in them, and moves logs between them.
 type Disks interface {
 	Dirs() []storage.Dir
 	Logs() []*storage.Log
+	Move(p topic.Partition, dir string) error
 }
 
 // Quorum knows how the metadata log stands; ok is false while it does not run.

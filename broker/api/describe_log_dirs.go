@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/stats"
-	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
@@ -19,10 +19,13 @@ func (a *API) describeLogDirs(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeLogDirsRequest)
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
 	asked := describedLogs(req)
-	byDir := map[string][]*storage.Log{}
+	byDir := map[string][]describedLog{}
 	for _, l := range a.disks.Logs() {
 		if asked(l.Partition()) {
-			byDir[l.Dir()] = append(byDir[l.Dir()], l)
+			byDir[l.Dir()] = append(byDir[l.Dir()], describedLog{l.Partition(), l.Size(), max(0, l.HighWatermark()-l.End()), false})
+			if f, moving := l.Future(); moving {
+				byDir[f.Dir] = append(byDir[f.Dir], describedLog{l.Partition(), f.Size, max(0, l.End()-f.End), true})
+			}
 		}
 	}
 	if r.Version >= 2 {
@@ -61,13 +64,20 @@ func describedLogs(req *kmsg.DescribeLogDirsRequest) func(topic.Partition) bool 
 	return func(p topic.Partition) bool { return wanted[p] }
 }
 
-func logsByTopic(logs []*storage.Log) []kmsg.DescribeLogDirsResponseDirTopic {
+// describedLog is a log in a directory, or its copy on the way to there (KIP-113).
+type describedLog struct {
+	name   topic.Partition
+	size   int64
+	lag    record.Offset // behind the high watermark; of a copy, behind the log
+	future bool
+}
+
+func logsByTopic(logs []describedLog) []kmsg.DescribeLogDirsResponseDirTopic {
 	byTopic := map[string][]kmsg.DescribeLogDirsResponseDirTopicPartition{}
 	for _, l := range logs {
 		p := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
-		p.Partition, p.Size = l.Partition().Partition, l.Size()
-		p.OffsetLag = max(0, int64(l.HighWatermark()-l.End()))
-		byTopic[l.Partition().Topic] = append(byTopic[l.Partition().Topic], p)
+		p.Partition, p.Size, p.OffsetLag, p.IsFuture = l.name.Partition, l.size, int64(l.lag), l.future
+		byTopic[l.name.Topic] = append(byTopic[l.name.Topic], p)
 	}
 	var out []kmsg.DescribeLogDirsResponseDirTopic
 	for _, name := range sortedNames(byTopic) {

@@ -46,6 +46,8 @@ var codes = []struct {
 	{storage.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 	{storage.ErrFull, kerr.KafkaStorageError},
 	{storage.ErrOffline, kerr.KafkaStorageError},
+	{storage.ErrNoDirectory, kerr.LogDirNotFound},
+	{storage.ErrNoLog, kerr.ReplicaNotAvailable},
 	// A closed log belongs to a topic that was deleted or a node that stops: asking again helps.
 	{storage.ErrClosed, kerr.NotLeaderForPartition},
 	{storage.ErrStaleEpoch, kerr.NotLeaderForPartition}, // somebody newer led it already

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"math"
+
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -25,7 +27,12 @@ func (f *fetchCall) open() error {
 			a.sessions.close(req.SessionID)
 		}
 		f.wants = wants
-		f.session = a.sessions.create(wants, byID, int(a.settings().Int("max.incremental.fetch.session.cache.slots")))
+		slots := int(a.settings().Int("max.incremental.fetch.session.cache.slots"))
+		if replicaOf(req) >= 0 {
+			// Why: there are few followers, and one without a session names all its partitions each time.
+			slots = math.MaxInt
+		}
+		f.session = a.sessions.create(wants, byID, slots)
 		if f.session != nil {
 			f.id = f.session.id
 		}

@@ -49,6 +49,7 @@ func served() table {
 		kmsg.OffsetForLeaderEpoch.Int16():         {4, (*API).offsetForLeaderEpoch},
 		kmsg.DescribeConfigs.Int16():              {4, (*API).describeConfigs},
 		kmsg.AlterConfigs.Int16():                 {2, (*API).alterConfigs},
+		kmsg.AlterReplicaLogDirs.Int16():          {2, (*API).alterReplicaLogDirs},
 		kmsg.DescribeLogDirs.Int16():              {5, (*API).describeLogDirs},
 		kmsg.CreatePartitions.Int16():             {3, (*API).createPartitions},
 		kmsg.DeleteGroups.Int16():                 {2, (*API).deleteGroups},

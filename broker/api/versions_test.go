@@ -164,6 +164,7 @@ func questions() map[kmsg.Key]func(*testing.T, *world, int16) {
 		kmsg.OffsetForLeaderEpoch:         askOffsetForLeaderEpoch,
 		kmsg.DescribeConfigs:              askDescribeConfigs,
 		kmsg.AlterConfigs:                 askAlterConfigs,
+		kmsg.AlterReplicaLogDirs:          askAlterReplicaLogDirs,
 		kmsg.DescribeLogDirs:              askDescribeLogDirs,
 		kmsg.CreatePartitions:             askCreatePartitions,
 		kmsg.DeleteGroups:                 askDeleteGroups,

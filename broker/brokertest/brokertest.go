@@ -31,6 +31,7 @@ type Broker struct {
 
 	t        testing.TB
 	dir      string
+	more     []string
 	fs       disk.FS
 	settings map[string]string
 	log      *slog.Logger
@@ -50,6 +51,9 @@ func Set(settings map[string]string) Option {
 
 // Dir puts the data into a directory that the test knows.
 func Dir(dir string) Option { return func(b *Broker) { b.dir = dir } }
+
+// More adds log directories to the one that Dir names.
+func More(dirs ...string) Option { return func(b *Broker) { b.more = dirs } }
 
 // FS puts the logs on another disk; the metadata log stays on the real one.
 func FS(fs disk.FS) Option { return func(b *Broker) { b.fs = fs } }
@@ -95,7 +99,7 @@ func (b *Broker) run() error {
 	if err != nil {
 		return err
 	}
-	b.Broker, err = broker.New(broker.Options{Values: values, Dirs: []string{b.dir}, FS: b.fs, Logger: b.log})
+	b.Broker, err = broker.New(broker.Options{Values: values, Dirs: append([]string{b.dir}, b.more...), FS: b.fs, Logger: b.log})
 	if err != nil {
 		return err
 	}

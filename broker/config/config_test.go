@@ -109,8 +109,11 @@ func TestTopicValuesFollowTheNode(t *testing.T) {
 	if got := v.Int("flush.messages"); got != 1 {
 		t.Errorf("flush.messages = %d with one replica, want 1", got)
 	}
-	if got := TopicValues(file, nil, nil, nil, 3).String("flush.messages"); got != "" {
-		t.Errorf("flush.messages = %q with three replicas, want none", got)
+	if got := TopicValues(file, nil, nil, nil, 3).String("flush.messages"); got != "1" {
+		t.Errorf("flush.messages = %q with three replicas of which one is enough, want 1", got)
+	}
+	if got := TopicValues(file, nil, nil, map[string]string{"min.insync.replicas": "2"}, 3).String("flush.messages"); got != "" {
+		t.Errorf("flush.messages = %q with three replicas, two in sync, want none", got)
 	}
 	v = TopicValues(file, map[string]string{"log.retention.ms": "5"}, nil, map[string]string{"flush.messages": "100"}, 1)
 	if got := v.Int("retention.ms"); got != 5 {

@@ -119,22 +119,27 @@ func (l Layers) node(name string) []Synonym {
 	return out
 }
 
-// flushAlwaysBelow is the number of replicas from which an acknowledgement out of the page
-// cache is safe: a topic with fewer is flushed before every answer unless the user says otherwise.
-const flushAlwaysBelow = 3
+// An acknowledgement out of the page cache is safe from so many replicas on, so many of
+// which have to be in sync: a topic with fewer is flushed before every answer unless the
+// user says otherwise.
+const (
+	flushAlwaysBelow       = 3
+	flushAlwaysBelowInSync = 2
+)
 
 // TopicValues gives one topic's effective settings under the topic-level names. A setting
 // that nobody gave and that has no default is the empty text, except that flush.messages
-// becomes 1 with fewer than three replicas.
+// becomes 1 with fewer than three replicas, or where one in sync is enough.
 func TopicValues(file *Values, dynDefault, dynBroker, topicSet map[string]string, replicas int) *Values {
 	set := map[string]string{}
 	for _, e := range Resolve(Topic, file, dynDefault, dynBroker, topicSet) {
 		set[e.Setting.Name] = e.Value
 	}
-	if set["flush.messages"] == "" && replicas < flushAlwaysBelow {
+	v := &Values{set: set, scope: Topic}
+	if set["flush.messages"] == "" && (replicas < flushAlwaysBelow || v.Int("min.insync.replicas") < flushAlwaysBelowInSync) {
 		set["flush.messages"] = "1"
 	}
-	return &Values{set: set, scope: Topic}
+	return v
 }
 
 // GroupValues gives one group's effective settings under the group-level names.

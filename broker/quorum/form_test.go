@@ -278,6 +278,32 @@ func TestStrangersAtTheDoor(t *testing.T) {
 	}
 }
 
+// TestHalfEnteredNodeStaysOne: a node that has begun to enter a cluster does not
+// become one of its own because a setting was forgotten.
+func TestHalfEnteredNodeStaysOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCrew(t, 3)
+		e := c.enter(c.options(1))
+		time.Sleep(time.Second)
+		e.stop()
+		<-e.done
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o := c.options(1)
+		o.Network.First = nil
+		if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "has begun to enter a cluster") {
+			t.Errorf("without a list: %v", err)
+		}
+		if _, err := Open(options(t, c.dirs[1])); err == nil || !strings.Contains(err.Error(), "is a member of a cluster") {
+			t.Errorf("without a network: %v", err)
+		}
+		c.start(1, 2, 3)
+		c.propose(1)
+		c.stopAll()
+	})
+}
+
 // TestLoneNodeGrows: a node that was its own cluster gets a controller listener, then
 // voters beside it, and its address may change.
 func TestLoneNodeGrows(t *testing.T) {

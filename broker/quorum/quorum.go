@@ -271,6 +271,9 @@ func (q *Quorum) identify() error {
 		if q.member || len(n.First) > 0 || n.Join != nil {
 			return nil // Enter does the rest
 		}
+		if there {
+			return fmt.Errorf("cannot open metadata in %q: this node has begun to enter a cluster, and nothing says which: set join or controller.quorum.voters; or, if it should be a cluster of its own, empty that directory", q.o.Dir)
+		}
 		q.o.Voters = []Voter{{q.o.Node, string(memberAddress(serverID(q.o.Node), n.Address))}}
 	}
 	if q.fresh && q.o.MustExist {

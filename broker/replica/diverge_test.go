@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +47,8 @@ func (w *pair) replica(id metadata.BrokerID) *Partition {
 func (w *pair) role(id, leader metadata.BrokerID, epoch record.Epoch) {
 	w.t.Helper()
 	all := []metadata.BrokerID{1, 2, 3}
-	wishes := map[topic.Partition]wish{orders: {id: idA, state: metadata.Partition{Leader: leader, LeaderEpoch: epoch, Replicas: all, ISR: all}, set: readSettings(config.TopicValues(config.Defaults(), nil, nil, nil, 3))}}
+	unflushed := map[string]string{"flush.messages": strconv.Itoa(math.MaxInt64)}
+	wishes := map[topic.Partition]wish{orders: {id: idA, state: metadata.Partition{Leader: leader, LeaderEpoch: epoch, Replicas: all, ISR: all}, set: readSettings(config.TopicValues(config.Defaults(), nil, nil, unflushed, 3))}}
 	if err := w.sets[id].apply(wishes, false); err != nil {
 		w.t.Fatal(err)
 	}

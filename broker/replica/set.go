@@ -89,7 +89,7 @@ func newSet(o Options, store logStore, c counters) *Set {
 	o.Replication = o.Replication.complete()
 	s := &Set{
 		o: o, store: store, counters: c,
-		deadlines: newDeadlines(o.Now), cluster: newCluster(o.Node, o.Now()), kick: make(chan struct{}, 1),
+		deadlines: newDeadlines(o.Now), cluster: newCluster(o.Node, o.Now()), kick: make(chan struct{}, 1), flaws: planted(),
 	}
 	if o.ISR != nil {
 		s.alterer = newAlterer(o.ISR, o.Now)

@@ -187,9 +187,9 @@ func TestLogConfig(t *testing.T) {
 	if c := LogConfig(v, true); c.FlushMessages != 1 || c.RetentionAge >= 0 || !c.Internal || c.FlushEvery != 0 {
 		t.Errorf("one replica gives %+v, want each batch flushed, no age limit", c)
 	}
-	v = config.TopicValues(config.Defaults(), nil, nil, nil, 3)
+	v = config.TopicValues(config.Defaults(), nil, nil, map[string]string{"min.insync.replicas": "2"}, 3)
 	if c := LogConfig(v, false); c.FlushMessages != 0 || !c.Delete || c.Compact || c.SegmentBytes <= 0 {
-		t.Errorf("three replicas give %+v, want flushing left to the system", c)
+		t.Errorf("three replicas, two in sync, give %+v, want flushing left to the system", c)
 	}
 	if n := unlessEndless(int64(math.MaxInt64)); n != 0 {
 		t.Errorf("endless is %d", n)

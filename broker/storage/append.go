@@ -19,6 +19,9 @@ type Append struct {
 	Verify     bool
 	Ticket     Ticket
 	TxnVersion int8 // of a marker: transaction.version, 0 not known
+	// Marker says that b ends a transaction. It is taken while the disk's reserve is short:
+	// an open transaction holds its readers up, and the cleaner.
+	Marker bool
 }
 
 // Appended says where they landed.
@@ -68,7 +71,7 @@ func (l *Log) appendLocked(b []byte, a *Append) (Appended, error) {
 	c := l.conf.Load()
 	// Why not for a follower: its leader's clients are not this disk's, and what it lacks
 	// would hold up everybody (R22).
-	if a.Assign && !c.Internal && l.dir.reserve.short.Load() {
+	if a.Assign && !a.Marker && !c.Internal && l.dir().reserve.short.Load() {
 		return r, ErrFull
 	}
 	p, err := l.planLocked(b, a)
@@ -228,11 +231,11 @@ func (l *Log) rollLocked() (*segment, error) { return l.rollFromLocked(l.conf.Lo
 // rollFromLocked is rollLocked, with must from the reserve on a full disk.
 func (l *Log) rollFromLocked(must bool) (*segment, error) {
 	old := l.active()
-	s := newSegment(l.dir.disk, l.folder, l.End())
+	s := newSegment(l.dir().disk, l.folder, l.End())
 	create := s.create
 	var err error
 	if must {
-		err = l.dir.must(0, create)
+		err = l.dir().must(0, create)
 	} else {
 		err = create()
 	}
@@ -262,7 +265,7 @@ func (l *Log) writeLocked(s *segment, b []byte, c *LogConfig) error {
 		return err
 	}
 	if c.Internal {
-		err = l.dir.must(int64(len(b)), write)
+		err = l.dir().must(int64(len(b)), write)
 	} else {
 		err = write()
 	}

@@ -133,7 +133,16 @@ func (s *Store) checkpoint(d *directory, must bool) error {
 	settled := map[*Log]record.Offset{}
 	var points, starts, highs, cleaned []line
 	for _, l := range s.Logs() {
-		if l.dir != d {
+		m := l.moving.Load() // before dir, so that a move that ends in between is not missed
+		if l.dir() != d {
+			if at := m.arriving(d); at != nil {
+				points = append(points, line{l.folder, at.point})
+				starts = append(starts, line{l.folder, at.start})
+				highs = append(highs, line{l.folder, at.high})
+				if at.compact {
+					cleaned = append(cleaned, line{l.folder, at.cleaned})
+				}
+			}
 			continue
 		}
 		point, start := l.saved()

@@ -124,7 +124,7 @@ func (l *Log) rollOverdue(now int64) error {
 // dirty gives the share of bytes that no pass has seen yet, and whether it is time to clean.
 func (l *Log) dirty(now int64) (float64, bool) {
 	c := l.conf.Load()
-	if !c.Compact || l.Err() != nil {
+	if !c.Compact || l.Err() != nil || l.moving.Load() != nil {
 		return 0, false
 	}
 	var all, dirty int64
@@ -160,7 +160,7 @@ type pass struct {
 // Why all: what the dirty part replaces lies in the clean one.
 func (l *Log) clean(ctx context.Context, now int64) error {
 	v := l.cleanable(l.cleanBound(), now)
-	c := l.conf.Load()
+	c, home := l.conf.Load(), l.dir()
 	p := &pass{l: l, latest: map[keyHash]record.Offset{}, now: now, keep: c.DeleteRetention.Milliseconds(), last: map[int64]lastOf{}}
 	l.mu.Lock()
 	for id, s := range l.mu.producers.known {
@@ -192,7 +192,9 @@ func (l *Log) clean(ctx context.Context, now int64) error {
 		}
 		v = v[n:]
 	}
-	l.cleaned.Store(int64(p.end))
+	if l.dir() == home { // Why: a move takes the files as they were
+		l.cleaned.Store(int64(p.end))
+	}
 	return nil
 }
 

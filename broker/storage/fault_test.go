@@ -212,6 +212,10 @@ func TestNoByteLeft(t *testing.T) {
 	if _, err := l.Append(batch(1, 1), Append{Assign: true, Epoch: 1, Now: 1}); !errors.Is(err, ErrFull) {
 		t.Fatalf("a client's append to a full disk gives %v", err)
 	}
+	// What ends a transaction is taken: an open one would hold up readers and cleaner.
+	if _, err := l.Append(record.Marker{ProducerID: 9, Commit: true}.Batch(1), Append{Assign: true, Epoch: 1, Now: 1, Marker: true}); err != nil {
+		t.Fatalf("a marker on a full disk gives %v", err)
+	}
 	s.checkpointAll(t.Context())
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

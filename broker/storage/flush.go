@@ -198,7 +198,10 @@ func (l *Log) syncSegment(s *segment) (int64, error) {
 	began := time.Now()
 	err = h.Sync()
 	l.env.flushed(time.Since(began), err)
-	return size, l.dir.unsynced(err)
+	if err != nil && s.dir != l.dir().disk {
+		return size, nil // Why: a move has made it durable elsewhere, and this says nothing of that disk
+	}
+	return size, l.dir().unsynced(err)
 }
 
 // syncNames brings the names of new segments to disk.
@@ -210,10 +213,10 @@ func (l *Log) syncNames(todo []*segment) error {
 	if !news {
 		return nil
 	}
-	if err := l.dir.disk.Sync(l.folder); disk.IsAbsent(err) {
+	if err := l.dir().disk.Sync(l.folder); disk.IsAbsent(err) {
 		return err
 	} else if err != nil {
-		return l.dir.unsynced(err)
+		return l.dir().unsynced(err)
 	}
 	for _, s := range todo {
 		s.named.Store(true)
@@ -247,7 +250,7 @@ func (l *Log) sealChore() error {
 			err = s.saveAborts(true)
 		}
 		if err == nil {
-			err = l.dir.disk.Sync(l.folder)
+			err = l.dir().disk.Sync(l.folder)
 		}
 		if disk.IsFull(err) {
 			return nil
@@ -276,7 +279,7 @@ func (l *Log) saveSnapshotsChore() error {
 		l.mu.Unlock()
 		// Why: the state must not claim batches that the log may lose; the log's end is
 		// compared at recovery, and a snapshot above it is dropped.
-		err := disk.WriteAtomic(l.dir.disk, fileName(l.folder, p.at, snapshotSuffix), p.content)
+		err := disk.WriteAtomic(l.dir().disk, fileName(l.folder, p.at, snapshotSuffix), p.content)
 		if disk.IsFull(err) {
 			return nil
 		}
@@ -293,7 +296,7 @@ func (l *Log) saveSnapshotsChore() error {
 
 // writeAtomic puts a small file into the log's folder.
 func (l *Log) writeAtomic(name string, content []byte) error {
-	return disk.WriteAtomic(l.dir.disk, l.folder+"/"+name, content)
+	return disk.WriteAtomic(l.dir().disk, l.folder+"/"+name, content)
 }
 
 func isFull(err error) bool { return disk.IsFull(err) || errors.Is(err, ErrFull) }

@@ -17,7 +17,9 @@ import (
 // Log is one partition's replica on disk. All methods are safe for concurrent use; Append and Truncate exclude each other.
 type Log struct {
 	env    *env
-	dir    *directory
+	home   atomic.Pointer[directory] // changed by a move, with chores and mu held
+	moving atomic.Pointer[move]      // changed with mu held; nil: it stays where it is
+	moves  atomic.Int64              // how often it was moved
 	folder string
 	name   topic.Partition
 	id     topic.ID
@@ -66,7 +68,8 @@ type pendingSnapshot struct {
 }
 
 func newLog(env *env, dir *directory, folder string, p topic.Partition, id topic.ID, c LogConfig) *Log {
-	l := &Log{env: env, dir: dir, folder: folder, name: p, id: id, undecided: newUndecided()}
+	l := &Log{env: env, folder: folder, name: p, id: id, undecided: newUndecided()}
+	l.home.Store(dir)
 	l.conf.Store(&c)
 	l.view.Store(&[]*segment{})
 	l.mu.producers = newProducers()
@@ -82,15 +85,18 @@ func (l *Log) Partition() topic.Partition { return l.name }
 // TopicID gives the ID of the topic it was created for.
 func (l *Log) TopicID() topic.ID { return l.id }
 
+// dir gives the log directory that holds it.
+func (l *Log) dir() *directory { return l.home.Load() }
+
 // Dir gives the path of the log directory that holds it.
-func (l *Log) Dir() string { return l.dir.path }
+func (l *Log) Dir() string { return l.dir().path }
 
 // Err gives why the log is offline: its directory failed or its data is damaged. nil: it serves.
 func (l *Log) Err() error {
 	if e := l.damage.Load(); e != nil {
 		return *e
 	}
-	return l.dir.Err()
+	return l.dir().Err()
 }
 
 // Start gives the log start: the first offset that may be read.
@@ -154,7 +160,7 @@ func (l *Log) Producers() []Producer {
 
 // ready gives the refusal of a log that cannot serve, or nil.
 func (l *Log) ready() error {
-	if l.damage.Load() != nil || l.dir.err.Load() != nil {
+	if l.damage.Load() != nil || l.dir().err.Load() != nil {
 		return ErrOffline
 	}
 	return nil
@@ -177,14 +183,14 @@ func (l *Log) trouble(doing string, err error) error {
 		// Why: deletion waits neither for appends nor for a sync, and what they miss then says nothing of the disk.
 		return fmt.Errorf("cannot %s log %q: %w", doing, l.name, ErrClosed)
 	}
-	return fmt.Errorf("cannot %s log %q: %w", doing, l.name, l.dir.trouble(err))
+	return fmt.Errorf("cannot %s log %q: %w", doing, l.name, l.dir().trouble(err))
 }
 
 // quarantine takes the log, not its directory, offline: its data is not what was written.
 func (l *Log) quarantine(err error) {
 	if l.damage.CompareAndSwap(nil, &err) {
 		l.env.corruption("log")
-		l.env.logger.Error("log is damaged and offline", "partition", l.name.String(), "dir", l.dir.path, "folder", l.folder, "error", err)
+		l.env.logger.Error("log is damaged and offline", "partition", l.name.String(), "dir", l.dir().path, "folder", l.folder, "error", err)
 		l.wake()
 	}
 }

@@ -32,6 +32,7 @@ func Open(o Options) (*Store, error) {
 	o.ProducerExpiry = cmp.Or(o.ProducerExpiry, defaultProducerExpiry)
 	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
 	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
+	s.moves.wake, s.moves.mu.wishes = make(chan struct{}, 1), map[topic.Partition]*directory{}
 	s.mu.byKey, s.mu.byName, s.mu.coming = map[key]*Log{}, map[topic.Partition]*Log{}, map[topic.Partition]key{}
 	if err := s.openAll(); err != nil {
 		for _, d := range s.dirs {
@@ -246,7 +247,7 @@ func (s *Store) loadDirectory(d *directory) error {
 	}
 	var folders []string
 	for _, e := range entries {
-		if strings.Contains(e.Name, trashMark) && e.Dir {
+		if (strings.Contains(e.Name, trashMark) || strings.Contains(e.Name, futureMark)) && e.Dir {
 			if err := disk.RemoveAll(d.disk, e.Name); err != nil {
 				return err
 			}
@@ -347,6 +348,14 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 		return nil
 	}
 	l := newLog(s.env, d, folder, name, id, unknownConfig)
+	moved, err := readMoves(d.disk, folder)
+	if errors.As(err, new(errDamaged)) {
+		s.env.corruption("moves")
+		s.env.logger.Error("how often a log was moved is not known", "partition", name.String(), "dir", d.path, "error", err)
+	} else if err != nil {
+		return err
+	}
+	l.moves.Store(moved)
 	f := found{recovery: p.recovery[folder], start: p.start[folder], high: p.high[folder], cleaned: p.cleaned[folder], unknown: p.unknown, clean: p.clean}
 	err = l.recover(f)
 	if errors.Is(err, errDamage) {
@@ -362,17 +371,43 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 		}
 	}
 	d.logs.Add(1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	k := key{id, name.Partition}
-	if other := s.mu.byKey[k]; other != nil {
-		s.env.logger.Error("two folders hold the same log; the second one is not used", "partition", name.String(), "dir", other.dir.path, "second", d.path)
-		l.close()
-		d.logs.Add(-1)
+	s.mu.Lock()
+	other := s.mu.byKey[k]
+	if other == nil {
+		s.mu.byKey[k], s.mu.byName[name] = l, l
+	}
+	s.mu.Unlock()
+	if other != nil {
+		return s.loadTwin(other, l)
+	}
+	return nil
+}
+
+// loadTwin takes one of two logs that are the same.
+// Errors: trouble with the disk of the second one.
+func (s *Store) loadTwin(first, second *Log) error {
+	loser := olderTwin(first, second)
+	if loser == nil {
+		s.env.logger.Error("two folders hold the same log; the second one is not used", "partition", first.name.String(), "dir", first.dir().path, "second", second.dir().path)
+		loser = second
+	}
+	loser.close()
+	loser.dir().logs.Add(-1)
+	if loser == first {
+		s.mu.Lock()
+		s.mu.byKey[key{second.id, second.name.Partition}], s.mu.byName[second.name] = second, second
+		s.mu.Unlock()
+	}
+	if first.moves.Load() == second.moves.Load() {
 		return nil
 	}
-	s.mu.byKey[k], s.mu.byName[name] = l, l
-	return nil
+	err := s.discardFolder(loser.dir(), loser.folder, 0)
+	if err != nil && loser == first {
+		first.dir().fail(err)
+		return nil
+	}
+	return err
 }
 
 // block keeps Create from putting an empty log where there is one that could not be opened.

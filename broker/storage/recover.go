@@ -65,7 +65,7 @@ func (l *Log) recover(f found) error {
 
 // tidy removes what a crash left over and gives the segments' first offsets.
 func (r *recovery) tidy() ([]record.Offset, error) {
-	d, folder := r.l.dir.disk, r.l.folder
+	d, folder := r.l.dir().disk, r.l.folder
 	if err := finishSwaps(d, folder); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (r *recovery) tidy() ([]record.Offset, error) {
 		name := folder + "/" + e.Name
 		switch {
 		case strings.HasSuffix(e.Name, deletedSuffix), strings.HasSuffix(e.Name, cleanedSuffix), strings.HasSuffix(e.Name, tmpSuffix):
-			if err := r.l.dir.remove(name); err != nil {
+			if err := r.l.dir().remove(name); err != nil {
 				return nil, err
 			}
 		case strings.HasSuffix(e.Name, logSuffix):
@@ -106,7 +106,7 @@ func baseOf(name, suffix string) (record.Offset, bool) {
 // readEpochs takes the epoch cache from its file. A lost or damaged one is made anew from the batches.
 func (r *recovery) readEpochs() error {
 	name := r.l.folder + "/" + epochFile
-	b, err := disk.ReadFile(r.l.dir.disk, name)
+	b, err := disk.ReadFile(r.l.dir().disk, name)
 	if disk.IsAbsent(err) {
 		r.rebuild = true
 		return nil
@@ -133,7 +133,7 @@ func (r *recovery) segments(bases []record.Offset) error {
 		return err
 	}
 	for i, base := range bases {
-		s := newSegment(r.l.dir.disk, r.l.folder, base)
+		s := newSegment(r.l.dir().disk, r.l.folder, base)
 		last := i == len(bases)-1
 		trusted := r.found.clean || !last && bases[i+1] <= r.found.recovery
 		if i > 0 && r.scanned && base != r.next && !r.found.unknown {
@@ -165,7 +165,7 @@ func (r *recovery) finishDeletion(bases []record.Offset) ([]record.Offset, error
 		if err := r.drop(bases[:1]); err != nil {
 			return nil, err
 		}
-		if err := r.l.dir.disk.Sync(r.l.folder); err != nil {
+		if err := r.l.dir().disk.Sync(r.l.folder); err != nil {
 			return nil, err
 		}
 		bases = bases[1:]
@@ -368,7 +368,7 @@ func (r *recovery) discard(bases []record.Offset) error {
 func (r *recovery) drop(bases []record.Offset) error {
 	r.changed = true
 	for i := len(bases) - 1; i >= 0; i-- {
-		info, err := r.l.dir.disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
+		info, err := r.l.dir().disk.Stat(fileName(r.l.folder, bases[i], logSuffix))
 		if err != nil {
 			return err
 		}
@@ -376,7 +376,7 @@ func (r *recovery) drop(bases []record.Offset) error {
 			r.cutBytes += info.Size
 		}
 		for _, suffix := range []string{logSuffix, indexSuffix, timeSuffix, abortSuffix} {
-			if err := r.l.dir.remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
+			if err := r.l.dir().remove(fileName(r.l.folder, bases[i], suffix)); err != nil {
 				return err
 			}
 		}
@@ -401,8 +401,8 @@ func (r *recovery) finish() error {
 		r.v, r.next = nil, r.found.start
 	}
 	if len(r.v) == 0 {
-		s := newSegment(l.dir.disk, l.folder, max(r.next, r.found.start))
-		if err := l.dir.must(0, s.create); err != nil {
+		s := newSegment(l.dir().disk, l.folder, max(r.next, r.found.start))
+		if err := l.dir().must(0, s.create); err != nil {
 			return err
 		}
 		r.v, r.next, r.changed = []*segment{s}, s.base, true
@@ -434,7 +434,7 @@ func (r *recovery) finish() error {
 		return nil
 	}
 	// Why: names of removed and new files, and all that a crash may have left unsynced.
-	return l.dir.disk.Sync(l.folder)
+	return l.dir().disk.Sync(l.folder)
 }
 
 func basesOf(v []*segment) []record.Offset {

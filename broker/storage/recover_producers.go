@@ -20,7 +20,7 @@ func (r *recovery) producers() error {
 	for i := len(r.snaps) - 1; i >= 0; i-- {
 		name := fileName(l.folder, r.snaps[i], snapshotSuffix)
 		if r.snaps[i] > r.next {
-			if err := l.dir.remove(name); err != nil {
+			if err := l.dir().remove(name); err != nil {
 				return err
 			}
 			continue
@@ -28,7 +28,7 @@ func (r *recovery) producers() error {
 		if r.snaps[i] > below {
 			continue
 		}
-		b, err := disk.ReadFile(l.dir.disk, name)
+		b, err := disk.ReadFile(l.dir().disk, name)
 		if err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ func (r *recovery) producers() error {
 		}
 		l.env.corruption("snapshot")
 		l.env.logger.Error("producer snapshot is damaged; an older one is used", "partition", l.name.String(), "file", name)
-		if err := l.dir.remove(name); err != nil {
+		if err := l.dir().remove(name); err != nil {
 			return err
 		}
 	}
@@ -57,7 +57,7 @@ func (r *recovery) dropSnapshots(old []record.Offset) error {
 		if i := find(r.v, at); r.v[i].base == at {
 			continue // it goes with its segment
 		}
-		if err := r.l.dir.remove(fileName(r.l.folder, at, snapshotSuffix)); err != nil {
+		if err := r.l.dir().remove(fileName(r.l.folder, at, snapshotSuffix)); err != nil {
 			return err
 		}
 	}

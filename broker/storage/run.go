@@ -24,6 +24,9 @@ func (s *Store) Run(ctx context.Context) error {
 	for range flushWorkers {
 		wait.Go(func() { s.env.flushes.work(ctx) })
 	}
+	for range s.dirs[1:] {
+		wait.Go(func() { s.moveAll(ctx) })
+	}
 	wait.Go(func() { every(ctx, s.o.Checkpoint, s.checkpointAll) })
 	wait.Go(func() { every(ctx, s.o.RetentionCheck, s.retainAll) })
 	wait.Go(func() { every(ctx, s.o.CleanEvery, s.cleanAll) })
@@ -96,7 +99,7 @@ func (s *Store) announce() bool {
 		s.env.online(d.path, false)
 		s.env.failed(d.path, err)
 		for _, l := range s.Logs() {
-			if l.dir == d {
+			if l.dir() == d {
 				l.wake()
 			}
 		}

@@ -23,6 +23,7 @@ type Options struct {
 	DirFailed      func(dir string, err error) // called once per directory
 	Reserve        int64                       // bytes of the preallocated reserve file per directory (R22)
 	CleanEvery     time.Duration               // how long the cleaner rests; 0: defaultCleanEvery
+	MovePace       func() int64                // bytes a second that a move may copy, asked for again and again; nil, 0: as fast as it goes
 	ProducerExpiry time.Duration               // when a silent producer's state is forgotten; 0: defaultProducerExpiry
 }
 

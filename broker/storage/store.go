@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -25,6 +26,7 @@ type Store struct {
 	lost    bool            // a directory could not be opened: which logs it holds is not known
 	news    chan struct{}   // capacity 1: a directory failed
 	trash   trash
+	moves   moves
 	clock   *retentionClock
 
 	mu struct {
@@ -128,7 +130,7 @@ func (s *Store) make(p topic.Partition, k key, c LogConfig) (*Log, error) {
 	if s.blocked[folderName(k.id, p.Partition)] {
 		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w", p, ErrOffline)
 	}
-	d := s.emptiest()
+	d := s.wished(p)
 	if d == nil {
 		return nil, fmt.Errorf("cannot create log %q: %w", p, ErrOffline)
 	}
@@ -141,6 +143,15 @@ func (s *Store) make(p topic.Partition, k key, c LogConfig) (*Log, error) {
 	s.mu.byKey[k], s.mu.byName[p] = l, l
 	s.mu.Unlock()
 	return l, nil
+}
+
+// wished gives the directory that was asked for, if it is online, else the emptiest.
+func (s *Store) wished(p topic.Partition) *directory {
+	if d := s.moves.granted(p); d != nil && d.Err() == nil {
+		d.logs.Add(1)
+		return d
+	}
+	return s.emptiest()
 }
 
 // emptiest gives the online directory with the fewest logs, with one more counted; nil
@@ -162,7 +173,7 @@ func (s *Store) emptiest() *directory {
 
 // create makes the log's folder with all that an empty log has, durably.
 func (l *Log) create() error {
-	d := l.dir.disk
+	d := l.dir().disk
 	steps := func() error {
 		if err := disk.RemoveAll(d, l.folder); err != nil {
 			return err
@@ -185,7 +196,7 @@ func (l *Log) create() error {
 	}
 	var err error
 	if l.conf.Load().Internal {
-		err = l.dir.must(4*4096, steps)
+		err = l.dir().must(4*4096, steps)
 	} else {
 		err = steps()
 	}
@@ -230,20 +241,12 @@ func (s *Store) bury(l *Log) error {
 	defer l.chores.Unlock()
 	size := l.Size()
 	l.leaving.Store(true) // before the first name changes
-	if l.dir.Err() == nil {
-		gone := l.folder + trashMark + randomMark()
-		err := l.dir.disk.Rename(l.folder, gone)
-		if disk.IsFull(err) { // a longer name may need a block
-			err = disk.RemoveAll(l.dir.disk, l.folder)
-		}
-		if err == nil {
-			err = l.dir.disk.Sync(".")
-		}
-		if err != nil && !disk.IsAbsent(err) {
+	l.cancelMove()
+	if l.dir().Err() == nil {
+		if err := s.discardFolder(l.dir(), l.folder, l.conf.Load().DeleteDelay); err != nil {
 			l.leaving.Store(false)
 			return l.trouble("delete", err)
 		}
-		s.trash.add(l.dir, gone, s.env.now().Add(l.conf.Load().DeleteDelay))
 	}
 	s.mu.Lock()
 	delete(s.mu.byKey, key{l.id, l.name.Partition})
@@ -251,10 +254,27 @@ func (s *Store) bury(l *Log) error {
 		delete(s.mu.byName, l.name)
 	}
 	s.mu.Unlock()
-	l.dir.logs.Add(-1)
+	l.dir().logs.Add(-1)
 	l.markGone()
 	l.close()
 	s.env.deleted("topic", size)
+	return nil
+}
+
+// discardFolder takes a log's folder out of the way, durably; the bytes go after the delay.
+func (s *Store) discardFolder(d *directory, folder string, delay time.Duration) error {
+	gone := folder + trashMark + randomMark()
+	err := d.disk.Rename(folder, gone)
+	if disk.IsFull(err) { // a longer name may need a block
+		err = disk.RemoveAll(d.disk, folder)
+	}
+	if err == nil {
+		err = d.disk.Sync(".")
+	}
+	if err != nil && !disk.IsAbsent(err) {
+		return err
+	}
+	s.trash.add(d, gone, s.env.now().Add(delay))
 	return nil
 }
 
@@ -269,7 +289,7 @@ func (l *Log) markGone() {
 func (s *Store) Dirs() []Dir {
 	sizes := map[*directory]int64{}
 	for _, l := range s.Logs() {
-		sizes[l.dir] += l.Size()
+		sizes[l.dir()] += l.Size()
 	}
 	out := make([]Dir, len(s.dirs))
 	for i, d := range s.dirs {
@@ -299,7 +319,7 @@ func (s *Store) Close() error {
 	var errs []error
 	byDir := map[*directory][]*Log{}
 	for _, l := range s.Logs() {
-		byDir[l.dir] = append(byDir[l.dir], l)
+		byDir[l.dir()] = append(byDir[l.dir()], l)
 	}
 	for _, d := range s.dirs {
 		if err := s.closeDirectory(d, byDir[d]); err != nil {
@@ -417,7 +437,7 @@ func (l *Log) shut() error {
 	if err := s.saveAborts(true); err != nil {
 		return l.trouble("close", err)
 	}
-	if err := l.dir.disk.Sync(l.folder); err != nil {
+	if err := l.dir().disk.Sync(l.folder); err != nil {
 		return l.trouble("close", err)
 	}
 	l.mu.Lock()

@@ -43,7 +43,7 @@ func cleanedNames(s *segment, suffix string) []string {
 
 func (l *Log) removeCleaned(s *segment) error {
 	for _, name := range cleanedNames(s, cleanedSuffix) {
-		if err := l.dir.remove(name); err != nil {
+		if err := l.dir().remove(name); err != nil {
 			return err
 		}
 	}
@@ -53,14 +53,14 @@ func (l *Log) removeCleaned(s *segment) error {
 // write makes the .cleaned files, durably. changed is false if everything stays as it is.
 func (p *pass) write(ctx context.Context, old []*segment) (s *segment, changed bool, err error) {
 	l := p.l
-	s = newSegment(l.dir.disk, l.folder, old[0].base)
+	s = newSegment(l.dir().disk, l.folder, old[0].base)
 	s.index.name += cleanedSuffix
 	s.times.name += cleanedSuffix
 	s.aborts.name += cleanedSuffix
 	if err := l.removeCleaned(s); err != nil {
 		return s, false, err
 	}
-	f, err := l.dir.disk.Create(s.name(logSuffix) + cleanedSuffix)
+	f, err := l.dir().disk.Create(s.name(logSuffix) + cleanedSuffix)
 	if err != nil {
 		return s, false, err
 	}
@@ -138,7 +138,7 @@ func (l *Log) swapIn(s *segment, old []*segment) error {
 	if !l.has(old) {
 		return errAborted
 	}
-	d := l.dir.disk
+	d := l.dir().disk
 	for i, name := range cleanedNames(s, cleanedSuffix) {
 		err := d.Rename(name, cleanedNames(s, swapSuffix)[i])
 		if i == 0 && disk.IsAbsent(err) {

@@ -30,14 +30,14 @@ func (l *Log) DeleteBefore(o record.Offset) (start record.Offset, err error) {
 	}
 	l.mu.newStart = max(l.mu.newStart, o)
 	l.mu.Unlock()
-	err = l.env.checkpoint(l.dir, true)
+	err = l.env.checkpoint(l.dir(), true)
 	if isFull(err) {
 		// Why: whole segments that go take the start with them, and give the space for the rest.
 		l.chores.Lock()
 		_, derr := l.dropBelowChore(o, maxSegments, "records", true)
 		l.chores.Unlock()
 		if derr == nil {
-			err = l.env.checkpoint(l.dir, true)
+			err = l.env.checkpoint(l.dir(), true)
 		}
 	}
 	if err != nil {
@@ -101,7 +101,7 @@ func (l *Log) dropBelowChore(o record.Offset, n int, reason string, now bool) (f
 // segments must go in order, so that a crash leaves no gap.
 func (l *Log) removeSegment(s *segment, now bool) error {
 	s.gone.Store(true)
-	d := l.dir.disk
+	d := l.dir().disk
 	names := []string{s.name(logSuffix), s.name(indexSuffix), s.name(timeSuffix), s.name(abortSuffix), s.name(snapshotSuffix)}
 	for _, name := range names {
 		var err error
@@ -111,7 +111,7 @@ func (l *Log) removeSegment(s *segment, now bool) error {
 		if now || disk.IsFull(err) { // a longer name may need a block
 			err = d.Remove(name)
 		} else if err == nil {
-			l.env.trash.add(l.dir, name+deletedSuffix, l.env.now().Add(l.conf.Load().DeleteDelay))
+			l.env.trash.add(l.dir(), name+deletedSuffix, l.env.now().Add(l.conf.Load().DeleteDelay))
 		}
 		if err != nil && !disk.IsAbsent(err) {
 			return err
@@ -180,7 +180,7 @@ func (l *Log) cutChore(to record.Offset, whole bool) error {
 	l.mu.Unlock()
 	// Why chores is given up: the checkpoint takes it to save the epochs.
 	l.chores.Unlock()
-	err := l.env.checkpoint(l.dir, true)
+	err := l.env.checkpoint(l.dir(), true)
 	l.chores.Lock()
 	if err != nil {
 		err = fmt.Errorf("cannot truncate log %q to %d: %w", l.name, to, err)
@@ -215,7 +215,7 @@ func (l *Log) cutNow(to record.Offset, whole bool) error {
 			l.quarantine(err)
 			return ErrOffline
 		}
-		l.dir.fail(err)
+		l.dir().fail(err)
 		return l.trouble("truncate", err)
 	}
 	return nil
@@ -332,8 +332,8 @@ func (l *Log) restartLocked(to record.Offset) error {
 			return err
 		}
 	}
-	s := newSegment(l.dir.disk, l.folder, to)
-	if err := l.dir.must(0, s.create); err != nil {
+	s := newSegment(l.dir().disk, l.folder, to)
+	if err := l.dir().must(0, s.create); err != nil {
 		return err
 	}
 	l.startSegment(s)
@@ -358,7 +358,7 @@ func (l *Log) endsAtLocked(v []*segment, end record.Offset) error {
 // reproduceLocked makes the producer state anew after a cut: newest snapshot, then the batches behind it.
 func (l *Log) reproduceLocked(end record.Offset) error {
 	r := &recovery{l: l, v: *l.view.Load(), next: end}
-	entries, err := l.dir.disk.List(l.folder)
+	entries, err := l.dir().disk.List(l.folder)
 	if err != nil {
 		return err
 	}
@@ -371,5 +371,5 @@ func (l *Log) reproduceLocked(end record.Offset) error {
 	if err := r.producers(); err != nil {
 		return err
 	}
-	return l.dir.disk.Sync(l.folder)
+	return l.dir().disk.Sync(l.folder)
 }

@@ -139,6 +139,9 @@ func TestEveryCommandHasAnExampleThatRuns(t *testing.T) {
 	}
 	path := filepath.Dir(nodetest.Binary(t)) + ":" + os.Getenv("PATH")
 	for _, line := range examples(newRoot()) {
+		if ofCluster(line) {
+			continue // TestExamplesOfAClusterRun has them
+		}
 		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", line)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "PATH="+path, "BELFRY_BOOTSTRAP_SERVER="+n.Kafka)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +45,10 @@ var brief = map[string]string{"controlled.shutdown.timeout.ms": "1000"}
 func TestClusterOfProcesses(t *testing.T) {
 	nodes := nodetest.NewCluster(t, 3, nodetest.Options{Settings: brief})
 	nodes[2].Launch()
-	waits := func() bool { _, body := nodes[2].HTTP("/readyz"); return strings.Contains(body, "waiting for node 1 at ") }
+	waits := func() bool {
+		_, body := nodes[2].HTTP("/readyz")
+		return strings.Contains(body, "waiting for node 1 at ")
+	}
 	for end := time.Now().Add(time.Minute); !waits(); <-time.After(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("node 3 does not say what it waits for:\n%s", nodes[2].Log())
@@ -112,4 +118,26 @@ func leaderOf(t *testing.T, n *nodetest.Node) int {
 		}
 	}
 	return 0
+}
+
+func TestConfigCheckKnowsWhatAClusterNeeds(t *testing.T) {
+	for text, want := range map[string]string{
+		"node.id: 1\ncontroller.quorum.voters: 1@a:1,2@b:1,3@c:1\n": "",
+		"controller.listener: 127.0.0.1:9093\n":                     "",
+		"controller.quorum.voters: 0@a:1,1@b:1\n":                   "want 1, 3 or 5",
+		"node.id: 4\ncontroller.quorum.voters: 1@a:1\n":             "node 4 is not in controller.quorum.voters",
+		"controller.listener: here\n":                               "it is not HOST:PORT",
+		"controller.listener: 127.0.0.1:0\njoin: nonsense\n":        "this is not a join token",
+		"cluster.join.tokens: secret\n":                             "want HASH:EXPIRY",
+	} {
+		file := filepath.Join(t.TempDir(), "node.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errOut bytes.Buffer
+		code := run(t.Context(), []string{"config", "check", file}, strings.NewReader(""), &out, &errOut)
+		if good := want == ""; good != (code == exitOK) || !strings.Contains(errOut.String(), want) {
+			t.Errorf("%q: exit %d, %s", text, code, errOut.String())
+		}
+	}
 }

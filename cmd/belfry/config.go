@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/belfry-mq/belfry/broker"
 	"github.com/belfry-mq/belfry/broker/config"
 )
 
@@ -88,6 +89,9 @@ func configCheck() *cobra.Command {
 			values, err := config.Load(args[0])
 			if err != nil {
 				return err
+			}
+			if _, err := broker.New(broker.Options{Values: values}); err != nil { // starts nothing
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			n := 0
 			for _, s := range config.Table() {

@@ -87,7 +87,9 @@ func (c *client) produce(cmd *cobra.Command, topic string, f produceFlags) error
 	if err != nil {
 		return err
 	}
-	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(longestLine), kgo.RecordDeliveryTimeout(2 * clientTimeout), kgo.ProducerLinger(5 * time.Millisecond), kgo.UnknownTopicRetries(0)}
+	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(longestLine), kgo.RecordDeliveryTimeout(2 * clientTimeout), kgo.ProducerLinger(5 * time.Millisecond),
+		// Why not at once: the broker that is asked may hear a moment later of a topic that was just made.
+		kgo.UnknownTopicRetries(3), kgo.MetadataMinAge(250 * time.Millisecond)}
 	if f.partition >= 0 {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -74,14 +75,14 @@ func newRoot() *cobra.Command {
 	completeFixed(root, "output", outputs)
 	root.AddCommand(
 		serverCommand(), agentCommand(c), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), demoCommand(),
-		topicCommand(c), messageCommand(c), groupCommand(c), clusterCommand(c),
+		topicCommand(c), messageCommand(c), groupCommand(c), clusterCommand(c), balanceCommand(c), localCommand(c),
 	)
 	return root
 }
 
 func envList(name, otherwise string) []string {
 	if v := os.Getenv(name); v != "" {
-		return []string{v}
+		return strings.Split(v, ",")
 	}
 	return []string{otherwise}
 }

@@ -51,7 +51,9 @@
 // expected lists the cases that do not pass, fail or skip, with the reason. Two executables belong to it: setup CACHE
 // fetches and builds below CACHE/suites/NAME, run CACHE BOOTSTRAP prints a line for each case: its name, ok or fail or
 // skip, and why. A case that fails or is skipped and is not on the list, and one that is on the list and passes, fail
-// the test. What package managers do not carry is run by hand and kept in page/suites with the reason.
+// the test. What package managers do not carry is run by hand and kept in page/suites with the reason (suites/kafkajs).
+// Not among them: aiokafka's tests, which neither its package nor its source package carries, and sarama's
+// functional ones, which take five brokers behind a proxy that they command.
 //
 // The long form writes COMPATIBILITY.md, assembled from the parts in the folder page.
 package compat

@@ -5,8 +5,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
 // reassign moves partitions of a node that is alone: from itself to itself.
@@ -31,6 +34,67 @@ func (k tools) reassign() {
 	}
 	bad := write(t, fmt.Sprintf(`{"version":1,"partitions":[{"topic":%q,"partition":0,"replicas":[0,7]}]}`, topic))
 	k.run("reassign-partitions", "--execute", "--reassignment-json-file", bad).refused(t, "7")
+}
+
+// moveDirs moves a partition to the other log directory of a node that has two, slowly enough
+// that it is seen on its way.
+func (k tools) moveDirs() {
+	t, topic := k.t, k.name("spread")
+	if k.node == nil {
+		return // another server has the directories that it has
+	}
+	node := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"log.dirs": t.TempDir() + "," + t.TempDir()}})
+	k.node, k.bootstrap = node, node.Kafka
+	k.create(topic, 1)
+	lines := numbered("line-", 2000)
+	k.produce(topic, lines)
+	where := func() (in, free, coming string) {
+		for _, d := range k.describeLogDirs(topic).Brokers[0].LogDirs {
+			switch {
+			case len(d.Partitions) == 0:
+				free = d.LogDir
+			case d.Partitions[0].IsFuture:
+				coming = d.LogDir
+			default:
+				in = d.LogDir
+			}
+		}
+		return in, free, coming
+	}
+	in, free, coming := where()
+	if in == "" || free == "" || coming != "" {
+		t.Fatalf("the partition is in %q, not in %q, on its way to %q", in, free, coming)
+	}
+	plan := func(dir string) string {
+		return write(t, fmt.Sprintf(`{"version":1,"partitions":[{"topic":%q,"partition":0,"replicas":[0],"log_dirs":[%q]}]}`, topic, dir))
+	}
+	out := k.run("reassign-partitions", "--execute", "--reassignment-json-file", plan(free), "--replica-alter-log-dirs-throttle", "1000").succeeds(t)
+	started := "Successfully started moving log directory to " + free + " for replica " + topic + "-0 with broker 0"
+	if !k.since('3') {
+		started = "Successfully started log directory move for: " + topic + "-0-0"
+	}
+	contains(t, "reassign --execute", out, started)
+	if _, _, coming := where(); coming != free {
+		t.Errorf("the partition is on its way to %q, want %q", coming, free)
+	}
+	contains(t, "reassign --verify", k.run("reassign-partitions", "--verify", "--reassignment-json-file", plan(free)).succeeds(t),
+		"Reassignment of replica "+topic+"-0-0 is still in progress")
+	// A second call changes only the throttle.
+	k.run("reassign-partitions", "--execute", "--additional", "--reassignment-json-file", plan(free), "--replica-alter-log-dirs-throttle", "100000000").succeeds(t)
+	for limit := time.Now().Add(toolLimit); ; {
+		out := k.run("reassign-partitions", "--verify", "--reassignment-json-file", plan(free)).succeeds(t)
+		if strings.Contains(out, "Reassignment of replica "+topic+"-0-0 completed successfully") {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("reassign --verify says\n%s", out)
+		}
+	}
+	if now, _, coming := where(); now != free || coming != "" {
+		t.Errorf("the partition is in %q and on its way to %q, want %q", now, coming, free)
+	}
+	sameLines(k, "after the move", k.consume("--topic", topic, "--from-beginning", "--max-messages", "2000", "--timeout-ms", "60000"), lines)
+	k.run("reassign-partitions", "--execute", "--reassignment-json-file", plan("/elsewhere")).refused(t, "LogDirNotFoundException")
 }
 
 func (k tools) leaderElection() {

@@ -209,30 +209,39 @@ func (k tools) deleteRecords() {
 	contains(t, "delete-records to the end", remove(-1), "low_watermark: 10")
 }
 
+// logDirs is what kafka-log-dirs.sh prints.
+type logDirs struct {
+	Brokers []struct {
+		Broker  int
+		LogDirs []struct {
+			LogDir     string
+			Error      *string
+			Partitions []struct {
+				Partition string
+				Size      int
+				OffsetLag int
+				IsFuture  bool
+			}
+		}
+	}
+}
+
+// describeLogDirs gives where the partitions of a topic lie.
+func (k tools) describeLogDirs(topic string) logDirs {
+	k.t.Helper()
+	out := k.run("log-dirs", "--describe", "--topic-list", topic).succeeds(k.t)
+	var answer logDirs
+	if err := json.Unmarshal([]byte(out[max(strings.Index(out, "{"), 0):]), &answer); err != nil {
+		k.t.Fatalf("log-dirs printed %q: %v", out, err)
+	}
+	return answer
+}
+
 func (k tools) logDirs() {
 	t, topic := k.t, k.name("dirs")
 	k.create(topic, 2)
 	k.produce(topic, numbered("n", 10))
-	out := k.run("log-dirs", "--describe", "--topic-list", topic).succeeds(t)
-	var answer struct {
-		Brokers []struct {
-			Broker  int
-			LogDirs []struct {
-				LogDir     string
-				Error      *string
-				Partitions []struct {
-					Partition string
-					Size      int
-					OffsetLag int
-					IsFuture  bool
-				}
-			}
-		}
-	}
-	line := out[max(strings.Index(out, "{"), 0):]
-	if err := json.Unmarshal([]byte(line), &answer); err != nil {
-		t.Fatalf("log-dirs printed %q: %v", out, err)
-	}
+	answer := k.describeLogDirs(topic)
 	if len(answer.Brokers) != 1 || len(answer.Brokers[0].LogDirs) != 1 {
 		t.Fatalf("log-dirs shows %+v, want one broker with one folder", answer)
 	}

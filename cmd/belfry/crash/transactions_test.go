@@ -61,7 +61,7 @@ func TestKillTransactions(t *testing.T) {
 	})
 	stop()
 	workers.Wait()
-	seen := committed(t, n, manual(t, n))
+	seen := readCommitted(t, n, manual(t, n))
 	for i := range messages {
 		if seen[i] != 1 {
 			t.Errorf("message %d is there %d times", i, seen[i])
@@ -110,9 +110,9 @@ func copyUntilError(ctx context.Context, bootstrap, id string) {
 	}
 }
 
-// committed counts the messages that a reader of committed ones gets, up to one behind all
+// readCommitted counts the messages that a reader of committed ones gets, up to one behind all
 // of them in each partition.
-func committed(t *testing.T, n *nodetest.Node, producer *kgo.Client) map[int]int {
+func readCommitted(t *testing.T, n *nodetest.Node, producer *kgo.Client) map[int]int {
 	t.Helper()
 	const last = "the last one"
 	for p := range int32(4) {

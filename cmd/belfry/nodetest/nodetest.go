@@ -37,6 +37,9 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	bin := filepath.Join(dir, "belfry")
 	args := []string{"build", "-o", bin}
+	if tags := os.Getenv("BELFRY_TEST_TAGS"); tags != "" {
+		args = append(args, "-tags", tags)
+	}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
@@ -47,7 +50,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// Binary gives the program, built once a test process.
+// Binary gives the program, built once a test process, with the tags that BELFRY_TEST_TAGS names.
 func Binary(t testing.TB) string {
 	t.Helper()
 	bin, err := build()
@@ -65,14 +68,20 @@ type Options struct {
 	Env      []string          // added to the environment
 	Args     []string          // added to `belfry server --config FILE`
 	Output   io.Writer         // gets all that the node prints, too; nil = nobody
+	// Host is the address the node listens at, at ports of its own; "" = 127.0.0.1 at free ports.
+	Host string
+	// Namespace names the network namespace (of ip netns) the node runs in; "" = the test's own.
+	Namespace string
 }
 
 // Node is one running process. Its addresses stay the same over restarts.
 type Node struct {
 	Kafka   string // HOST:PORT
 	Metrics string // HOST:PORT
-	Dir     string
-	Config  string // path of the configuration file
+	// Controller is where a node of a cluster listens to the others, HOST:PORT.
+	Controller string
+	Dir        string
+	Config     string // path of the configuration file
 
 	t    testing.TB
 	opts Options
@@ -101,7 +110,11 @@ func New(t testing.TB, o Options) *Node {
 	if n.Dir == "" {
 		n.Dir = t.TempDir()
 	}
-	n.Kafka, n.Metrics = freeAddr(t), freeAddr(t)
+	if o.Host != "" {
+		n.Kafka, n.Controller, n.Metrics = net.JoinHostPort(o.Host, "9092"), net.JoinHostPort(o.Host, "9093"), net.JoinHostPort(o.Host, "9100")
+	} else {
+		n.Kafka, n.Controller, n.Metrics = freeAddr(t), freeAddr(t), freeAddr(t)
+	}
 	n.Config = filepath.Join(t.TempDir(), "node.yaml")
 	n.WriteConfig(o.Settings)
 	t.Cleanup(func() {
@@ -141,7 +154,12 @@ func (n *Node) Launch() {
 	if n.opts.Agent {
 		name = "agent"
 	}
-	cmd := exec.Command(Binary(n.t), append([]string{name, "--config", n.Config}, n.opts.Args...)...)
+	line := append([]string{Binary(n.t), name, "--config", n.Config}, n.opts.Args...)
+	if n.opts.Namespace != "" {
+		// Why nsenter: it replaces itself by the node, so that the process is the node's.
+		line = append([]string{"nsenter", "--net=/run/netns/" + n.opts.Namespace, "--"}, line...)
+	}
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), n.opts.Env...)
 	var output io.Writer = n.log
 	if n.opts.Output != nil {

@@ -1,0 +1,89 @@
+package chaos
+
+import (
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belfry-mq/belfry/cmd/belfry/ledger"
+)
+
+// span is how long faults go on.
+func span(t *testing.T) time.Duration {
+	if text := os.Getenv("BELFRY_CHAOS_TIME"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("BELFRY_CHAOS_TIME: %v", err)
+		}
+		return d
+	}
+	if os.Getenv("BELFRY_LONG") != "" {
+		return time.Hour
+	}
+	return 90 * time.Second
+}
+
+// seed makes a run like an earlier one; not the same, as nobody tells the machine when to do what.
+func seed(t *testing.T) uint64 {
+	text := os.Getenv("BELFRY_CHAOS_SEED")
+	if text == "" {
+		return rand.Uint64()
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("BELFRY_CHAOS_SEED: %v", err)
+	}
+	return n
+}
+
+// TestChaos puts one fault after the other to a cluster under load.
+func TestChaos(t *testing.T) {
+	w := newWorld(t, seed(t))
+	l := w.topic(ledger.Options{Topic: "exact"})
+	rate := 200
+	if os.Getenv("BELFRY_LONG") != "" {
+		rate = 60 // an hour of it is kept, three times, and read back
+	}
+	w.exact(l, rate)
+	w.weak(w.topic(ledger.Options{Topic: "weak"}), rate/2)
+	tx, copies := w.topic(ledger.Options{Topic: "transactions", Holes: true}), w.topic(ledger.Options{Topic: "copies", Holes: true})
+	w.transactional(tx)
+	w.copied(tx, copies)
+	w.healed()
+	faults := slices.Concat(processFaults(), networkFaults(), diskFaults(), storms())
+	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {
+		faults = named(t, faults, only)
+	}
+	times := map[string]int{}
+	for end, i := time.Now().Add(span(t)), 0; time.Now().Before(end) && !t.Failed(); i++ {
+		if i%len(faults) == 0 {
+			w.rnd.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
+		}
+		f := faults[i%len(faults)]
+		times[f.name]++
+		w.say("%s (%d acknowledged)", f.name, l.Count())
+		f.do(w)
+		w.healed()
+	}
+	w.finish()
+	for _, name := range slices.Sorted(maps.Keys(times)) {
+		t.Logf("%3d × %s", times[name], name)
+	}
+}
+
+// named picks faults, separated by "; ".
+func named(t *testing.T, faults []fault, names string) (some []fault) {
+	for name := range strings.SplitSeq(names, "; ") {
+		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		if i < 0 {
+			t.Fatalf("no fault is called %q", name)
+		}
+		some = append(some, faults[i])
+	}
+	return some
+}

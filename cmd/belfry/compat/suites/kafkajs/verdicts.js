@@ -1,0 +1,44 @@
+// usage: node verdicts.js REPORT SOURCE KEPT CONFIG: prints what jest's REPORT says in the form of page/suites.
+const fs = require('fs')
+const path = require('path')
+
+const [report, source, kept, config] = process.argv.slice(2)
+const reasons = new Map()
+const head = []
+for (const line of fs.readFileSync(kept, 'utf8').split('\n')) {
+  const f = line.split('\t')
+  if (f[1] === 'fail' || f[1] === 'skip') reasons.set(f[0] + '\t' + f[1], f[2])
+  if (f[0] === 'title' || f[0] === 'by hand') head.push(line)
+}
+const settings = fs.readFileSync(config, 'utf8').split('\n')
+  .map(l => l.split(': ')).filter(f => f.length === 2 && !f[0].startsWith('#') && f[0] !== 'listeners')
+  .map(([name, value]) => `${name}=${value}`).sort().join(', ')
+console.log(head[0])
+console.log(`date\t${new Date().toISOString().slice(0, 10)}`)
+console.log(`settings\t${settings}`)
+console.log(head[1])
+
+// patterns are what a message says, where nobody has looked at the case before.
+const patterns = [
+  [/ECONNREFUSED [0-9.]*:909[34]\b|SASL/, 'needs TLS or SASL'],
+  [/ECONNREFUSED [0-9.]*:(909[5-9]|9100)\b/, 'needs several brokers'],
+]
+const reason = (name, is, said) =>
+  reasons.get(name + '\t' + is) || (patterns.find(([p]) => p.test(said)) || [])[1] || said
+
+const lines = []
+const seen = new Map()
+for (const file of JSON.parse(fs.readFileSync(report, 'utf8')).testResults) {
+  const where = path.relative(source, file.name).replace('__tests__/', '').replace(/\.spec\.js$/, '')
+  for (const c of file.assertionResults) {
+    let name = `${where}: ${c.title}`.replace(/\s+/g, ' ')
+    const n = (seen.get(name) || 0) + 1
+    seen.set(name, n)
+    if (n > 1) name += ` (${n})`
+    const is = { passed: 'ok', failed: 'fail' }[c.status] || 'skip'
+    const said = (c.failureMessages || []).join(' ').replace(/\x1b\[[0-9;]*m/g, '').replace(/\s+/g, ' ').slice(0, 300)
+    lines.push(`${name}\t${is}\t${is === 'ok' ? '' : reason(name, is, said)}`)
+  }
+  if (file.assertionResults.length === 0) lines.push(`${where}\tfail\tthe file could not be run`)
+}
+console.log(lines.sort().join('\n'))

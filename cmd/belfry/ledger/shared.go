@@ -1,0 +1,26 @@
+package ledger
+
+import "sync"
+
+// Shared is a Reading that the members of a group add to.
+type Shared struct {
+	mu sync.Mutex
+	r  *Reading
+}
+
+// ShareMembers begins a reading by a group.
+func (l *Ledger) ShareMembers(who string) *Shared { return &Shared{r: l.Share(who)} }
+
+// Count gives how many messages the members were given.
+func (s *Shared) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.r.Count()
+}
+
+// Next gives, by partition, the offset behind the highest that a member was given.
+func (s *Shared) Next() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]int64(nil), s.r.Next...)
+}
