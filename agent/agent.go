@@ -6,6 +6,24 @@
 // speaks the Kafka protocol; then there are no statistics of a broker and only
 // what protocol and host can tell is emitted.
 //
+// # In a cluster
+//
+// Every node has an agent. Each emits what is its own; what is about the cluster
+// is emitted by the node whose broker is the active controller when a period
+// ends, if a majority of the voters confirms it then. All nodes look at the whole
+// cluster in each period, so that one that takes over has what rates are
+// reckoned from. If the controller died, the period that ends meanwhile goes to
+// whoever is elected within the time that collectors have; if that takes longer,
+// that one period has no series of the cluster.
+//
+// Rules about the cluster are evaluated where its series are emitted, rules about
+// a node on that node. A node that hears that another one emits lets go of the
+// alarms of the cluster without telling anybody; the other one finds out what
+// holds and puts it after at most the periods that the rule asks for. So an alarm
+// that lasts over a change of the controller is told twice, never told as over
+// while it is not; one that ends just in that gap is not told as over. While
+// nobody emits, alarms stay as they are.
+//
 // Invariant: whatever breaks in here, the broker does not notice. A part that
 // panics or fails is started again with back-off; one that hangs is passed over
 // and the others go on.
@@ -85,8 +103,9 @@ type Options struct {
 	// partitions are left out and counted. Default 200 000; negative: no bound.
 	SeriesLimit int
 	// EmitsClusterWide tells whether this node emits instance, topic and group
-	// series and broker_alive at present: one node of a cluster does. Nil: always.
-	EmitsClusterWide func() bool
+	// series and broker_alive for the period that ends now: one node of a cluster
+	// does. It is asked once a period, when that begins, and may wait until ctx ends. Nil: always.
+	EmitsClusterWide func(ctx context.Context, end time.Time) bool
 
 	// Known is what an earlier process knew of the cluster. It holds until this one has
 	// reached it, so that one that is away is missed from the start.

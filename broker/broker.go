@@ -17,10 +17,12 @@ import (
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/peer"
 	"github.com/belfry-mq/belfry/broker/quorum"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
+	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/txn"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
@@ -210,7 +212,9 @@ func (b *Broker) ClusterID() string {
 
 // RefuseProduce is the brake: client produce is refused with a retriable error and
 // the reason as text until it is called with "". Everything else goes on. The brake
-// outlasts a call before the node is ready.
+// outlasts a call before the node is ready. Brokers that lead partitions of which this one
+// has a replica refuse produce for them, too, as soon as it fetches from them (within
+// replica.fetch.wait.max.ms, while it follows).
 func (b *Broker) RefuseProduce(reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -218,6 +222,13 @@ func (b *Broker) RefuseProduce(reason string) {
 	if b.mu.rooms != nil && b.mu.rooms.api != nil {
 		b.mu.rooms.api.RefuseProduce(reason)
 	}
+}
+
+// whyFull gives the brake's reason; "" while it is off.
+func (b *Broker) whyFull() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.brake
 }
 
 // RefusedProduce gives how many produce requests the brake has refused since the
@@ -233,6 +244,9 @@ func (b *Broker) RefusedProduce() int64 {
 var errStopped = errors.New("the broker is not running")
 
 // FreeOldest deletes the oldest closed segments until so many bytes are freed; see storage.
+// Where another broker leads, that one is asked to delete the same first, so that every
+// replica begins at the same offset; nothing goes while it does not answer or refuses
+// (compacted topics). A leader's followers follow it by themselves.
 //
 // Errors: the broker is not running; the disk's.
 func (b *Broker) FreeOldest(ctx context.Context, bytes int64) (freed int64, err error) {
@@ -240,7 +254,38 @@ func (b *Broker) FreeOldest(ctx context.Context, bytes int64) (freed int64, err 
 	if r == nil || r.store == nil {
 		return 0, errStopped
 	}
-	return r.store.FreeOldest(ctx, bytes)
+	return r.store.FreeOldest(ctx, bytes, func(p topic.Partition, below record.Offset) bool {
+		return b.mayGo(ctx, r, p, below)
+	})
+}
+
+// patienceToFree bounds how long a leader may take to delete what is wished here.
+const patienceToFree = 5 * time.Second
+
+// mayGo has a partition's leader delete what is below an offset; true when it did, or when
+// this broker is the leader.
+func (b *Broker) mayGo(ctx context.Context, r *rooms, p topic.Partition, below record.Offset) bool {
+	if b.membership == nil {
+		return true
+	}
+	part, err := r.set.Partition(p)
+	if err != nil {
+		return false
+	}
+	leader, _ := part.Leader()
+	switch leader {
+	case b.node:
+		return true
+	case metadata.NoBroker:
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, patienceToFree)
+	defer cancel()
+	if err := r.peers.DeleteBefore(ctx, leader, p, below); err != nil {
+		b.log.Warn("a leader did not delete what this broker has no room for", "partition", p.String(), "leader", int(leader), "below", int64(below), "err", err)
+		return false
+	}
+	return true
 }
 
 // Dirs gives the state of the log directories; nil while they are not open.

@@ -352,3 +352,143 @@ func TestTransactionsOverBrokers(t *testing.T) {
 		t.Fatalf("%d messages are committed, %d are read", 3*2*12, len(seen))
 	}
 }
+
+// TestAFullFollowerStopsItsLeaders refuses produce at one broker of three: partitions with a
+// replica there refuse it wherever they are led, others do not.
+func TestAFullFollowerStopsItsLeaders(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var addrs []string
+	for _, b := range c.Brokers {
+		addrs = append(addrs, b.Addr())
+	}
+	a := admin(t, addrs...)
+	if _, err := a.CreateTopic(ctx, 3, 3, nil, "shared"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.CreateTopic(ctx, 9, 1, nil, "single"); err != nil {
+		t.Fatal(err)
+	}
+	full := c.Brokers[0]
+	try := func(topic string, partition int32) error {
+		k, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.MetadataMinAge(10*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		return k.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: []byte("x")}).FirstErr()
+	}
+	// Every partition of a topic has come to take records, or none takes any.
+	until := func(what string, want func() error) {
+		t.Helper()
+		var err error
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if err = want(); err == nil {
+				return
+			}
+		}
+		t.Fatalf("%s: %v", what, err)
+	}
+	takes := func() error {
+		for p := range int32(3) {
+			if err := try("shared", p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	until("before", takes)
+	full.RefuseProduce("the disk is at 96 %, the threshold is 95 %")
+	until("at the threshold", func() error {
+		for p := range int32(3) {
+			if err := try("shared", p); !errors.Is(err, kerr.KafkaStorageError) {
+				return fmt.Errorf("partition %d: %v", p, err)
+			}
+		}
+		return nil
+	})
+	for p, state := range leaders(t, a, "single") {
+		err := try("single", p)
+		if own := state.Leader == int32(full.Node()); own != errors.Is(err, kerr.KafkaStorageError) || !own && err != nil {
+			t.Errorf("partition %d of broker %d: %v", p, state.Leader, err)
+		}
+	}
+	full.RefuseProduce("")
+	until("after", takes)
+}
+
+// TestRoomIsMadeOnAllReplicas frees bytes on a broker that leads one of two partitions: every
+// replica of both begins at the same offset after.
+func TestRoomIsMadeOnAllReplicas(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set(quick))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	a := admin(t, c.Addrs()...)
+	small := map[string]*string{"segment.bytes": kmsg.StringPtr("16384"), "min.insync.replicas": kmsg.StringPtr("3")}
+	if _, err := a.CreateTopic(ctx, 3, 3, small, "t"); err != nil {
+		t.Fatal(err)
+	}
+	k, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(4096))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	for i := range 300 {
+		k.Produce(ctx, &kgo.Record{Topic: "t", Partition: int32(i % 3), Value: make([]byte, 1000)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := k.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	node := c.Brokers[0]
+	var freed int64
+	for freed == 0 { // its high watermark may be a fetch behind
+		if freed, err = node.FreeOldest(ctx, 150_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	starts, err := a.ListStartOffsets(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(3) {
+		at, ok := starts.Lookup("t", p)
+		if !ok || at.Offset == 0 {
+			t.Errorf("partition %d begins at %d: its oldest was not deleted", p, at.Offset)
+		}
+	}
+	// What is on the disks is the same everywhere, as soon as the followers have fetched.
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		dirs, err := a.DescribeAllLogDirs(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes := map[int32]map[int64]bool{}
+		dirs.Each(func(d kadm.DescribedLogDir) {
+			d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
+				if p.Topic == "t" {
+					if sizes[p.Partition] == nil {
+						sizes[p.Partition] = map[int64]bool{}
+					}
+					sizes[p.Partition][p.Size] = true
+				}
+			})
+		})
+		same := len(sizes) == 3
+		for _, s := range sizes {
+			same = same && len(s) == 1
+		}
+		if same {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sizes of the replicas differ: %v", sizes)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

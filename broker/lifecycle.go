@@ -235,7 +235,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.peers = peer.New(peer.Options{Node: b.node, Listener: b.between, Image: r.quorum.Image, Dial: b.dialPeer})
+	r.peers = peer.New(peer.Options{Node: b.node, Listener: b.between, Image: r.quorum.Image, Dial: b.dialPeer, Full: b.whyFull})
 	p.add("the connections to other brokers", r.peers.Close)
 	r.control = controller.New(controller.Options{
 		Node: b.node, Settings: b.values, Now: b.now, Seed: uint64(b.now().UnixNano()),
@@ -276,7 +276,7 @@ func (b *Broker) openDoors(r *rooms, p *parts) (err error) {
 	o := api.Options{
 		Node: b.node, Version: b.values.String("version"), File: b.values, Settings: b.settings.values,
 		Image: r.news.Image, Controller: r.control, Quorum: r.quorum, Replicas: r.set, Groups: r.groups, Disks: r.store, Transactions: r.txns, TxnOffsets: r.groups,
-		Logger: b.log, Now: b.now,
+		Traffic: b.stats.Traffic, Logger: b.log, Now: b.now,
 	}
 	if b.membership != nil {
 		o.Peers, o.Seen = r.peers, r.news.Seen

@@ -30,6 +30,7 @@ func testEnv() Env {
 		"broker_produce_mean":                {Unit: "ms", Sampled: true, Labels: broker, Max: 10_000},
 		"belfry_offline_partitions":          {Unit: "count", Sampled: true},
 		"belfry_under_replicated_partitions": {Unit: "count", Sampled: true},
+		"belfry_controller_known":            {Unit: "bool", Sampled: true, Labels: broker, Max: 1},
 		"belfry_offline_log_dirs":            {Unit: "count", Sampled: true, Labels: broker},
 		"belfry_collector_timeouts_total":    {Unit: "count", Counter: true, Sampled: true, Labels: []string{"collector", "kafka_broker"}},
 		"belfry_guard_active":                {Unit: "bool", Sampled: true, Labels: broker, Max: 1},
@@ -85,6 +86,7 @@ func TestBuiltinRulesAreTheDocumentedOnes(t *testing.T) {
 		{"broker_alive", "== 0", 1, Critical, false},
 		{"under_replicated_partitions", "> 0", 3, Major, false},
 		{"offline_partitions", "> 0", 1, Critical, false},
+		{"no_controller", "== 0", 2, Critical, false},
 	} {
 		r, ok := set.Find(want.name)
 		if !ok {

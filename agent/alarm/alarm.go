@@ -58,6 +58,7 @@ type Alarm struct {
 	Fired    time.Time `json:"fired,omitzero"`   // begin of the present or last alarm
 	Ended    time.Time `json:"ended,omitzero"`   // its end; zero while it fires
 	Reason   string    `json:"reason,omitempty"` // why it ended, if not by a good value
+	Moved    bool      `json:"moved,omitempty"`  // it did not end: another node watches it now, and nobody is told by this one
 
 	Repeat    time.Duration  `json:"repeat"` // as in the rule; 0 = once
 	NotifyOn  []rules.Change `json:"notify_on"`

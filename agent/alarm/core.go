@@ -30,6 +30,8 @@ type core struct {
 	ended    []Alarm          // the last to end is the last
 	refused  uint64           // label sets beyond maxTracks
 
+	elsewhere bool // another node watches over the cluster, see handOver
+
 	present map[metric.Label]bool // of the snapshot being evaluated, see presentIn
 }
 
@@ -48,7 +50,7 @@ func (c *core) evaluate(s *metric.Snapshot) []Event {
 	}
 	for i := range c.set.All() {
 		r := &c.set.All()[i]
-		if !r.Active() {
+		if !r.Active() || c.elsewhere && aboutCluster(r) {
 			continue
 		}
 		events = append(events, c.evaluateRule(r, s, byRule[r.Name])...)
@@ -185,6 +187,38 @@ func (c *core) end(r *rules.Rule, t *track, now time.Time, reason string) []Even
 	c.ended = append(c.ended, a)
 	return []Event{{Time: now, From: before, To: OK, Alarm: a}}
 }
+
+// handOver lets go of everything about the cluster, because another node watches that now. No
+// alarm ends by it, and nobody is told that one did: the other node finds out by itself what
+// holds, and puts it again after at most as many periods as its rule asks for.
+//
+// What this node counted is forgotten, too. Why: when it takes over again, much may have
+// happened that it has not seen; it counts anew.
+func (c *core) handOver(now time.Time) []Event {
+	c.elsewhere = true
+	var events []Event
+	for _, t := range c.sorted() {
+		r, ok := c.set.Find(t.Rule)
+		if !ok || !aboutCluster(r) {
+			continue
+		}
+		for _, e := range c.end(r, t, now, "another node watches the cluster now") {
+			e.Alarm.Moved = true
+			c.ended[len(c.ended)-1].Moved = true
+			events = append(events, e)
+		}
+	}
+	for i := range c.set.All() {
+		if r := &c.set.All()[i]; aboutCluster(r) {
+			delete(c.seen, r.Name)
+			delete(c.periods, r.Name)
+		}
+	}
+	return events
+}
+
+// aboutCluster tells whether a rule watches what one node emits for all.
+func aboutCluster(r *rules.Rule) bool { return !r.Watchdog && metric.ClusterWide(metric.ID(r.Metric)) }
 
 // gone says that what the labels name was deleted: the snapshot knows how many
 // objects of its kind there are and has no series at all with this one. A

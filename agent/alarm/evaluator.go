@@ -50,11 +50,15 @@ var _ Store = (*checkpoint.File)(nil)
 
 // Config says where rules come from and where the state goes.
 type Config struct {
-	Store       Store                        // the state file
-	Load        func() (*rules.Set, error)   // reads built-in and user rules; called again and again
-	Fallback    func() (*rules.Set, error)   // reads the built-in rules alone: in force while Load fails at the start
-	Unit        func(metricID string) string // unit of a metric, for texts
-	ReloadEvery time.Duration                // pause between looks at the rule files; default 5 s
+	Store    Store                        // the state file
+	Load     func() (*rules.Set, error)   // reads built-in and user rules; called again and again
+	Fallback func() (*rules.Set, error)   // reads the built-in rules alone: in force while Load fails at the start
+	Unit     func(metricID string) string // unit of a metric, for texts
+	// Elsewhere tells whether another node emitted the series of the cluster for the last
+	// period, and so watches over them: their rules are evaluated where they are emitted.
+	// Nobody doing so is another matter, and no reason to forget anything. Nil: never.
+	Elsewhere   func() bool
+	ReloadEvery time.Duration // pause between looks at the rule files; default 5 s
 }
 
 // Evaluator moves the alarms of one node.
@@ -118,8 +122,15 @@ func Open(cfg Config, notify Notifier, record Recorder, log *slog.Logger) (*Eval
 // are handed on. Blocks: for the disk, at most five seconds, and only when a state
 // changed; not at all while an earlier write hangs.
 func (e *Evaluator) Receive(ctx context.Context, s *metric.Snapshot) {
+	elsewhere := e.cfg.Elsewhere != nil && e.cfg.Elsewhere()
 	e.mu.Lock()
-	events := e.mu.core.evaluate(s)
+	var events []Event
+	if elsewhere {
+		events = e.mu.core.handOver(s.End)
+	} else {
+		e.mu.core.elsewhere = false
+	}
+	events = append(events, e.mu.core.evaluate(s)...)
 	e.mu.evaluated++
 	e.mu.missed += uint64(s.Missed)
 	e.mu.last = s.End

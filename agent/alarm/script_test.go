@@ -23,6 +23,8 @@ var update = flag.Bool("update", false, "write the outputs in testdata anew")
 //	tick SERIES…   one period passes; a series is metric{label=value,…}=number
 //	missed N       the next tick stands for N lost ones too
 //	at HH:MM       the next tick ends then (UTC)
+//	elsewhere      another node emits the series of the cluster from now on
+//	here           this node does
 //	restart        state is encoded and decoded into a new core
 //	show           all alarms
 func TestScripts(t *testing.T) {
@@ -119,6 +121,10 @@ func (s *script) command(words []string) {
 			s.t.Fatal(err)
 		}
 		s.now = time.Date(2026, 3, 2, clock.Hour(), clock.Minute()-1, 0, 0, time.UTC)
+	case "elsewhere":
+		s.events(s.core.handOver(s.now))
+	case "here":
+		s.core.elsewhere = false
 	case "restart":
 		next := newCore(s.core.set, Units())
 		events, err := next.restore(s.core.encode(), s.now)
@@ -177,6 +183,9 @@ func shown(a Alarm) string {
 	}
 	if !a.Ended.IsZero() {
 		text += " ended " + a.Ended.UTC().Format("15:04")
+	}
+	if a.Moved {
+		text += ", moved"
 	}
 	if a.Reason != "" {
 		text += ": " + a.Reason

@@ -39,6 +39,10 @@ type Options struct {
 	RequestTimeout time.Duration
 }
 
+// software is what the agent calls itself in ApiVersions; Belfry's brokers then hide nothing
+// that they hide from clients of an instance of an older version.
+const software = "belfry-agent"
+
 // Bounds of one request: the largest frames that brokers take are far above, but
 // one answer should not take long or much memory.
 const (
@@ -69,6 +73,7 @@ func Open(o Options) (*Client, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(o.Seeds...),
 		kgo.ClientID(o.ClientID),
+		kgo.SoftwareNameAndVersion(software, "1"),
 		kgo.DisableClientMetrics(),
 		// Why: what a broker does not answer now is absent now; the next pass asks again.
 		kgo.RequestRetries(2),

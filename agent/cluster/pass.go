@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/belfry-mq/belfry/broker/stats"
 )
 
 // ErrUnreachable is given when no broker of the cluster answered at all.
@@ -124,7 +126,9 @@ func brokersOf(m kadm.Metadata) []Broker {
 
 func (c *Client) logDirs(ctx context.Context, s *State) error {
 	var trouble []error
-	for _, shard := range c.kafka.RequestSharded(ctx, kmsg.NewPtrDescribeLogDirsRequest()) { // no topic named: all
+	req := kmsg.NewPtrDescribeLogDirsRequest() // no topic named: all
+	req.UnknownTags.Set(stats.TagTraffic, nil)
+	for _, shard := range c.kafka.RequestSharded(ctx, req) {
 		err := shard.Err
 		if err == nil {
 			err = kerr.ErrorForCode(shard.Resp.(*kmsg.DescribeLogDirsResponse).ErrorCode)
@@ -151,11 +155,19 @@ func logDirsOf(id int32, described *kmsg.DescribeLogDirsResponse) LogDirs {
 		dir.Replicas = make([]Replica, 0, n)
 		for _, t := range d.Topics {
 			for _, p := range t.Partitions {
-				dir.Replicas = append(dir.Replicas, Replica{Topic: t.Topic, Partition: p.Partition, Bytes: p.Size, Future: p.IsFuture})
+				dir.Replicas = append(dir.Replicas, Replica{Topic: t.Topic, Partition: p.Partition, Bytes: p.Size, Lag: p.OffsetLag, Future: p.IsFuture})
 			}
 		}
 		out.Dirs = append(out.Dirs, dir)
 	}
+	described.UnknownTags.Each(func(tag uint32, v []byte) {
+		if tag != stats.TagTraffic {
+			return
+		}
+		if t, err := stats.ReadTraffic(v); err == nil {
+			out.Traffic = &t
+		}
+	})
 	slices.SortFunc(out.Dirs, func(a, b LogDir) int { return strings.Compare(a.Path, b.Path) })
 	return out
 }

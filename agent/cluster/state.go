@@ -1,6 +1,10 @@
 package cluster
 
-import "time"
+import (
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/stats"
+)
 
 // Unknown stands for an offset that could not be read.
 const Unknown int64 = -1
@@ -69,8 +73,9 @@ type Commit struct {
 
 // LogDirs is what one broker keeps on disk.
 type LogDirs struct {
-	Broker int32
-	Dirs   []LogDir
+	Broker  int32
+	Dirs    []LogDir
+	Traffic *stats.Traffic // what it has counted of its clients; nil where it does not tell
 }
 
 // LogDir is one data directory. Bytes are of message data, not of the disk.
@@ -86,5 +91,6 @@ type Replica struct {
 	Topic     string
 	Partition int32
 	Bytes     int64
+	Lag       int64 // messages behind the high watermark that the broker knows
 	Future    bool
 }

@@ -18,6 +18,7 @@ const (
 // Statistics is the broker in this process.
 type Statistics interface {
 	Read() stats.Reading
+	Traffic() stats.Traffic
 }
 
 // Broker reads what the broker in this process counts.
@@ -61,9 +62,11 @@ func brokerState(id string, r stats.Reading) []metric.Sample {
 		s.add(metric.LogDirOnline, number(online), metric.Labels(metric.LabelBroker, id, metric.LabelDir, dir))
 		if !online {
 			offline++
+			s.add(metric.LogDirFailed, 1, metric.Labels(metric.LabelBroker, id, metric.LabelDir, dir, metric.LabelWhy, r.DirFailures[dir]))
 		}
 	}
 	s.addIf(len(r.Dirs) > 0, metric.OfflineLogDirs, float64(offline), labels)
+	s.add(metric.ReplicationLag, float64(r.Replication.Now.MaxBehind), labels)
 	for where, n := range r.Corruptions {
 		s.add(metric.Corruptions, float64(n), metric.Labels(metric.LabelBroker, id, metric.LabelWhere, where))
 	}

@@ -21,11 +21,13 @@ func TestBroker(t *testing.T) {
 		broker.Listener("PLAINTEXT", false).Connections.Add(1)
 		broker.DirOnline("/a", true)
 		broker.DirOnline("/b", false)
+		broker.DirFailed("/b", "input/output error")
+		broker.Replicated(stats.Replicated{MaxBehind: 17})
 		broker.Request(0, 0, 0, 0, time.Millisecond, time.Second)
 		broker.Corruption("segment")
 
 		v, err := got(t, c)
-		if err != nil || v[metric.BrokerConnections] != 3 || v[metric.OfflineLogDirs] != 1 || v[metric.Corruptions] != 1 {
+		if err != nil || v[metric.BrokerConnections] != 3 || v[metric.OfflineLogDirs] != 1 || v[metric.LogDirFailed] != 1 || v[metric.ReplicationLag] != 17 || v[metric.Corruptions] != 1 {
 			t.Errorf("got %v, %v", v, err)
 		}
 		if hasKey(v, metric.BrokerBytesInRate) || hasKey(v, metric.BrokerProduceMean) {

@@ -12,7 +12,6 @@ import (
 	"github.com/belfry-mq/belfry/agent/cluster"
 	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/agent/sampler"
-	"github.com/belfry-mq/belfry/broker/stats"
 )
 
 // Passer looks at the whole cluster once.
@@ -36,8 +35,9 @@ type ClusterOptions struct {
 	// SeriesLimit bounds the cluster-wide series; 0: no bound. Past it the series of
 	// single partitions are left out, those of groups first, and counted.
 	SeriesLimit int
-	// Emits tells whether this node gives the cluster-wide series at present. Nil: always.
-	Emits func() bool
+	// Emits tells whether this node gives the cluster-wide series of the period with
+	// this end. It is asked once, when a tick begins, and may wait until ctx ends. Nil: always.
+	Emits func(ctx context.Context, end time.Time) bool
 	// Known are brokers that an earlier process knew. They hold until the first answer.
 	Known []int32
 	// Met, if set, is told of all brokers that are known after the first answer, and
@@ -59,8 +59,7 @@ type Cluster struct {
 	o ClusterOptions
 
 	before  *cluster.State
-	traffic map[string]stats.TopicReading
-	counted time.Time // when traffic was read; zero: never
+	traffic counters // with before
 
 	life    life
 	met     bool // the cluster has answered once
@@ -71,7 +70,7 @@ type Cluster struct {
 // NewCluster makes the collector.
 func NewCluster(o ClusterOptions) *Cluster {
 	if o.Emits == nil {
-		o.Emits = func() bool { return true }
+		o.Emits = func(context.Context, time.Time) bool { return true }
 	}
 	if o.Roll == nil {
 		o.Roll = func() Roll { return Roll{} }
@@ -91,33 +90,48 @@ func NewCluster(o ClusterOptions) *Cluster {
 func (c *Cluster) Name() string { return "cluster" }
 
 // Collect makes one pass.
-func (c *Cluster) Collect(ctx context.Context, _ sampler.Period) ([]metric.Sample, error) {
+//
+// Every node of a cluster does, whether it emits or not: one that takes over has then
+// what rates are reckoned from, and no period is without them.
+func (c *Cluster) Collect(ctx context.Context, p sampler.Period) ([]metric.Sample, error) {
+	decided := c.decide(ctx, p.End)
 	state, err := c.pass(ctx)
+	emits := <-decided
 	c.life.called(c.o.Roll())
 	if state == nil {
 		// What rates are reckoned from stays: the next one covers both periods, over
 		// the time that it really was, and nothing that was moved is lost.
-		return c.unreachable(err), err
+		return c.unreachable(err, emits), err
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // too late: nobody takes it; as above
 	}
-	traffic, counted := c.readTraffic()
+	traffic := c.readTraffic(state)
 	if c.o.Seen != nil {
 		c.o.Seen(state)
 	}
 	c.meet(state)
-	elapsed := counted.Sub(c.counted)
-	if c.counted.IsZero() {
-		elapsed = 0
-	}
-	wide := c.wide(state, traffic, elapsed)
-	samples := c.dataSizes(state)
-	if c.o.Emits() {
+	wide := c.wide(state, traffic)
+	samples := c.dataSizes(state, emits)
+	if emits {
 		samples = append(wide, samples...)
 	}
-	c.before, c.traffic, c.counted = state, traffic, counted
+	c.before, c.traffic = state, traffic
 	return samples, err
+}
+
+// decide has it found out whether this node emits, while the pass goes on.
+func (c *Cluster) decide(ctx context.Context, end time.Time) <-chan bool {
+	decided := make(chan bool, 1)
+	go func() {
+		cancel := func() {}
+		if deadline, ok := ctx.Deadline(); ok {
+			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/8)) // as the pass
+		}
+		defer cancel()
+		decided <- c.o.Emits(ctx, end)
+	}()
+	return decided
 }
 
 // meet takes the roll of a pass, and tells when it knows other brokers than before.
@@ -145,13 +159,11 @@ func (c *Cluster) pass(ctx context.Context) (*cluster.State, error) {
 }
 
 // wide gives the series that exactly one node emits.
-func (c *Cluster) wide(state *cluster.State, traffic map[string]stats.TopicReading, elapsed time.Duration) []metric.Sample {
+func (c *Cluster) wide(state *cluster.State, now counters) []metric.Sample {
 	show := func(name string) bool { return c.o.IncludeInternal || !Hidden(name) }
 	ix := newIndex(state)
 	out := [][]metric.Sample{instanceSamples(state), topicSamples(state, show), partitionSamples(state, show), producedRates(c.before, state, show)}
-	if traffic != nil && elapsed > 0 && len(state.Brokers) == 1 {
-		out = append(out, trafficRates(state, c.traffic, traffic, elapsed, show))
-	}
+	out = append(out, trafficRates(state, c.traffic, now, show))
 	lag := lagSamples(state, ix, show)
 	c.pastEnd += lag.pastEnd
 	own := []metric.Sample{
@@ -187,17 +199,6 @@ func limited(samples []metric.Sample, limit int) []metric.Sample {
 	return append(samples, metric.Sample{ID: metric.SeriesLeftOut, Value: float64(whole - len(samples))})
 }
 
-func (c *Cluster) readTraffic() (map[string]stats.TopicReading, time.Time) {
-	if c.o.Statistics == nil {
-		return nil, time.Time{}
-	}
-	topics := map[string]stats.TopicReading{}
-	for _, t := range c.o.Statistics.Read().Topics {
-		topics[t.Name] = t
-	}
-	return topics, time.Now()
-}
-
 // alive tells of every broker ever seen whether it is.
 func (c *Cluster) alive() []metric.Sample {
 	now := time.Now()
@@ -215,19 +216,19 @@ func (c *Cluster) alive() []metric.Sample {
 //
 // A broker whose port nobody listens at any more is offline at once. Why only when it
 // is the only one: of several, one's refusal says nothing of the others.
-func (c *Cluster) unreachable(err error) []metric.Sample {
+func (c *Cluster) unreachable(err error, emits bool) []metric.Sample {
 	now := time.Now()
 	if errors.Is(err, syscall.ECONNREFUSED) && len(c.life.known) == 1 {
 		c.life.ended(now)
 	}
 	if c.o.Statistics == nil || c.life.current(now) {
-		if !c.o.Emits() {
+		if !emits {
 			return nil
 		}
 		return c.alive()
 	}
 	own := c.life.own
-	if c.life.alive(own, now) && !c.o.Emits() {
+	if c.life.alive(own, now) && !emits {
 		return nil // told by the node that emits
 	}
 	var s sheet
@@ -237,11 +238,11 @@ func (c *Cluster) unreachable(err error) []metric.Sample {
 
 // dataSizes gives the size of this broker's data, or of every broker's when the
 // agent watches from afar and nobody else tells.
-func (c *Cluster) dataSizes(state *cluster.State) []metric.Sample {
+func (c *Cluster) dataSizes(state *cluster.State, emits bool) []metric.Sample {
 	var s sheet
 	for _, dirs := range state.LogDirs {
 		id := decimal(dirs.Broker)
-		if c.o.Statistics != nil && id != c.o.Broker || c.o.Statistics == nil && !c.o.Emits() {
+		if c.o.Statistics != nil && id != c.o.Broker || c.o.Statistics == nil && !emits {
 			continue
 		}
 		var sum int64

@@ -46,6 +46,7 @@ type script struct {
 	roll    Roll
 	c       *Cluster
 	broker  *stats.Broker
+	began   int64 // of the processes of other brokers
 	out     strings.Builder
 }
 
@@ -148,6 +149,10 @@ func (s *script) do(f []string) {
 	case "traffic":
 		s.broker.Topic(f[1]).BytesIn.Add(int(number64(f[2])))
 		s.broker.Topic(f[1]).BytesOut.Add(int(number64(f[3])))
+	case "moved": // moved BROKER AGE TOPIC IN OUT: what another broker tells; its process has no name
+		s.moved(f)
+	case "reborn":
+		s.began++
 	case "droptraffic":
 		s.broker.DropTopic(f[1])
 	case "limit":
@@ -206,6 +211,23 @@ func (s *script) size(f []string) {
 	s.state.LogDirs = append(s.state.LogDirs, cluster.LogDirs{Broker: id, Dirs: []cluster.LogDir{{Replicas: []cluster.Replica{r}}}})
 }
 
+// moved sets the whole of what a broker tells of its clients.
+func (s *script) moved(f []string) {
+	id := int32(number64(f[1]))
+	age, err := time.ParseDuration(f[2])
+	if err != nil {
+		panic(err)
+	}
+	t := &stats.Traffic{Began: s.began, Age: age, Topics: []stats.TopicTraffic{{Name: f[3], BytesIn: uint64(number64(f[4])), BytesOut: uint64(number64(f[5]))}}}
+	for i := range s.state.LogDirs {
+		if s.state.LogDirs[i].Broker == id {
+			s.state.LogDirs[i].Traffic = t
+			return
+		}
+	}
+	s.state.LogDirs = append(s.state.LogDirs, cluster.LogDirs{Broker: id, Dirs: []cluster.LogDir{{}}, Traffic: t})
+}
+
 func (s *script) tick(only []string) {
 	samples, err := s.c.Collect(context.Background(), sampler.Period{})
 	if err != nil {
@@ -255,7 +277,7 @@ func sorted(text string) string {
 func play(t *testing.T, text string) {
 	s := &script{emits: true, broker: stats.New()}
 	s.state.GroupsKnown = true
-	o := ClusterOptions{Passer: s, Emits: func() bool { return s.emits }, Roll: func() Roll { return s.roll }}
+	o := ClusterOptions{Passer: s, Emits: func(context.Context, time.Time) bool { return s.emits }, Roll: func() Roll { return s.roll }}
 	first, rest, _ := strings.Cut(text, "\n")
 	if id, ok := strings.CutPrefix(first, "beside "); ok { // beside a broker in one process
 		o.Broker, o.Statistics = id, s.broker

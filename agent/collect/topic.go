@@ -1,18 +1,15 @@
 package collect
 
 import (
-	"time"
-
 	"github.com/belfry-mq/belfry/agent/cluster"
 	"github.com/belfry-mq/belfry/agent/metric"
-	"github.com/belfry-mq/belfry/broker/stats"
 )
 
 // instanceSamples counts topics and partitions. The broker's own topics were not
 // created by anybody and do not count against any limit.
 func instanceSamples(state *cluster.State) []metric.Sample {
 	var s sheet
-	topics, partitions, under, offline := 0, 0, 0, 0
+	topics, partitions, under, offline, lost := 0, 0, 0, 0, 0
 	for _, t := range state.Topics {
 		if !t.Internal {
 			topics++
@@ -22,6 +19,7 @@ func instanceSamples(state *cluster.State) []metric.Sample {
 			if p.Leader < 0 {
 				offline++
 			}
+			lost += len(p.Offline)
 			if len(p.ISR) < len(p.Replicas) {
 				under++
 			}
@@ -31,6 +29,7 @@ func instanceSamples(state *cluster.State) []metric.Sample {
 	s.add(metric.CurrentPartitions, float64(partitions), nil)
 	s.add(metric.UnderReplicatedPartitions, float64(under), nil)
 	s.add(metric.OfflinePartitions, float64(offline), nil)
+	s.add(metric.OfflineReplicas, float64(lost), nil)
 	s.addIf(state.GroupsKnown, metric.ConsumerGroups, float64(len(state.Groups)), nil)
 	return s.samples
 }
@@ -52,7 +51,7 @@ func topicSamples(state *cluster.State, show func(string) bool) []metric.Sample 
 			complete = complete && ok
 		}
 		s.addIf(complete, metric.TopicMessages, float64(messages), labels)
-		s.addIf(sizes != nil, metric.TopicDataSize, float64(sizes[t.Name]), labels)
+		s.addIf(sizes.whole(t), metric.TopicDataSize, float64(sizes.bytes[t.Name]), labels)
 	}
 	return s.samples
 }
@@ -66,28 +65,45 @@ func held(p cluster.Partition) (int64, bool) {
 	return max(p.End-p.Start, 0), true
 }
 
-// topicSizes sums the bytes of all replicas; nil when a broker that is alive did
-// not tell, because every topic might have a replica there. A copy that is on its
-// way to another directory is not a replica yet.
-func topicSizes(state *cluster.State) map[string]int64 {
-	told := map[int32]bool{}
-	sizes := map[string]int64{}
+// sizes are the bytes of all replicas, by topic.
+type sizes struct {
+	bytes map[string]int64
+	told  map[int32]bool // brokers that did
+	all   bool           // every broker that is alive told
+}
+
+// whole tells whether a topic's size is known: every broker that is alive told, because each
+// might have a replica that is on its way, and so did every one that is to have one. A broker
+// that is down makes it unknown, not smaller.
+func (s *sizes) whole(t cluster.Topic) bool {
+	for _, p := range t.Partitions {
+		for _, id := range p.Replicas {
+			if !s.told[id] {
+				return false
+			}
+		}
+	}
+	return s.all
+}
+
+// topicSizes sums what brokers told. A copy that is on its way to another directory is not a
+// replica yet.
+func topicSizes(state *cluster.State) sizes {
+	out := sizes{bytes: map[string]int64{}, told: map[int32]bool{}, all: true}
 	for _, dirs := range state.LogDirs {
-		told[dirs.Broker] = true
+		out.told[dirs.Broker] = true
 		for _, d := range dirs.Dirs {
 			for _, r := range d.Replicas {
 				if !r.Future {
-					sizes[r.Topic] += r.Bytes
+					out.bytes[r.Topic] += r.Bytes
 				}
 			}
 		}
 	}
 	for _, b := range state.Brokers {
-		if !told[b.ID] {
-			return nil
-		}
+		out.all = out.all && out.told[b.ID]
 	}
-	return sizes
+	return out
 }
 
 // producedRates reckons messages produced a second from how the end offsets
@@ -134,21 +150,4 @@ func producedIn(before, now cluster.Topic) (int64, bool) {
 		sum += p.End - from
 	}
 	return sum, true
-}
-
-// trafficRates gives bytes produced and consumed of each topic a second, as this
-// broker counted them. It is the whole truth only while this broker leads every
-// partition, which the caller made sure of.
-func trafficRates(state *cluster.State, before, now map[string]stats.TopicReading, elapsed time.Duration, show func(string) bool) []metric.Sample {
-	var s sheet
-	for _, t := range state.Topics {
-		if !show(t.Name) {
-			continue
-		}
-		labels := metric.Labels(metric.LabelTopic, t.Name)
-		a, b := before[t.Name], now[t.Name] // a topic without traffic was never counted: 0
-		s.add(metric.TopicBytesInRate, float64(grown(a.BytesIn, b.BytesIn))/elapsed.Seconds(), labels)
-		s.add(metric.TopicBytesOutRate, float64(grown(a.BytesOut, b.BytesOut))/elapsed.Seconds(), labels)
-	}
-	return s.samples
 }

@@ -56,6 +56,18 @@ func Lookup(id ID) (Metric, bool) {
 	return m, ok
 }
 
+// ClusterWide tells whether a metric is about the cluster and not about one node: exactly one
+// node emits it at a time.
+func ClusterWide(id ID) bool {
+	switch id {
+	case BrokerAlive, Brokers, UnderReplicatedPartitions, OfflinePartitions, OfflineReplicas, ConsumerGroups,
+		GroupMembers, GroupTopicLagSeconds, CommittedPastEnd, SeriesLeftOut:
+		return true
+	}
+	m, ok := Lookup(id)
+	return ok && (m.Group == GroupInstance || m.Group == GroupTopic || m.Group == GroupConsumer)
+}
+
 // Fits tells what is wrong with a sample, or nil: its metric must be in the
 // catalogue as one that a snapshot holds, and its labels the ones named there. A
 // sidecar that belongs to no broker leaves kafka_broker out of our own metrics.

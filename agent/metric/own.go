@@ -14,6 +14,12 @@ const (
 	DiskCapacityBytes         ID = "belfry_disk_capacity_bytes"
 	LogDirOnline              ID = "belfry_log_dir_online"
 	OfflineLogDirs            ID = "belfry_offline_log_dirs"
+	LogDirFailed              ID = "belfry_log_dir_failed"
+	OfflineReplicas           ID = "belfry_offline_replicas"
+	ReplicationLag            ID = "belfry_replication_lag"
+	ActiveController          ID = "belfry_active_controller"
+	ControllerKnown           ID = "belfry_controller_known"
+	ControllerChanges         ID = "belfry_controller_changes_total"
 	Corruptions               ID = "belfry_corruptions_total"
 	Ticks                     ID = "belfry_ticks_total"
 	TicksMissed               ID = "belfry_ticks_missed_total"
@@ -45,6 +51,7 @@ const (
 	LabelRule      = "rule"
 	LabelSeverity  = "severity"
 	LabelWhere     = "where"
+	LabelWhy       = "why"
 )
 
 func ownMetrics() []Metric {
@@ -62,6 +69,12 @@ func ownMetrics() []Metric {
 		{ID: DiskCapacityBytes, Help: "Size of the data disk, or the storage capacity where one is set.", Unit: "byte", Labels: b},
 		{ID: LogDirOnline, Help: "1 when the data directory works, 0 when it was taken offline.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker}},
 		{ID: OfflineLogDirs, Help: "Data directories that were taken offline.", Unit: "count", Labels: b},
+		{ID: LogDirFailed, Help: "1 for each data directory that was taken offline, and why.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker, LabelWhy}},
+		{ID: OfflineReplicas, Help: "Replicas whose broker or data directory is out of service.", Unit: "count"},
+		{ID: ReplicationLag, Help: "Messages that the slowest replica of any partition that the broker leads lacks.", Unit: "count", Labels: b},
+		{ID: ActiveController, Help: "1 while this node is the active controller, as a majority of the voters confirmed at the beginning of the period.", Unit: "bool", Max: 1, Labels: b},
+		{ID: ControllerKnown, Help: "1 while an active controller answers this node, or is this node; 0 while nobody can change topics, leaders or settings.", Unit: "bool", Max: 1, Labels: b},
+		{ID: ControllerChanges, Help: "Times that this node became the active controller; the sum over all nodes counts the changes.", Unit: "count", Counter: true, Labels: b},
 		{ID: Corruptions, Help: "Damaged data found.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelWhere}},
 		{ID: SeriesLeftOut, Help: "Series of single partitions that were left out because the series limit was reached; sums over topics and groups stay.", Unit: "count"},
 		{ID: Ticks, Help: "Periods that the sampler of this node has sampled.", Unit: "count", Counter: true, Labels: b},

@@ -402,6 +402,32 @@ func TestAnAlarmThatCameAndWentUnseenIsTold(t *testing.T) {
 	}
 }
 
+func TestAnAlarmThatMovedToAnotherNodeIsNotOver(t *testing.T) {
+	hook := newHTTPSink(t)
+	o := Options{Dir: t.TempDir(), Period: 100 * time.Millisecond, Webhook: Webhook{URL: Secret(hook.URL)}}
+	e, stop := start(t, o)
+	moves, ends := diskAlarm(time.Now()), diskAlarm(time.Now())
+	moves.Rule, ends.Rule = "moves", "ends"
+	e.Sync([]alarm.Alarm{moves, ends}, nil)
+	eventually(t, "both are told", func() bool { return count(hook, `"moves"`) > 0 && count(hook, `"ends"`) > 0 })
+	told := count(hook, `"moves"`)
+	moved, ended := over(moves, time.Now(), 95), over(ends, time.Now(), 10)
+	moved.Moved = true
+	e.Sync(nil, []alarm.Alarm{moved, ended})
+	eventually(t, "one is over", func() bool { return count(hook, `"ends"`) > 1 })
+	settled()
+	stop()
+	// A process that never told of it does not begin to.
+	o.Dir = t.TempDir()
+	e, stop = start(t, o)
+	e.Sync(nil, []alarm.Alarm{moved})
+	settled()
+	stop()
+	if n := count(hook, `"moves"`); n != told {
+		t.Errorf("an alarm that moved was told %d times, and %d before it did", n, told)
+	}
+}
+
 func TestAnAlarmThatComesAgainIsToldAgain(t *testing.T) {
 	t.Parallel()
 	hook := newHTTPSink(t)

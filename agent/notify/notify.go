@@ -268,7 +268,11 @@ func (e *Engine) apply(ctx context.Context, to putter, now time.Time) error {
 	}
 	for _, a := range e.unhandled(ended, now) {
 		fp := labelsOf(a).Fingerprint()
-		known[fp], puts[fp] = a, e.end(a, now)
+		if !a.Moved {
+			known[fp], puts[fp] = a, e.end(a, now)
+		} else if e.live[fp] != nil {
+			known[fp], puts[fp] = a, resolved(a, now) // which the stage keeps to itself
+		}
 	}
 	for _, l := range e.due(now) {
 		fp := labelsOf(&l.alarm).Fingerprint()

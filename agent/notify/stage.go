@@ -46,6 +46,9 @@ func (s *ruleStage) Exec(ctx context.Context, l *slog.Logger, alerts ...*alert.A
 	}
 	to := map[string][]*alert.Alert{}
 	for _, a := range alerts {
+		if known, ok := s.engine.knownAlarm(a.Fingerprint()); ok && known.Moved {
+			continue // it goes on elsewhere
+		}
 		for _, name := range s.receivers(a.Fingerprint(), routed) {
 			to[name] = append(to[name], a)
 		}

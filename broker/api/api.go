@@ -20,6 +20,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/quorum"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/replica"
+	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
@@ -114,9 +115,15 @@ type Options struct {
 	Transactions Transactions
 	TxnOffsets   TxnOffsets
 
+	// Traffic gives what this broker has counted of its clients. Nil: nothing to tell.
+	Traffic func() stats.Traffic
+
 	Logger *slog.Logger
 	Now    func() time.Time
 }
+
+// Agent is how Belfry's agent calls itself in ApiVersions.
+const Agent = "belfry-agent"
 
 // API is a wire.Handler. It owns the fetches that wait; Close ends them.
 type API struct {
@@ -132,6 +139,7 @@ type API struct {
 
 	transactions Transactions
 	txnOffsets   TxnOffsets
+	traffic      func() stats.Traffic
 	verifying    verifying
 
 	log *slog.Logger
@@ -139,12 +147,14 @@ type API struct {
 
 	table     table // for clients
 	brokers   table // for brokers
+	agents    table // for Belfry's agent
 	peers     Peers
 	seen      func(context.Context, uint64) error
 	features  []controller.Feature
 	sessions  *fetchSessions
 	telemetry *telemetry
 	brake     atomic.Pointer[string]
+	full      fullFollowers
 	refused   atomic.Int64 // produce requests
 
 	// heavy holds a token for each batch that may be rebuilt at a time: that takes
@@ -177,8 +187,8 @@ func New(o Options) (*API, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &API{
 		node: o.Node, file: o.File, settings: o.Settings, image: o.Image, controller: o.Controller, quorum: o.Quorum,
-		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, log: o.Logger, now: o.Now,
-		table: clients, brokers: brokers, peers: o.Peers, seen: o.Seen, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
+		replicas: o.Replicas, groups: o.Groups, disks: o.Disks, transactions: o.Transactions, txnOffsets: o.TxnOffsets, traffic: o.Traffic, log: o.Logger, now: o.Now,
+		table: clients, brokers: brokers, agents: served(), peers: o.Peers, seen: o.Seen, features: features, sessions: newFetchSessions(o.Now), telemetry: newTelemetry(o.Now),
 		heavy:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		closing: ctx, close: cancel,
 	}, nil

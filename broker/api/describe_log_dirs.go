@@ -7,12 +7,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/topic"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
 // describeLogDirs answers DescribeLogDirs 0–5 (sizes of the file system in 4, KIP-827;
-// cordoned directories in 5, KIP-1066: there are none here).
+// cordoned directories in 5, KIP-1066: there are none here). An agent that watches brokers
+// asks with a tag for what they have counted of each topic, see stats.TagTraffic.
 func (a *API) describeLogDirs(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeLogDirsRequest)
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
@@ -25,6 +27,13 @@ func (a *API) describeLogDirs(r *wire.Request) {
 				byDir[f.Dir] = append(byDir[f.Dir], describedLog{l.Partition(), f.Size, max(0, l.End()-f.End), true})
 			}
 		}
+	}
+	if r.Version >= 2 {
+		req.UnknownTags.Each(func(tag uint32, _ []byte) {
+			if tag == stats.TagTraffic && a.traffic != nil {
+				resp.UnknownTags.Set(stats.TagTraffic, a.traffic().Append(nil))
+			}
+		})
 	}
 	var code first
 	for _, d := range a.disks.Dirs() {

@@ -23,6 +23,7 @@ import (
 // the bytes of the answer in fetch_response.go.
 func (a *API) fetch(r *wire.Request) {
 	req := r.Body.(*kmsg.FetchRequest)
+	a.hearFull(r, replicaOf(req), &req.UnknownTags)
 	f := &fetchCall{api: a, r: r, req: req}
 	if err := f.open(); err != nil {
 		code, _ := a.answer("Fetch", err)

@@ -71,10 +71,10 @@ func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Dura
 	}
 	counts := part.Stats()
 	counts.ProduceRequests.Add(1)
-	if reason := c.api.brake.Load(); reason != nil {
+	if reason := c.api.braked(part.Name(), now); reason != "" {
 		counts.RejectedBytes.Add(len(p.Records))
 		c.refused = true
-		c.fail(s, refuse(kerr.KafkaStorageError, *reason))
+		c.fail(s, refuse(kerr.KafkaStorageError, reason))
 		return
 	}
 	b, info, err := c.api.admit(part, p.Records, c.req, now)

@@ -119,10 +119,14 @@ func tables(version string) (clients, brokers table, err error) {
 	return clients, brokers, nil
 }
 
-// of gives what is served to a session; nil stands for any.
+// of gives what is served to a session; nil stands for any. Why more to the agent: what it
+// asks for is as new as this program, whatever an instance of an older version shows.
 func (a *API) of(s *wire.Session) table {
-	if s == nil || s.Software == peer.Software {
+	switch {
+	case s == nil || s.Software == peer.Software:
 		return a.brokers
+	case s.Software == Agent:
+		return a.agents
 	}
 	return a.table
 }

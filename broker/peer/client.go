@@ -71,6 +71,9 @@ type Options struct {
 	// Dial connects to a broker. Nil: TCP. It may give any other road, e.g. within
 	// the process for this broker itself.
 	Dial func(ctx context.Context, to metadata.BrokerID, address string) (net.Conn, error)
+	// Full gives why this broker takes no records of clients, "" if it does; leaders are told
+	// with each fetch. Nil: it does.
+	Full func() string
 }
 
 // Client asks other brokers. Its methods may be called from any goroutine.

@@ -61,12 +61,25 @@ type FetchAnswer struct {
 // fetchVersion is the oldest that can say all that a follower must.
 const fetchVersion = 15
 
+// TagFull is a tag of a follower's Fetch: its storage is full, and the value says more. Its
+// leaders refuse then what it would have to take.
+const TagFull = 10_002
+
+// maxWhyFull bounds the text in bytes.
+const maxWhyFull = 500
+
 // Fetch asks a leader for what it has. The records of the answer belong to the caller.
 //
 // Blocks: for Wait at the leader, and for the road; see Do, of which ctx should allow both.
 // Errors: those of Do.
 func (c *Client) Fetch(ctx context.Context, to metadata.BrokerID, lane string, f *Fetch) (*FetchAnswer, error) {
-	resp, err := c.Do(ctx, to, lane, f.request(c.o.Node))
+	req := f.request(c.o.Node)
+	if c.o.Full != nil {
+		if why := c.o.Full(); why != "" {
+			req.UnknownTags.Set(TagFull, []byte(why[:min(len(why), maxWhyFull)]))
+		}
+	}
+	resp, err := c.Do(ctx, to, lane, req)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ type application struct {
 	Address string        `json:"address"`
 }
 
-// change has a change of members committed and waits for it.
+// change asks raft for something that needs the voters, such as a change of members, and waits for it.
 //
 // Errors: NotLeaderError, ErrNoLeader, ErrClosed, ErrFailed; ctx's: not known.
 func (q *Quorum) change(ctx context.Context, what func(r *raft.Raft) raft.Future) error {
@@ -67,7 +67,7 @@ func (q *Quorum) change(ctx context.Context, what func(r *raft.Raft) raft.Future
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("cannot wait for a change of members: %w", ctx.Err())
+		return fmt.Errorf("cannot wait for the voters: %w", ctx.Err())
 	case <-q.doorClosing():
 		return ErrClosed
 	case <-q.failed:

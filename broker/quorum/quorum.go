@@ -175,6 +175,8 @@ type Quorum struct {
 		raft    *raft.Raft    // nil before Run and after it
 		running bool          // Run was called
 		leading bool          // and has applied everything before its term
+		since   time.Time     // when leading changed last
+		reigns  uint64        // times that leading began
 		term    uint64        // counts leadership changes seen
 		changed chan struct{} // closed and replaced when leading changes
 		subs    []func(old, new *metadata.Image)

@@ -343,7 +343,10 @@ func (q *Quorum) setLeading(leading bool) uint64 {
 	defer q.mu.Unlock()
 	q.mu.term++
 	if q.mu.leading != leading {
-		q.mu.leading = leading
+		q.mu.leading, q.mu.since = leading, q.o.Now()
+		if leading {
+			q.mu.reigns++
+		}
 		close(q.mu.changed)
 		q.mu.changed = make(chan struct{})
 	}
@@ -357,7 +360,8 @@ func (q *Quorum) lead(term uint64) bool {
 	if q.mu.term != term || q.mu.leading {
 		return false
 	}
-	q.mu.leading = true
+	q.mu.leading, q.mu.since = true, q.o.Now()
+	q.mu.reigns++
 	close(q.mu.changed)
 	q.mu.changed = make(chan struct{})
 	return true
@@ -369,6 +373,28 @@ func (q *Quorum) Leading() (leads bool, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.mu.leading, q.mu.changed
+}
+
+// LedSince gives when this node began to lead; without meaning while it does not.
+func (q *Quorum) LedSince() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.since
+}
+
+// Reigns counts how often this node began to lead in this process' life.
+func (q *Quorum) Reigns() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.reigns
+}
+
+// Confirm asks the voters whether they still follow this node. When a majority does,
+// nobody else had been elected when Confirm was called.
+//
+// Errors: NotLeaderError, ErrNoLeader, ErrClosed, ErrFailed; ctx's: not known.
+func (q *Quorum) Confirm(ctx context.Context) error {
+	return q.change(ctx, func(r *raft.Raft) raft.Future { return r.VerifyLeader() })
 }
 
 // WaitLeading blocks until this node leads and has applied the whole log.

@@ -53,6 +53,16 @@ func (b *Broker) DirOnline(dir string, online bool) {
 	b.mu.dirs[dir] = online
 }
 
+// DirFailed notes why a data directory was taken offline: a few words, which become a label.
+func (b *Broker) DirFailed(dir, why string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.why[dir] = why
+}
+
 // named gives one counter of a few, made on first use. The map is one of b.mu.
 func named(b *Broker, m map[string]*vm.Counter, key string, make func() *vm.Counter) *vm.Counter {
 	b.mu.RLock()

@@ -26,6 +26,7 @@ type Reading struct {
 	DeletedBytes         map[string]uint64 // by reason
 	Corruptions          map[string]uint64 // by place
 	Dirs                 map[string]bool   // online, by path
+	DirFailures          map[string]string // why a directory is offline, by path
 }
 
 // TopicReading is one topic's counters.
@@ -92,7 +93,7 @@ func (b *Broker) Read() Reading {
 	slices.SortFunc(r.Listeners, func(x, y ListenerReading) int { return strings.Compare(x.Name, y.Name) })
 	r.DeletedBytes = values(b.mu.deleted)
 	r.Corruptions = values(b.mu.damaged)
-	r.Dirs = maps.Clone(b.mu.dirs)
+	r.Dirs, r.DirFailures = maps.Clone(b.mu.dirs), maps.Clone(b.mu.why)
 	return r
 }
 

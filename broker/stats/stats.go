@@ -16,6 +16,7 @@ package stats
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,7 @@ type Gauge interface {
 type Broker struct {
 	set      *vm.Set
 	registry *prometheus.Registry
+	began    time.Time
 
 	apis  [maxAPIKey + 2]atomic.Pointer[api] // the last one counts keys that nobody knows
 	flush prometheus.Histogram
@@ -55,17 +57,19 @@ type Broker struct {
 		deleted   map[string]*vm.Counter // by reason
 		damaged   map[string]*vm.Counter // by place
 		dirs      map[string]bool        // online
+		why       map[string]string      // a directory is not
 	}
 }
 
 // New makes an empty set.
 func New() *Broker {
-	b := &Broker{set: vm.NewSet(), registry: prometheus.NewRegistry()}
+	b := &Broker{set: vm.NewSet(), registry: prometheus.NewRegistry(), began: time.Now()}
 	b.mu.topics = map[string]*Topic{}
 	b.mu.listeners = map[string]*Listener{}
 	b.mu.deleted = map[string]*vm.Counter{}
 	b.mu.damaged = map[string]*vm.Counter{}
 	b.mu.dirs = map[string]bool{}
+	b.mu.why = map[string]string{}
 	b.sums.bytesIn = b.set.NewCounter("belfry_in_bytes_total")
 	b.sums.bytesOut = b.set.NewCounter("belfry_out_bytes_total")
 	b.sums.messagesIn = b.set.NewCounter("belfry_in_messages_total")

@@ -43,7 +43,7 @@ func BenchmarkAppend(b *testing.B) {
 				if l.Size() > 2<<30 {
 					b.StopTimer()
 					l.SetHighWatermark(l.End())
-					if _, err := s.FreeOldest(b.Context(), 1<<30); err != nil {
+					if _, err := s.FreeOldest(b.Context(), 1<<30, nil); err != nil {
 						b.Fatal(err)
 					}
 					b.StartTimer()

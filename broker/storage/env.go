@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"errors"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/stats"
@@ -33,6 +35,18 @@ func (e *env) deleted(reason string, n int64) {
 func (e *env) corruption(where string) {
 	if e.stats != nil {
 		e.stats.Corruption(where)
+	}
+}
+
+// failed notes why a directory is out of service, without the paths and offsets in the error.
+func (e *env) failed(dir string, err error) {
+	why := "see the log"
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		why = number.Error()
+	}
+	if e.stats != nil {
+		e.stats.DirFailed(dir, why)
 	}
 }
 

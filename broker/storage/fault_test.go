@@ -245,7 +245,7 @@ func TestNoByteLeft(t *testing.T) {
 	}
 	memory.SetCapacity(memory.Used())
 	before := memory.Used()
-	freed, err := s.FreeOldest(t.Context(), 300<<10)
+	freed, err := s.FreeOldest(t.Context(), 300<<10, nil)
 	if err != nil || freed < 300<<10 || l.Start() == 5000 {
 		t.Fatalf("freed %d bytes, the log starts at %d: %v", freed, l.Start(), err)
 	}

@@ -152,7 +152,7 @@ func TestSliceOutlivesDeletion(t *testing.T) {
 		t.Fatalf("%d bytes, %v", slice.Len(), err)
 	}
 	l.SetHighWatermark(l.End())
-	if _, err := s.FreeOldest(t.Context(), 1); err != nil || l.Start() == 0 {
+	if _, err := s.FreeOldest(t.Context(), 1, nil); err != nil || l.Start() == 0 {
 		t.Fatalf("the log starts at %d: %v", l.Start(), err)
 	}
 	if _, err := l.Read(0, 100, l.End(), true); !errors.Is(err, ErrOffsetOutOfRange) {

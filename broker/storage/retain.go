@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // Bounds of what retention believes of the wall clock (R24).
@@ -120,15 +121,21 @@ func (l *Log) retained(now int64, c *LogConfig) record.Offset {
 
 // FreeOldest is the guard's delete: closed segments, oldest by largest timestamp first, over all partitions but internal ones, until bytes are freed; rolls active segments first when the rest is not enough.
 // The space is free on return: no delete delay, and what waits for one goes too.
+//
+// Before anything of a log goes, may is asked whether what is below an offset, which is never
+// above the high watermark, may go; a log for which it says no is left alone for this call. It
+// may have that deleted itself. Nil: all may go. No lock is held meanwhile.
+//
 // Errors: of ctx, of the disk; with freed < bytes and no error there was nothing more to delete.
-func (s *Store) FreeOldest(ctx context.Context, bytes int64) (freed int64, err error) {
+func (s *Store) FreeOldest(ctx context.Context, bytes int64, may func(p topic.Partition, below record.Offset) bool) (freed int64, err error) {
+	kept := map[*Log]bool{}
 	s.trash.empty(s.env.now().Add(100 * 365 * 24 * time.Hour))
 	defer s.tidy(ctx)
 	for roll := false; freed < bytes; {
 		if err := ctx.Err(); err != nil {
 			return freed, err
 		}
-		l := s.oldest(roll)
+		l, below := s.oldest(roll, kept)
 		if l == nil {
 			if roll {
 				return freed, nil
@@ -136,7 +143,17 @@ func (s *Store) FreeOldest(ctx context.Context, bytes int64) (freed int64, err e
 			roll = true
 			continue
 		}
-		n, err := l.freeFirst(roll)
+		size := l.Size()
+		if may != nil && !may(l.Partition(), below) {
+			kept[l] = true
+			continue
+		}
+		n, err := l.freeFirst(roll, below)
+		if n == 0 && err == nil {
+			kept[l] = l.Start() < below // else it is done: whoever said that it may go has deleted it
+			n = max(0, size-l.Size())
+			s.trash.empty(s.env.now().Add(100 * 365 * 24 * time.Hour))
+		}
 		freed += n
 		if err != nil && l.Err() == nil {
 			return freed, err
@@ -146,12 +163,11 @@ func (s *Store) FreeOldest(ctx context.Context, bytes int64) (freed int64, err e
 }
 
 // oldest gives the log whose first segment may be freed and has the smallest largest
-// timestamp; with active also one whose first segment is its active one.
-func (s *Store) oldest(active bool) *Log {
-	var best *Log
+// timestamp, and the end of that; with active also one whose first segment is its active one.
+func (s *Store) oldest(active bool, kept map[*Log]bool) (best *Log, below record.Offset) {
 	var bestTime int64
 	for _, l := range s.Logs() {
-		if l.Err() != nil || l.conf.Load().Internal {
+		if l.Err() != nil || l.conf.Load().Internal || kept[l] {
 			continue
 		}
 		v := *l.view.Load()
@@ -163,14 +179,15 @@ func (s *Store) oldest(active bool) *Log {
 			continue
 		}
 		if t := v[0].keepTime.Load(); best == nil || t < bestTime {
-			best, bestTime = l, t
+			best, bestTime, below = l, t, end
 		}
 	}
-	return best
+	return best, below
 }
 
-// freeFirst deletes the first segment, rolled before if it is the active one.
-func (l *Log) freeFirst(roll bool) (int64, error) {
+// freeFirst deletes the first segment if all of it is below an offset, rolled before if it is
+// the active one.
+func (l *Log) freeFirst(roll bool, below record.Offset) (int64, error) {
 	l.chores.Lock()
 	defer l.chores.Unlock()
 	l.mu.Lock()
@@ -187,7 +204,7 @@ func (l *Log) freeFirst(roll bool) (int64, error) {
 	}
 	v := *l.view.Load()
 	l.mu.Unlock()
-	if len(v) < 2 {
+	if len(v) < 2 || v[1].base > below {
 		return 0, nil
 	}
 	return l.dropBelowChore(v[1].base, 1, "capacity", true)

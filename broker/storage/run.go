@@ -15,6 +15,9 @@ func (s *Store) Run(ctx context.Context) error {
 	defer cancel(nil)
 	for _, d := range s.dirs {
 		s.env.online(d.path, d.Err() == nil)
+		if err := d.Err(); err != nil {
+			s.env.failed(d.path, err)
+		}
 	}
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -94,6 +97,7 @@ func (s *Store) announce() bool {
 			continue
 		}
 		s.env.online(d.path, false)
+		s.env.failed(d.path, err)
 		for _, l := range s.Logs() {
 			if l.dir() == d {
 				l.wake()

@@ -93,7 +93,7 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 	if s.dir == "" {
 		s.dir = aloneDir
 	}
-	if s.office, err = openOffice(v, s.dir, broker, log); err != nil {
+	if s.office, err = openOffice(v, s.dir, broker, nil, log); err != nil {
 		return nil, err
 	}
 	if s.memory, err = openMemory(filepath.Join(s.dir, "cluster"), log); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	prom "github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"github.com/belfry-mq/belfry/agent"
 	"github.com/belfry-mq/belfry/agent/cluster"
 	"github.com/belfry-mq/belfry/agent/guard"
+	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/agent/volume"
 	"github.com/belfry-mq/belfry/broker"
 	"github.com/belfry-mq/belfry/broker/config"
@@ -32,7 +34,8 @@ type node struct {
 	values *config.Values
 	broker *broker.Broker
 	guard  *guard.Guard
-	up     chan struct{} // closed when the broker is ready, or has ended
+	rule   atomic.Pointer[broker.Rule] // of the last period; nil before the first
+	up     chan struct{}               // closed when the broker is ready, or has ended
 }
 
 // newNode joins both halves. It opens the agent's state and the metrics port, and starts nothing.
@@ -43,7 +46,7 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	}
 	id := strconv.Itoa(int(n.broker.Node()))
 	alog := log.With("half", "agent")
-	if n.office, err = openOffice(v, stateDir(v), id, alog); err != nil {
+	if n.office, err = openOffice(v, stateDir(v), id, n.elsewhere, alog); err != nil {
 		return nil, err
 	}
 	if n.guard, err = n.newGuard(id, alog); err != nil {
@@ -60,12 +63,13 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	n.agent, err = agent.New(agent.Options{
 		Logger: alog, Period: v.Duration("agent.period"), Broker: id, InstanceID: n.broker.ClusterID,
 		Statistics: n.broker.Stats(), Host: true, DataDirs: v.List("log.dirs"), StorageCapacity: n.capacity,
-		Cluster:         cluster.Options{Seeds: []string{"in-process:0"}, Dial: n.dial},
-		IncludeInternal: v.Bool("include_internal"),
-		Sources:         append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}),
-		Guard:           agent.Part{Name: "guard", Runner: n.guard},
-		Alarm:           agent.Part{Name: "alarm", Receiver: n.office.alarms, Runner: n.office.alarms},
-		Exporters:       append(n.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
+		Cluster:          cluster.Options{Seeds: []string{broker.InProcess}, Dial: n.dial},
+		EmitsClusterWide: n.emits,
+		IncludeInternal:  v.Bool("include_internal"),
+		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}),
+		Guard:            agent.Part{Name: "guard", Runner: n.guard},
+		Alarm:            agent.Part{Name: "alarm", Receiver: n.office.alarms, Runner: n.office.alarms},
+		Exporters:        append(n.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
 	})
 	if err != nil {
 		return nil, err
@@ -82,8 +86,45 @@ func stateDir(v *config.Values) string {
 	return filepath.Join(v.List("log.dirs")[0], "agent")
 }
 
-// dial leads every address to the broker in this process: a node by itself has no other.
-func (n *node) dial(ctx context.Context, _, _ string) (net.Conn, error) { return n.broker.Dial(ctx) }
+// dial leads to the broker in this process by what its metadata calls it, and to others over
+// the network.
+func (n *node) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	return n.broker.DialAddress(ctx, address)
+}
+
+// emits tells whether this node speaks for the cluster in the period that ends now: the active
+// controller does, see broker.Rules.
+func (n *node) emits(ctx context.Context, end time.Time) bool {
+	rule := n.broker.Rules(ctx, end)
+	n.rule.Store(&rule)
+	return rule == broker.ThisRules
+}
+
+// elsewhere tells whether another node spoke for the cluster when this one asked last.
+func (n *node) elsewhere() bool {
+	rule := n.rule.Load()
+	return rule != nil && *rule == broker.OtherRules
+}
+
+// controllerSamples tell who rules as this node saw it when it was asked last: at this tick or
+// the one before. Nothing before the first.
+func (n *node) controllerSamples() []metric.Sample {
+	labels := metric.Labels(metric.LabelBroker, strconv.Itoa(int(n.broker.Node())))
+	out := []metric.Sample{{ID: metric.ControllerChanges, Labels: labels, Value: float64(n.broker.Reigns())}}
+	if rule := n.rule.Load(); rule != nil {
+		out = append(out,
+			metric.Sample{ID: metric.ActiveController, Labels: labels, Value: one(*rule == broker.ThisRules)},
+			metric.Sample{ID: metric.ControllerKnown, Labels: labels, Value: one(*rule != broker.NobodyRules)})
+	}
+	return out
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
 
 func (n *node) capacity() int64 { return n.broker.Settings().Int("storage_capacity") }
 

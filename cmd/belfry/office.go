@@ -41,7 +41,8 @@ type office struct {
 	broker string
 }
 
-func openOffice(v *config.Values, dir, broker string, log *slog.Logger) (o *office, err error) {
+// openOffice opens their state. Elsewhere tells whether another node watches over the cluster; nil: none does.
+func openOffice(v *config.Values, dir, broker string, elsewhere func() bool, log *slog.Logger) (o *office, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func openOffice(v *config.Values, dir, broker string, log *slog.Logger) (o *offi
 		Store:    checkpoint.New(filepath.Join(dir, "alarms"), "alarm"),
 		Load:     func() (*rules.Set, error) { return loadRuleFiles(v.List("alarm.rules"), env) },
 		Fallback: func() (*rules.Set, error) { return rules.Load(nil, env) },
-		Unit:     alarm.Units(),
+		Unit:     alarm.Units(), Elsewhere: elsewhere,
 	}, o.notify, o.audit, log)
 	return o, err
 }
