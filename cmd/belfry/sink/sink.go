@@ -124,7 +124,7 @@ func (w *Webhook) Run(ctx context.Context) error {
 			return
 		case status == Hang:
 			<-r.Context().Done()
-			return
+			panic(http.ErrAbortHandler) // Why: a handler that only returns has answered 200, if the connection still stands
 		case r.Method != http.MethodPost:
 			status = http.StatusMethodNotAllowed
 		case status/100 == 2 && !w.take(Message{Text: string(body), Header: r.Header}):
