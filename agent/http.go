@@ -16,9 +16,11 @@ type Endpoints struct {
 	// Ready gives the reasons why clients should not come yet; none when they may.
 	// Nil: always ready.
 	Ready func() []string
+	// SafeToStop answers /safe-to-stop. Nil: there is no such page.
+	SafeToStop http.Handler
 }
 
-// Handler answers /metrics, /healthz and /readyz.
+// Handler answers /metrics, /healthz, /readyz and /safe-to-stop.
 //
 // The two checks answer 200 or 503; the reasons come a line each, or as JSON for
 // who asks for it.
@@ -29,6 +31,9 @@ func Handler(e Endpoints) http.Handler {
 	}
 	mux.Handle("/healthz", check(e.Health))
 	mux.Handle("/readyz", check(e.Ready))
+	if e.SafeToStop != nil {
+		mux.Handle("/safe-to-stop", e.SafeToStop)
+	}
 	return mux
 }
 

@@ -138,6 +138,7 @@ func (b *Broker) start(ctx context.Context, p *parts) error {
 		return fmt.Errorf("cannot put broker %d into service: %w", b.node, err)
 	}
 	p.run("the heartbeats", r.standing.run)
+	p.run("the comparison of settings", func(ctx context.Context) error { return b.compareSettings(ctx, r.news) })
 	b.step("opening the doors")
 	return b.openDoors(r, p)
 }
@@ -347,7 +348,7 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	}
 	session := b.values.Duration("broker.session.timeout.ms")
 	r.standing = newAttendance(attendanceOptions{
-		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends},
+		me:       metadata.Broker{ID: b.node, Incarnation: topic.NewID(), Rack: b.values.String("broker.rack"), Endpoints: ends, Settings: controller.UniformOf(b.values)},
 		cluster:  r.quorum.Image().ClusterID(),
 		previous: previous,
 		every:    every, look: look, session: session, nobody: 3 * b.values.Duration("controller.quorum.fetch.timeout.ms"),

@@ -118,6 +118,14 @@ func (f *fakeCluster) answer(id int32, req kmsg.Request) kmsg.Response {
 		f.answerListOffsets(r, resp.(*kmsg.ListOffsetsResponse))
 	case *kmsg.DescribeLogDirsRequest:
 		f.answerLogDirs(id, resp.(*kmsg.DescribeLogDirsResponse))
+	case *kmsg.DescribeClusterRequest:
+		f.answerCluster(r, resp.(*kmsg.DescribeClusterResponse))
+	case *kmsg.DescribeQuorumRequest:
+		f.answerQuorum(id, resp.(*kmsg.DescribeQuorumResponse))
+	case *kmsg.DescribeConfigsRequest:
+		f.answerConfigs(id, r, resp.(*kmsg.DescribeConfigsResponse))
+	case *kmsg.ListPartitionReassignmentsRequest:
+		answerMoves(resp.(*kmsg.ListPartitionReassignmentsResponse))
 	default:
 		f.t.Errorf("unexpected request %s", kmsg.NameForKey(req.Key()))
 		return nil
@@ -128,9 +136,9 @@ func (f *fakeCluster) answer(id int32, req kmsg.Request) kmsg.Response {
 	return resp
 }
 
-// answerVersions offers what Apache Kafka 2.7 does.
+// answerVersions offers what Apache Kafka 2.7 does, and of later ones what tells of members and voters.
 func answerVersions(a *kmsg.ApiVersionsResponse) {
-	for key, last := range map[int16]int16{2: 5, 3: 9, 9: 7, 10: 3, 15: 5, 16: 4, 18: 3, 35: 2} {
+	for key, last := range map[int16]int16{2: 5, 3: 9, 9: 7, 10: 3, 15: 5, 16: 4, 18: 3, 32: 4, 35: 2, 46: 0, 55: 2, 60: 2} {
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MaxVersion = key, last
 		a.ApiKeys = append(a.ApiKeys, k)

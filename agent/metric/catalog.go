@@ -60,7 +60,7 @@ func Lookup(id ID) (Metric, bool) {
 // node emits it at a time.
 func ClusterWide(id ID) bool {
 	switch id {
-	case BrokerAlive, Brokers, UnderReplicatedPartitions, OfflinePartitions, OfflineReplicas, ConsumerGroups,
+	case BrokerAlive, Brokers, UnderReplicatedPartitions, OfflinePartitions, OfflineReplicas, SettingsDiffer, ConsumerGroups,
 		GroupMembers, GroupTopicLagSeconds, CommittedPastEnd, SeriesLeftOut:
 		return true
 	}

@@ -20,6 +20,7 @@ const (
 	ActiveController          ID = "belfry_active_controller"
 	ControllerKnown           ID = "belfry_controller_known"
 	ControllerChanges         ID = "belfry_controller_changes_total"
+	SettingsDiffer            ID = "belfry_settings_differ"
 	Corruptions               ID = "belfry_corruptions_total"
 	Ticks                     ID = "belfry_ticks_total"
 	TicksMissed               ID = "belfry_ticks_missed_total"
@@ -75,6 +76,7 @@ func ownMetrics() []Metric {
 		{ID: ActiveController, Help: "1 while this node is the active controller, as a majority of the voters confirmed at the beginning of the period.", Unit: "bool", Max: 1, Labels: b},
 		{ID: ControllerKnown, Help: "1 while an active controller answers this node, or is this node; 0 while nobody can change topics, leaders or settings.", Unit: "bool", Max: 1, Labels: b},
 		{ID: ControllerChanges, Help: "Times that this node became the active controller; the sum over all nodes counts the changes.", Unit: "count", Counter: true, Labels: b},
+		{ID: SettingsDiffer, Help: "Settings that must be the same on every node, and have different values on nodes in service.", Unit: "count"},
 		{ID: Corruptions, Help: "Damaged data found.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelWhere}},
 		{ID: SeriesLeftOut, Help: "Series of single partitions that were left out because the series limit was reached; sums over topics and groups stay.", Unit: "count"},
 		{ID: Ticks, Help: "Periods that the sampler of this node has sampled.", Unit: "count", Counter: true, Labels: b},

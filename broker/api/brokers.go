@@ -30,6 +30,11 @@ func (a *API) brokerRegistration(r *wire.Request) {
 	for _, l := range req.Listeners {
 		reg.Broker.Endpoints = append(reg.Broker.Endpoints, metadata.Endpoint{Listener: l.Name, Host: l.Host, Port: int32(l.Port), Security: l.SecurityProtocol})
 	}
+	req.UnknownTags.Each(func(tag uint32, v []byte) {
+		if tag == peer.TagSettings {
+			reg.Broker.Settings = peer.ReadSettings(v)
+		}
+	})
 	ctx, cancel := within(r, int32(patience.Milliseconds()))
 	defer cancel()
 	epoch, err := a.controller.RegisterBroker(ctx, reg)

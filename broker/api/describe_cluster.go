@@ -4,11 +4,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/wire"
 )
 
 // describeCluster answers DescribeCluster 0–2 (KIP-700; endpoint types KIP-919,
-// fenced brokers KIP-1073).
+// fenced brokers KIP-1073). Who asks with a tag hears more of each broker, see
+// stats.TagStanding.
 func (a *API) describeCluster(r *wire.Request) {
 	req := r.Body.(*kmsg.DescribeClusterRequest)
 	resp := kmsg.NewPtrDescribeClusterResponse()
@@ -24,6 +26,8 @@ func (a *API) describeCluster(r *wire.Request) {
 	}
 	img := a.image()
 	resp.ClusterID, resp.ControllerID = img.ClusterID(), a.controllerID(img)
+	tagged := false
+	req.UnknownTags.Each(func(tag uint32, _ []byte) { tagged = tagged || tag == stats.TagStanding })
 	for _, b := range img.Brokers() {
 		e, ok := endpoint(b, r)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {
@@ -31,6 +35,9 @@ func (a *API) describeCluster(r *wire.Request) {
 		}
 		m := kmsg.NewDescribeClusterResponseBroker()
 		m.NodeID, m.Host, m.Port, m.Rack, m.IsFenced = int32(b.ID), e.Host, e.Port, text(b.Rack), b.Fenced
+		if tagged {
+			m.UnknownTags.Set(stats.TagStanding, stats.Standing{Epoch: b.Epoch, Leaving: b.Leaving}.Append(nil))
+		}
 		resp.Brokers = append(resp.Brokers, m)
 	}
 	if req.IncludeClusterAuthorizedOperations {

@@ -64,6 +64,7 @@ type Setting struct {
 	Values    []string // the only texts allowed; nil: any
 	Dynamic   bool     // may change while the broker runs
 	Sensitive bool     // never shown
+	Uniform   bool     // node settings: must be the same on every node of a cluster
 	Follows   []Link   // topic settings: where the default comes from, first one set wins
 	Help      string   // one sentence
 

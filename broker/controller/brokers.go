@@ -85,6 +85,7 @@ func (d *decision) registerBroker(r Registration, within, tied bool) ([]wish, er
 		return nil, refuse(codeDuplicateBroker, "broker %d is registered by another process that lives, at %s; give this one another node.id, or wait until that one is gone", b.ID, addressOf(old))
 	}
 	b.Epoch, b.Fenced, b.Leaving = metadata.EpochFromIndex, true, false
+	b.Settings = comparableOf(b.Settings)
 	registered := &metadata.BrokerRegistered{Broker: b}
 	switch {
 	case old == nil:

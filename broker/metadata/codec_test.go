@@ -37,6 +37,7 @@ func everyRecord() []Record {
 		&BrokerUnregistered{ID: 2, Epoch: 41},
 		&BrokerLeaving{ID: 2, Epoch: 41},
 		&BrokerRegistered{Broker{ID: 3, Epoch: 42, Incarnation: idOf(9), Leaving: true}},
+		&BrokerRegistered{Broker{ID: 4, Epoch: 43, Incarnation: idOf(8), Settings: []Setting{{"min.insync.replicas", "2"}, {"num.partitions", ""}}}},
 		&TopicCreated{Name: "orders", ID: idOf(1), Created: 1_700_000_000_001},
 		&PartitionCreated{Topic: idOf(1), Number: 0, State: p},
 		&PartitionChanged{Topic: idOf(1), Number: 0, State: changed},

@@ -75,6 +75,9 @@ func (r *ConfigRemoved) decode(d *decoder) { r.Resource.decode(d); r.Name = d.te
 // minEndpoint is the fewest bytes an endpoint takes: two lengths, two numbers.
 const minEndpoint = 4
 
+// minSetting is the fewest bytes a setting takes: two lengths.
+const minSetting = 2
+
 func (r *BrokerRegistered) encode(e *encoder) {
 	b := &r.Broker
 	e.int(int64(b.ID))
@@ -89,8 +92,15 @@ func (r *BrokerRegistered) encode(e *encoder) {
 		e.int(int64(p.Port))
 		e.int(int64(p.Security))
 	}
-	if b.Leaving {
-		e.flag(true)
+	if b.Leaving || len(b.Settings) > 0 {
+		e.flag(b.Leaving)
+	}
+	if len(b.Settings) > 0 {
+		e.length(len(b.Settings))
+		for _, s := range b.Settings {
+			e.text(s.Name)
+			e.text(s.Value)
+		}
 	}
 }
 
@@ -107,8 +117,16 @@ func (r *BrokerRegistered) decode(d *decoder) {
 	for i := range b.Endpoints {
 		b.Endpoints[i] = Endpoint{Listener: d.text(), Host: d.text(), Port: d.int32(), Security: d.int16()}
 	}
-	if len(d.b) > 0 { // only where it is true
+	if len(d.b) > 0 { // only where it is true, or more follows
 		b.Leaving = d.flag()
+	}
+	if len(d.b) > 0 { // only where it told any
+		if n := d.count(minSetting); n > 0 {
+			b.Settings = make([]Setting, n)
+		}
+		for i := range b.Settings {
+			b.Settings[i] = Setting{Name: d.text(), Value: d.text()}
+		}
 	}
 }
 

@@ -107,7 +107,13 @@ type Broker struct {
 	Fenced      bool // out of service
 	Leaving     bool // it wishes to stop: it still serves, but leads nothing new (R14)
 	Endpoints   []Endpoint
+	// Settings are those of its file that must be the same on every node, by name; none
+	// where it did not tell.
+	Settings []Setting
 }
+
+// Setting is the value of one setting in a node's file.
+type Setting struct{ Name, Value string }
 
 // Active tells that the broker may lead and be in sync. Nil is not.
 func (b *Broker) Active() bool { return b != nil && !b.Fenced && !b.Leaving }

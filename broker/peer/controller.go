@@ -37,6 +37,9 @@ func (c *Client) Register(ctx context.Context, to metadata.BrokerID, r controlle
 		l.Name, l.Host, l.Port, l.SecurityProtocol = e.Listener, e.Host, uint16(e.Port), e.Security
 		req.Listeners = append(req.Listeners, l)
 	}
+	if len(r.Broker.Settings) > 0 {
+		req.UnknownTags.Set(TagSettings, AppendSettings(nil, r.Broker.Settings))
+	}
 	got, err := c.Do(ctx, to, laneLife, req)
 	if err != nil {
 		return 0, err
@@ -76,6 +79,42 @@ func refused(by metadata.BrokerID, code int16) error {
 // directories, each a topic ID and a partition number of 4 bytes. Kafka tells
 // directories instead, which takes one metadata record more for each replica there is.
 const TagOffline = 10_000
+
+// TagSettings is a tag of BrokerRegistration: the settings of the broker's file that must
+// be the same on every node, each a name and a value with its length before it.
+const TagSettings = 10_011
+
+// AppendSettings writes what ReadSettings reads.
+func AppendSettings(b []byte, all []metadata.Setting) []byte {
+	for _, s := range all {
+		for _, text := range []string{s.Name, s.Value} {
+			b = binary.AppendUvarint(b, uint64(len(text)))
+			b = append(b, text...)
+		}
+	}
+	return b
+}
+
+// ReadSettings reads the tag TagSettings; what is cut short at its end is left out.
+func ReadSettings(b []byte) (all []metadata.Setting) {
+	text := func() (string, bool) {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return "", false
+		}
+		t := string(b[size : size+int(n)])
+		b = b[size+int(n):]
+		return t, true
+	}
+	for {
+		name, ok := text()
+		value, whole := text()
+		if !ok || !whole {
+			return all
+		}
+		all = append(all, metadata.Setting{Name: name, Value: value})
+	}
+}
 
 const offlineSize = len(topic.ID{}) + 4
 

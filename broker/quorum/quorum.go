@@ -167,7 +167,7 @@ type Quorum struct {
 	done     chan struct{} // closed when Run returns
 	ended    chan struct{} // closed when raft is over
 	calls    sync.WaitGroup
-	asked    atomic.Int64 // of raft, and not answered yet
+	asked    unanswered
 	watching sync.WaitGroup
 
 	mu struct {

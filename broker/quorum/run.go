@@ -94,19 +94,10 @@ func (q *Quorum) serve(ctx context.Context, r *raft.Raft, notify <-chan bool) {
 			q.o.Logger.Info("could not let another node lead the metadata log", "err", err)
 		}
 	}
-	q.settle()
+	// Why for a moment: what lies in raft's queues when it is shut down is never answered, and
+	// whoever asked would wait for ever.
+	q.asked.wait(q.o.Heartbeat)
 }
-
-// settle waits for raft's answers, for a moment. Why: what lies in its queues when it is
-// shut down is never answered, and whoever asked would wait for ever.
-func (q *Quorum) settle() {
-	for end := time.Now().Add(q.o.Heartbeat); q.asked.Load() > 0 && time.Now().Before(end); {
-		time.Sleep(settlePause)
-	}
-}
-
-// settlePause is how often settle looks.
-const settlePause = 2 * time.Millisecond
 
 // letGo lets calls go that store holds. Invariant: the transport is shut before,
 // so that no vote leaves this node that its disk does not remember.
@@ -319,10 +310,10 @@ func (q *Quorum) takeOver(r *raft.Raft) error {
 // then is never answered, and Run would wait for it for ever.
 func (q *Quorum) answer(f raft.Future) error {
 	said := make(chan error, 1)
-	q.asked.Add(1)
+	q.asked.begin()
 	go func() {
+		defer q.asked.end()
 		said <- f.Error()
-		q.asked.Add(-1)
 	}()
 	select {
 	case err := <-said:

@@ -119,7 +119,9 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.door, s.web, err = website(v, agent.Handler(agent.Endpoints{Metrics: metrics, Health: s.agent.Stalled, Ready: s.unready}))
+	s.door, s.web, err = website(v, agent.Handler(agent.Endpoints{
+		Metrics: metrics, Health: s.agent.Stalled, Ready: s.unready, SafeToStop: safetyPage(reach, -1),
+	}))
 	return s, err
 }
 

@@ -53,6 +53,7 @@ var rooms = map[string]int{
 	"agent/cluster":        2,
 	"agent/collect":        3,
 	"agent/notify":         3,
+	"agent/outage":         3,
 	"agent":                4,
 	"dashboards/promtest":  9,
 
@@ -69,6 +70,7 @@ var rooms = map[string]int{
 	"cmd/belfry/demo":          9,
 	"cmd/belfry/local":         9,
 	"cmd/belfry/nodetest":      9,
+	"cmd/belfry/roll":          9,
 	"cmd/belfry":               10,
 	"cmd/belfry/chaos":         11,
 	"cmd/belfry/compat":        11,

@@ -21,7 +21,8 @@ import (
 )
 
 func clusterCommand(c *client) *cobra.Command {
-	return noun("cluster", "Add nodes to a cluster, say who votes on its metadata", clusterJoinToken(c), clusterVoters(c))
+	return noun("cluster", "Add nodes to a cluster, restart it, say who votes on its metadata",
+		clusterJoinToken(c), clusterVoters(c), clusterSafeToStop(c), clusterRestart(c), clusterDifferences(c))
 }
 
 func clusterJoinToken(c *client) *cobra.Command {

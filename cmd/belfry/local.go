@@ -25,13 +25,22 @@ func localCommand(c *client) *cobra.Command {
 		localOne(c, "restart", "Stop a node if it runs, and start it", (*local.Cluster).Restart),
 		localOne(c, "pause", "Freeze a node (SIGSTOP)", func(l *local.Cluster, _ context.Context, id int) error { return l.Pause(id) }),
 		localOne(c, "resume", "Let a frozen node go on", func(l *local.Cluster, _ context.Context, id int) error { return l.Resume(id) }),
-		localDown(c))
+		localRolling(c), localDown(c))
 	cmd.PersistentFlags().String("dir", "belfry-local", "directory of the cluster: configuration, data and output of every node")
 	return cmd
 }
 
-// withLocal opens the directory of --dir for one command.
-func withLocal(cmd *cobra.Command, make bool, f func(ctx context.Context, l *local.Cluster) error) (err error) {
+// withLocal opens the directory of --dir for one command of bounded time.
+func withLocal(cmd *cobra.Command, make bool, f func(ctx context.Context, l *local.Cluster) error) error {
+	return inLocal(cmd, make, func(l *local.Cluster) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), localLimit)
+		defer cancel()
+		return f(ctx, l)
+	})
+}
+
+// inLocal opens the directory of --dir for one command.
+func inLocal(cmd *cobra.Command, make bool, f func(l *local.Cluster) error) (err error) {
 	dir, err := cmd.Flags().GetString("dir")
 	if err != nil {
 		return err
@@ -49,9 +58,7 @@ func withLocal(cmd *cobra.Command, make bool, f func(ctx context.Context, l *loc
 			err = cerr
 		}
 	}()
-	ctx, cancel := context.WithTimeout(cmd.Context(), localLimit)
-	defer cancel()
-	return f(ctx, l)
+	return f(l)
 }
 
 func localUp(c *client) *cobra.Command {

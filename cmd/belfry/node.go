@@ -63,7 +63,7 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	n.agent, err = agent.New(agent.Options{
 		Logger: alog, Period: v.Duration("agent.period"), Broker: id, InstanceID: n.broker.ClusterID,
 		Statistics: n.broker.Stats(), Host: true, DataDirs: v.List("log.dirs"), StorageCapacity: n.capacity,
-		Cluster:          cluster.Options{Seeds: []string{broker.InProcess}, Dial: n.dial},
+		Cluster:          n.reach(),
 		EmitsClusterWide: n.emits,
 		IncludeInternal:  v.Bool("include_internal"),
 		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}),
@@ -74,7 +74,10 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.door, n.web, err = website(v, agent.Handler(agent.Endpoints{Metrics: metrics, Health: n.agent.Stalled, Ready: n.unready}))
+	n.door, n.web, err = website(v, agent.Handler(agent.Endpoints{
+		Metrics: metrics, Health: n.agent.Stalled, Ready: n.unready,
+		SafeToStop: safetyPage(n.reach(), int32(n.broker.Node())),
+	}))
 	return n, err
 }
 
@@ -84,6 +87,11 @@ func stateDir(v *config.Values) string {
 		return dir
 	}
 	return filepath.Join(v.List("log.dirs")[0], "agent")
+}
+
+// reach says how the agent asks the cluster: by the broker in this process.
+func (n *node) reach() cluster.Options {
+	return cluster.Options{Seeds: []string{broker.InProcess}, Dial: n.dial}
 }
 
 // dial leads to the broker in this process by what its metadata calls it, and to others over
@@ -115,6 +123,9 @@ func (n *node) controllerSamples() []metric.Sample {
 		out = append(out,
 			metric.Sample{ID: metric.ActiveController, Labels: labels, Value: one(*rule == broker.ThisRules)},
 			metric.Sample{ID: metric.ControllerKnown, Labels: labels, Value: one(*rule != broker.NobodyRules)})
+		if *rule == broker.ThisRules { // who speaks for the cluster says it, once
+			out = append(out, metric.Sample{ID: metric.SettingsDiffer, Value: float64(len(n.broker.Differences()))})
+		}
 	}
 	return out
 }
