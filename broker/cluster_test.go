@@ -305,8 +305,8 @@ func TestReplicasMove(t *testing.T) {
 	if got := count(t, c, "t"); got != 60 {
 		t.Fatalf("%d of 60 messages moved along", got)
 	}
-	running, err := all.ListPartitionReassignments(ctx, nil)
-	if err != nil || len(running) != 0 {
+	running, err := kmsg.NewPtrListPartitionReassignmentsRequest().RequestWith(ctx, seedOf(t, c.Brokers[0]))
+	if err != nil || len(running.Topics) != 0 {
 		t.Fatalf("%v, %v", running, err)
 	}
 }

@@ -245,7 +245,7 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	road := &controllerRoad{node: b.node, quorum: r.quorum, control: r.control, peers: r.peers, image: r.quorum.Image}
 	replicas := replica.Options{
 		Node: b.node, Store: r.store, Stats: b.stats, Logger: b.log, Now: b.now, Settings: b.settings.topic,
-		Replication: replica.ReplicationOf(b.values),
+		Replication: replica.ReplicationOf(b.values), Rates: b.settings.replicationRates,
 	}
 	if b.membership != nil {
 		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)

@@ -45,3 +45,9 @@ func (s *settings) topic(img *metadata.Image, name string) *config.Values {
 	}
 	return config.TopicValues(s.file, all, own, img.Config(metadata.Resource{Kind: metadata.TopicResource, Name: name}), replicas)
 }
+
+// replicationRates gives how fast this broker replicates limited partitions, in bytes a second.
+func (s *settings) replicationRates() (leader, follower int64) {
+	v := s.values()
+	return v.Int("leader.replication.throttled.rate"), v.Int("follower.replication.throttled.rate")
+}

@@ -18,6 +18,7 @@ type Partition struct {
 	Number   int32
 	Replicas []int32 // the preferred leader first
 	Bytes    int64   // of one replica
+	Fixed    bool    // it stays as it is; where it lies counts for the others
 }
 
 // Request says what should be balanced over which brokers.
@@ -52,11 +53,15 @@ func Plan(r Request) ([]Move, error) {
 	}
 	s := newState(r)
 	for i := range s.parts {
-		s.trim(i)
+		if !s.parts[i].Fixed {
+			s.trim(i)
+		}
 	}
 	for i := range s.parts {
-		s.fill(i)
-		s.spread(i)
+		if !s.parts[i].Fixed {
+			s.fill(i)
+			s.spread(i)
+		}
 	}
 	s.evenReplicas()
 	s.evenLeaders()
@@ -78,7 +83,7 @@ func (r Request) check() error {
 		return fmt.Errorf("cannot plan %d replicas on %d brokers: want 1 to %d", r.Factor, len(r.Brokers), len(r.Brokers))
 	}
 	for _, p := range r.Partitions {
-		if n := len(p.Replicas); r.Factor == 0 && (n == 0 || n > len(r.Brokers)) {
+		if n := len(p.Replicas); r.Factor == 0 && !p.Fixed && (n == 0 || n > len(r.Brokers)) {
 			return fmt.Errorf("cannot keep the %d replicas of partition %d of topic %q on %d brokers: name more brokers or another number of replicas", n, p.Number, p.Topic, len(r.Brokers))
 		}
 	}
@@ -214,7 +219,7 @@ func (s *state) spread(i int) {
 // mayMove tells whether a part's replica can go from one broker to another without
 // being in fewer racks than before.
 func (s *state) mayMove(p *part, from, to int) bool {
-	if slices.Contains(p.on, to) {
+	if p.Fixed || slices.Contains(p.on, to) {
 		return false
 	}
 	if s.racks == 1 || s.brokers[from].Rack == s.brokers[to].Rack {
@@ -242,6 +247,9 @@ func (s *state) evenLeaders() {
 	byNumber := func(int) func(i, j int) int { return func(i, j int) int { return cmp.Compare(i, j) } }
 	for i := range s.parts {
 		p := &s.parts[i]
+		if len(p.on) == 0 {
+			continue // a fixed one, on brokers that were not asked for
+		}
 		// The present leader, or whoever has the data, leads if it can.
 		slices.SortStableFunc(p.on, func(a, b int) int { return cmp.Compare(s.place(p, a), s.place(p, b)) })
 		s.led[p.on[0]].add(i, byNumber(0))
@@ -249,7 +257,7 @@ func (s *state) evenLeaders() {
 	even(s.led, byNumber, func(i, _, to int) int {
 		p := &s.parts[i]
 		switch {
-		case !slices.Contains(p.on, to):
+		case p.Fixed, !slices.Contains(p.on, to):
 			return never
 		case p.was[to]:
 			return best
@@ -273,6 +281,9 @@ func (s *state) place(p *part, broker int) int {
 func (s *state) moves() []Move {
 	var ms []Move
 	for _, p := range s.parts {
+		if p.Fixed {
+			continue
+		}
 		m := Move{Topic: p.Topic, Number: p.Number, From: p.Replicas, Bytes: p.Bytes}
 		for _, b := range p.on {
 			m.To = append(m.To, s.brokers[b].ID)

@@ -20,6 +20,7 @@ func world(rnd *rand.Rand, racks int) Request {
 		}
 		r.Brokers = append(r.Brokers, b)
 	}
+	fixed := rnd.IntN(3) == 0
 	others := n + rnd.IntN(3) // some replicas lie on brokers that are not asked for
 	for p := range rnd.IntN(60) {
 		factor := 1 + rnd.IntN(min(3, n))
@@ -27,7 +28,7 @@ func world(rnd *rand.Rand, racks int) Request {
 		for _, b := range rnd.Perm(others)[:factor] {
 			ids = append(ids, int32(b*3))
 		}
-		r.Partitions = append(r.Partitions, Partition{Topic: fmt.Sprint("t", p%4), Number: int32(p / 4), Replicas: ids, Bytes: rnd.Int64N(1000)})
+		r.Partitions = append(r.Partitions, Partition{Topic: fmt.Sprint("t", p%4), Number: int32(p / 4), Replicas: ids, Bytes: rnd.Int64N(1000), Fixed: fixed && p%4 == 1})
 	}
 	if rnd.IntN(2) == 0 {
 		r.Factor = 1 + rnd.IntN(n)
@@ -73,8 +74,16 @@ func TestPlanKeepsItsPromises(t *testing.T) {
 			known[b.ID] = b.Rack
 			have[b.Rack] = true
 		}
+		fixed := false
 		for i, ids := range outcome(r, ms) {
 			p := r.Partitions[i]
+			if p.Fixed {
+				fixed = true
+				if !slices.Equal(ids, p.Replicas) {
+					t.Fatalf("seed %d: fixed partition %v goes to %v", seed, p, ids)
+				}
+				continue
+			}
 			want := r.Factor
 			if want == 0 {
 				want = len(p.Replicas)
@@ -95,10 +104,10 @@ func TestPlanKeepsItsPromises(t *testing.T) {
 				t.Fatalf("seed %d: partition %v lies on %v, in %d racks of %d", seed, p, ids, len(in), len(have))
 			}
 		}
-		if s := spread(held, r.Brokers); racks == 1 && s > 1 {
+		if s := spread(held, r.Brokers); racks == 1 && s > 1 && !fixed {
 			t.Fatalf("seed %d: replicas differ by %d: %v", seed, s, held)
 		}
-		if s := spread(led, r.Brokers); r.Factor == len(r.Brokers) && s > 1 {
+		if s := spread(led, r.Brokers); r.Factor == len(r.Brokers) && s > 1 && !fixed {
 			t.Fatalf("seed %d: every broker has every partition, and leaders differ by %d: %v", seed, s, led)
 		}
 		// What is even stays as it is.
@@ -109,6 +118,25 @@ func TestPlanKeepsItsPromises(t *testing.T) {
 		}
 		if more, err := Plan(again); err != nil || len(more) > 0 {
 			t.Fatalf("seed %d: a second plan moves %v, %v", seed, more, err)
+		}
+	}
+}
+
+// What stays as it is counts: the others go where there is room beside it.
+func TestFixedPartitionsCount(t *testing.T) {
+	r := Request{Brokers: []Broker{{ID: 1}, {ID: 2}}}
+	for p := range int32(4) {
+		r.Partitions = append(r.Partitions,
+			Partition{Topic: "kept", Number: p, Replicas: []int32{1}, Bytes: 10, Fixed: true},
+			Partition{Topic: "free", Number: p, Replicas: []int32{1}, Bytes: 10})
+	}
+	ms, err := Plan(r)
+	if err != nil || len(ms) != 4 {
+		t.Fatalf("%v, %v: want four moves", ms, err)
+	}
+	for _, m := range ms {
+		if m.Topic != "free" || !slices.Equal(m.To, []int32{2}) {
+			t.Errorf("%+v: want the free ones on broker 2", m)
 		}
 	}
 }

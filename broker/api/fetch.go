@@ -38,7 +38,7 @@ func (a *API) fetch(r *wire.Request) {
 		f.send()
 		return
 	}
-	f.release()
+	f.rest()
 	if !a.later(f.park) {
 		f.read()
 		f.send()
@@ -54,7 +54,8 @@ type wanted struct {
 	lastFetched record.Epoch
 	logStart    record.Offset // of a follower
 	max         int
-	unknown     bool // the request's topic ID is not known
+	unknown     bool     // the request's topic ID is not known
+	of          *tracked // of a follower's session; else nil
 }
 
 // result is what became of one partition.
@@ -84,9 +85,10 @@ type fetchCall struct {
 	wants   []wanted
 	results []result
 	bytes   int
-	urgent  bool            // something must be told now: an error, a divergence
-	over    <-chan struct{} // a later request of the session has come; nil: no session
-	parked  bool            // it waits, in a goroutine of its own
+	urgent  bool               // something must be told now: an error, a divergence
+	held    *replica.Partition // one of which a limit held something back; nil: none
+	over    <-chan struct{}    // a later request of the session has come; nil: no session
+	parked  bool               // it waits, in a goroutine of its own
 }
 
 // wait gives how long the client would wait.
@@ -96,23 +98,26 @@ func (f *fetchCall) wait() time.Duration {
 
 // enough tells whether to answer now.
 func (f *fetchCall) enough() bool {
-	return len(f.wants) == 0 || f.urgent || f.bytes >= int(f.req.MinBytes)
+	if len(f.wants) == 0 && (!f.follows() || f.session.empty()) {
+		return true
+	}
+	return f.urgent || f.bytes >= int(f.req.MinBytes)
 }
+
+// follows tells whether it is of a follower's session: wants are then what has moved.
+func (f *fetchCall) follows() bool { return f.session != nil && f.session.agenda != nil }
 
 // park waits until there is enough or no reason to wait on, and answers.
 func (f *fetchCall) park() {
 	f.parked = true
-	wake := make(chan struct{}, 1)
-	stop := f.watch(func() {
-		select {
-		case wake <- struct{}{}:
-		default: // one is waiting already
-		}
-	})
+	wake, stop := f.watch()
 	defer stop()
 	timer := time.NewTimer(f.wait())
 	defer timer.Stop()
 	for {
+		if f.follows() {
+			f.more()
+		}
 		// Why first: what came between the first read and the watch woke nobody.
 		if f.ready() {
 			f.read()
@@ -121,13 +126,20 @@ func (f *fetchCall) park() {
 				f.send()
 				return
 			}
-			f.release()
+			f.rest()
+		}
+		var limit <-chan time.Time
+		if f.held != nil {
+			limit = time.After(max(time.Millisecond, f.held.LimitWait()))
 		}
 		select {
 		case <-wake:
 			continue
+		case <-limit:
+			continue
 		case <-timer.C:
 		case <-f.over:
+			f.yield()
 		case <-f.api.closing.Done():
 		case <-f.r.Context().Done():
 		}
@@ -137,8 +149,43 @@ func (f *fetchCall) park() {
 	}
 }
 
-// watch has wake called whenever one of the partitions moved.
-func (f *fetchCall) watch(wake func()) (stop func()) {
+// rest lets go of what was read and will not be sent now.
+func (f *fetchCall) rest() {
+	if f.follows() && !f.full {
+		f.wants = f.session.rest(f.results, f)
+	}
+	f.release()
+}
+
+// yield leaves what a follower's request has in its hands to the one that came after it.
+func (f *fetchCall) yield() {
+	if f.follows() && !f.full {
+		f.session.giveBack(f.inHands(), f)
+		f.wants = nil
+	}
+}
+
+// inHands gives the partitions of a follower's session that this request has.
+func (f *fetchCall) inHands() []*tracked {
+	ts := make([]*tracked, len(f.wants))
+	for i := range f.wants {
+		ts[i] = f.wants[i].of
+	}
+	return ts
+}
+
+// watch gives what is told whenever one of the partitions moved.
+func (f *fetchCall) watch() (told <-chan struct{}, stop func()) {
+	if f.follows() {
+		return f.session.agenda.wake, func() {}
+	}
+	kick := make(chan struct{}, 1)
+	wake := func() {
+		select {
+		case kick <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
 	var stops []func()
 	for i := range f.wants {
 		if part, err := f.api.replicas.Partition(f.wants[i].name); err != nil {
@@ -149,7 +196,7 @@ func (f *fetchCall) watch(wake func()) (stop func()) {
 			stops = append(stops, part.Watch(wake))
 		}
 	}
-	return func() {
+	return kick, func() {
 		for _, s := range stops {
 			s()
 		}
@@ -164,7 +211,7 @@ func (f *fetchCall) ready() bool {
 		w := &f.wants[i]
 		part, err := f.api.replicas.Partition(w.name)
 		if err == nil && replicaOf(f.req) >= 0 {
-			if need -= part.FollowerReadable(w.epoch, w.offset, min(w.max, need)); need <= 0 {
+			if need -= part.FollowerReadable(metadata.BrokerID(replicaOf(f.req)), w.epoch, w.offset, min(w.max, need)); need <= 0 {
 				return true
 			}
 			continue
@@ -184,7 +231,7 @@ func (f *fetchCall) read() {
 	if cap(f.results) < len(f.wants) {
 		f.results = make([]result, 0, len(f.wants))
 	}
-	f.results, f.bytes, f.urgent = f.results[:0], 0, false
+	f.results, f.bytes, f.urgent, f.held = f.results[:0], 0, false, nil
 	left := f.limit()
 	for _, w := range f.wants {
 		// Why for all before version 3: these clients do not turn the order of their
@@ -193,6 +240,9 @@ func (f *fetchCall) read() {
 		res := f.api.readOne(w, min(w.max, max(0, left)), minOne, f.req)
 		if res.code != 0 || res.diverged || res.nearer {
 			f.urgent = true
+		}
+		if res.got.Held {
+			f.held = res.part
 		}
 		n := res.size()
 		f.bytes += n
@@ -235,6 +285,9 @@ func (a *API) readOnce(w wanted, limit int, minOne bool, req *kmsg.FetchRequest)
 	part, err := a.partition(w.name)
 	if err == nil {
 		res.part = part
+		if w.of != nil {
+			w.of.session.watch(w.of, part)
+		}
 		err = a.checkFetch(w, part, req)
 	}
 	if err == nil && replicaOf(req) >= 0 {
@@ -385,6 +438,9 @@ func (res *result) size() int {
 // drop gives the slice back.
 func (res *result) drop() {
 	if res.held {
+		if res.part != nil {
+			res.part.Unsent(&res.got)
+		}
 		res.got.Slice.Release()
 		res.held, res.got.Slice = false, storage.Slice{}
 	}
@@ -403,11 +459,17 @@ func (f *fetchCall) release() {
 func (f *fetchCall) send() {
 	if context.Cause(f.r.Context()) != nil {
 		f.release()
+		if f.follows() {
+			f.session.giveBack(f.inHands(), f)
+		}
 		f.r.AnswerNothing()
 		return
 	}
 	shown := f.results
-	if f.session != nil {
+	switch {
+	case f.follows():
+		shown = f.session.settleAll(f.results, f.full, f)
+	case f.session != nil:
 		shown = f.session.settle(f.results, f.full)
 	}
 	var code first

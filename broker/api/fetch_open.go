@@ -27,15 +27,7 @@ func (f *fetchCall) open() error {
 			a.sessions.close(req.SessionID)
 		}
 		f.wants = wants
-		slots := int(a.settings().Int("max.incremental.fetch.session.cache.slots"))
-		if replicaOf(req) >= 0 {
-			// Why: there are few followers, and one without a session names all its partitions each time.
-			slots = math.MaxInt
-		}
-		f.session = a.sessions.create(wants, byID, slots)
-		if f.session != nil {
-			f.id = f.session.id
-		}
+		f.begin(wants, byID)
 		return nil
 	}
 	s, err := a.sessions.find(req.SessionID)
@@ -43,9 +35,37 @@ func (f *fetchCall) open() error {
 		return err
 	}
 	f.session, f.id, f.full = s, s.id, false
-	f.wants, err = a.sessions.next(s, req.SessionEpoch, byID, wants, f.forgotten())
-	f.rename()
+	f.wants, err = a.sessions.next(s, f, req.SessionEpoch, byID, wants, f.forgotten())
+	f.rename(f.wants)
 	return err
+}
+
+// begin makes a session for the partitions of the request.
+func (f *fetchCall) begin(wants []wanted, byID bool) {
+	a := f.api
+	slots := int(a.settings().Int("max.incremental.fetch.session.cache.slots"))
+	var ag *agenda
+	if replicaOf(f.req) >= 0 {
+		// Why: there are few followers, and one without a session names all its partitions each time.
+		slots = math.MaxInt
+		ag = newAgenda(a.settings().Duration("replica.lag.time.max.ms"))
+	}
+	f.session = a.sessions.create(wants, byID, slots, ag)
+	if f.session == nil {
+		return
+	}
+	f.id = f.session.id
+	if ag != nil {
+		f.wants = nil
+		f.more()
+	}
+}
+
+// more takes what has moved in a follower's session.
+func (f *fetchCall) more() {
+	more := f.session.more(f, f.api.now())
+	f.rename(more)
+	f.wants = append(f.wants, more...)
 }
 
 // named gives the partitions that the request itself names.
@@ -93,9 +113,9 @@ func (f *fetchCall) nameOf(name string, id topic.ID) (string, bool) {
 }
 
 // rename looks the IDs of a session up again: topics come and go while it lives.
-func (f *fetchCall) rename() {
-	for i := range f.wants {
-		if w := &f.wants[i]; !w.id.IsZero() {
+func (f *fetchCall) rename(wants []wanted) {
+	for i := range wants {
+		if w := &wants[i]; !w.id.IsZero() {
 			var known bool
 			w.name.Topic, known = f.nameOf("", w.id)
 			w.unknown = !known

@@ -55,6 +55,8 @@ type fetchSession struct {
 	// partition has its turn when a response is full.
 	order list.List // of *tracked
 	index map[trackedKey]*list.Element
+
+	agenda *agenda // of a follower's session; nil: a consumer's
 }
 
 type trackedKey struct {
@@ -69,6 +71,8 @@ type tracked struct {
 	told           bool
 	high, lso, low record.Offset
 	code           int16
+
+	watched // of a follower's session
 }
 
 func keyOf(w wanted) trackedKey {
@@ -79,8 +83,8 @@ func keyOf(w wanted) trackedKey {
 }
 
 // create makes a session, or gives nil when there is no room: the client then
-// simply fetches without.
-func (s *fetchSessions) create(wants []wanted, byID bool, slots int) *fetchSession {
+// simply fetches without. A is a follower's agenda, nil for a consumer.
+func (s *fetchSessions) create(wants []wanted, byID bool, slots int, a *agenda) *fetchSession {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,10 +95,17 @@ func (s *fetchSessions) create(wants []wanted, byID bool, slots int) *fetchSessi
 		}
 		s.removeLocked(oldest.id)
 	}
+	for e := s.mu.lru.Back(); a != nil && e != nil && now.Sub(e.Value.(*fetchSession).used) >= sessionIdle; {
+		old := e.Value.(*fetchSession)
+		e = e.Prev()
+		if old.agenda != nil { // of a follower that is gone or has begun another
+			s.removeLocked(old.id)
+		}
+	}
 	if slots <= 0 || len(wants) > maxSessionPartitions {
 		return nil
 	}
-	n := &fetchSession{byID: byID, used: now, epoch: 1, over: make(chan struct{}), index: map[trackedKey]*list.Element{}}
+	n := &fetchSession{byID: byID, used: now, epoch: 1, over: make(chan struct{}), index: map[trackedKey]*list.Element{}, agenda: a}
 	for n.id == 0 || s.mu.byID[n.id] != nil {
 		n.id = rand.Int32()
 	}
@@ -138,17 +149,20 @@ func (s *fetchSessions) removeLocked(id int32) {
 	delete(s.mu.byID, id)
 	s.mu.lru.Remove(e)
 	gone.mu.Lock()
+	for _, e := range gone.index {
+		e.Value.(*tracked).unwatch()
+	}
 	s.mu.partitions -= len(gone.index)
 	gone.index, gone.order = map[trackedKey]*list.Element{}, list.List{}
 	gone.mu.Unlock()
 }
 
 // next moves a session on by one request: adds, changes and forgets partitions and
-// gives the whole list in its present order.
+// gives the whole list in its present order, or of a follower's what is to be looked at.
 //
 // Errors: INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR,
 // FETCH_SESSION_ID_NOT_FOUND when the session would outgrow the cache.
-func (s *fetchSessions) next(f *fetchSession, epoch int32, byID bool, wants []wanted, forget []trackedKey) ([]wanted, error) {
+func (s *fetchSessions) next(f *fetchSession, by *fetchCall, epoch int32, byID bool, wants []wanted, forget []trackedKey) ([]wanted, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.mu.Lock()
@@ -177,11 +191,15 @@ func (s *fetchSessions) next(f *fetchSession, epoch int32, byID bool, wants []wa
 	}
 	for _, k := range forget {
 		if e := f.index[k]; e != nil {
+			e.Value.(*tracked).unwatch()
 			f.order.Remove(e)
 			delete(f.index, k)
 		}
 	}
 	s.mu.partitions += len(f.index) - before
+	if f.agenda != nil {
+		return append(f.takeLocked(s.now(), by), f.sweepLocked(s.now(), by)...), nil
+	}
 	out := make([]wanted, 0, len(f.index))
 	for e := f.order.Front(); e != nil; e = e.Next() {
 		out = append(out, e.Value.(*tracked).want)
@@ -200,11 +218,17 @@ func (f *fetchSession) superseded() <-chan struct{} {
 // put adds or changes a partition. Requires: f.mu, or nobody else knows f.
 func (f *fetchSession) put(w wanted) {
 	k := keyOf(w)
-	if e := f.index[k]; e != nil {
-		e.Value.(*tracked).want = w
-		return
+	e := f.index[k]
+	if e == nil {
+		e = f.order.PushBack(&tracked{want: w})
+		f.index[k] = e
 	}
-	f.index[k] = f.order.PushBack(&tracked{want: w})
+	t := e.Value.(*tracked)
+	t.want = w
+	if f.agenda != nil {
+		t.session, t.at = f, e
+		t.Moved(false)
+	}
 }
 
 // settle notes what the client is told and gives what it must be told: everything
@@ -221,12 +245,9 @@ func (f *fetchSession) settle(results []result, full bool) []result {
 			continue
 		}
 		t := e.Value.(*tracked)
-		g := &res.got
-		changed := !t.told || res.code != 0 || t.code != 0 || res.diverged || res.nearer || g.Slice.Len() > 0 ||
-			t.high != g.HighWatermark || t.lso != g.LastStable || t.low != g.LogStart
-		t.told, t.code = true, res.code
-		t.high, t.lso, t.low = g.HighWatermark, g.LastStable, g.LogStart
-		if g.Slice.Len() > 0 {
+		changed := t.news(res)
+		t.tell(res)
+		if res.got.Slice.Len() > 0 && f.agenda == nil {
 			f.order.MoveToBack(e)
 		}
 		if !full && !changed {
@@ -236,4 +257,16 @@ func (f *fetchSession) settle(results []result, full bool) []result {
 		out = append(out, *res)
 	}
 	return out
+}
+
+// news tells whether a result has something that the client was not told yet.
+func (t *tracked) news(res *result) bool {
+	g := &res.got
+	return !t.told || res.code != 0 || t.code != 0 || res.diverged || res.nearer || g.Slice.Len() > 0 ||
+		t.high != g.HighWatermark || t.lso != g.LastStable || t.low != g.LogStart
+}
+
+func (t *tracked) tell(res *result) {
+	t.told, t.code = true, res.code
+	t.high, t.lso, t.low = res.got.HighWatermark, res.got.LastStable, res.got.LogStart
 }

@@ -28,21 +28,21 @@ func codeIs(t *testing.T, err error, want *kerr.Error) {
 
 func TestSessionTellsOnlyWhatChanged(t *testing.T) {
 	c := newFetchSessions(time.Now)
-	s := c.create([]wanted{want("a", 0, 5), want("a", 1, 5)}, false, 10)
+	s := c.create([]wanted{want("a", 0, 5), want("a", 1, 5)}, false, 10, nil)
 	if s == nil {
 		t.Fatal("no session")
 	}
 	if got := s.settle([]result{at(want("a", 0, 5), 5), at(want("a", 1, 5), 5)}, true); len(got) != 2 {
 		t.Fatalf("first answer has %d partitions, want 2", len(got))
 	}
-	wants, err := c.next(s, 1, false, nil, nil)
+	wants, err := c.next(s, nil, 1, false, nil, nil)
 	if err != nil || len(wants) != 2 {
 		t.Fatalf("next gives %v, %v; want both partitions", wants, err)
 	}
 	if got := s.settle([]result{at(wants[0], 5), at(wants[1], 6)}, false); len(got) != 1 || got[0].want.name.Partition != 1 {
 		t.Fatalf("second answer is %+v, want partition 1 alone", got)
 	}
-	wants, err = c.next(s, 2, false, []wanted{want("a", 1, 6), want("b", 0, 0)}, []trackedKey{{topic: "a", partition: 0}})
+	wants, err = c.next(s, nil, 2, false, []wanted{want("a", 1, 6), want("b", 0, 0)}, []trackedKey{{topic: "a", partition: 0}})
 	if err != nil || len(wants) != 2 || wants[0].offset != 6 || wants[1].name.Topic != "b" {
 		t.Fatalf("next gives %v, %v; want a-1 at 6 and b-0", wants, err)
 	}
@@ -61,26 +61,26 @@ func TestSessionErrors(t *testing.T) {
 	c := newFetchSessions(func() time.Time { return now })
 	_, err := c.find(1)
 	codeIs(t, err, kerr.FetchSessionIDNotFound)
-	s := c.create([]wanted{want("a", 0, 0)}, false, 1)
-	_, err = c.next(s, 5, false, nil, nil)
+	s := c.create([]wanted{want("a", 0, 0)}, false, 1, nil)
+	_, err = c.next(s, nil, 5, false, nil, nil)
 	codeIs(t, err, kerr.InvalidFetchSessionEpoch)
-	_, err = c.next(s, 1, true, nil, nil)
+	_, err = c.next(s, nil, 1, true, nil, nil)
 	codeIs(t, err, kerr.FetchSessionTopicIDError)
-	_, err = c.next(s, 1, false, make([]wanted, maxSessionPartitions), nil)
+	_, err = c.next(s, nil, 1, false, make([]wanted, maxSessionPartitions), nil)
 	codeIs(t, err, kerr.FetchSessionIDNotFound)
-	if c.create([]wanted{want("b", 0, 0)}, false, 1) != nil {
+	if c.create([]wanted{want("b", 0, 0)}, false, 1, nil) != nil {
 		t.Error("a session in use made room for another")
 	}
 	now = now.Add(sessionIdle)
-	if c.create([]wanted{want("b", 0, 0)}, false, 1) == nil {
+	if c.create([]wanted{want("b", 0, 0)}, false, 1, nil) == nil {
 		t.Error("an idle session made no room")
 	}
-	_, err = c.next(s, 1, false, nil, nil)
+	_, err = c.next(s, nil, 1, false, nil, nil)
 	codeIs(t, err, kerr.FetchSessionIDNotFound)
 	if c.mu.partitions != 1 {
 		t.Errorf("%d partitions are counted, want 1", c.mu.partitions)
 	}
-	if c.create(nil, false, 0) != nil {
+	if c.create(nil, false, 0, nil) != nil {
 		t.Error("a cache of no slots gave a session")
 	}
 }

@@ -107,6 +107,8 @@ var logs = []Setting{
 	{Name: "replica.fetch.backoff.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "1000", Min: 1, Max: maxInt, Help: "Longest wait of a follower after its fetch of a partition has failed; it begins with 20 ms and doubles."},
 	{Name: "replica.socket.timeout.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "30000", Min: 1000, Max: maxInt, Help: "How long a follower waits for an answer beyond the time that its fetch may wait."},
 	{Name: "replica.selector.class", Scope: Node, Kind: String, Default: "org.apache.kafka.common.replica.LeaderSelector", Values: []string{"org.apache.kafka.common.replica.LeaderSelector", "org.apache.kafka.common.replica.RackAwareReplicaSelector"}, Uniform: true, Help: "From which replica consumers are told to read: the leader, or one in their own rack (their client.rack, the brokers' broker.rack) that is in sync."},
+	{Name: "leader.replication.throttled.rate", Scope: Node, Kind: Long, Unit: "bytes/s", Default: "9223372036854775807", Min: 0, Max: unlimited, Dynamic: true, Help: "How fast this broker, as a leader, sends to followers of the partitions in leader.replication.throttled.replicas that are not in sync; all that goes to followers of these partitions counts."},
+	{Name: "follower.replication.throttled.rate", Scope: Node, Kind: Long, Unit: "bytes/s", Default: "9223372036854775807", Min: 0, Max: unlimited, Dynamic: true, Help: "How fast this broker, as a follower, fetches the partitions in follower.replication.throttled.replicas while it is not in sync with their leaders."},
 	{Name: "num.replica.fetchers", Scope: Node, Kind: Int, Default: "1", Min: 1, Max: 64, Help: "Requests that a follower has under way with each leader at a time."},
 	{Name: "producer.id.expiration.ms", Scope: Node, Kind: Int, Unit: "ms", Default: "86400000", Min: 1, Max: maxInt, Uniform: true, Help: "A producer's sequence state is forgotten when it was silent for this long."},
 	{Name: "storage.reserve.bytes", Scope: Node, Kind: Size, Unit: "bytes", Default: "16MB", Min: 0, Max: 1 << 40, Help: "Space held back in each log directory, so that a full disk stops neither start-up nor offset commits."},
@@ -135,6 +137,8 @@ var logTopics = []Setting{
 	topicRow("message.timestamp.before.max.ms", Long, "ms", 0, unlimited, "A message whose time is further in the past is refused.", Link{"log.message.timestamp.before.max.ms", 1}),
 	topicRow("message.timestamp.after.max.ms", Long, "ms", 0, unlimited, "A message whose time is further in the future is refused.", Link{"log.message.timestamp.after.max.ms", 1}),
 	topicRow("unclean.leader.election.enable", Bool, "", 0, 0, "Whether a replica that is not in sync may lead, losing messages, when no other is left.", Link{"unclean.leader.election.enable", 1}),
+	throttledRow("leader.replication.throttled.replicas", "Replicas that leader.replication.throttled.rate of their brokers holds for while they lead: PARTITION:BROKER, several separated by commas, or * for all."),
+	throttledRow("follower.replication.throttled.replicas", "Replicas that follower.replication.throttled.rate of their brokers holds for while they follow: PARTITION:BROKER, several separated by commas, or * for all."),
 	withValues(topicRow("cleanup.policy", List, "", 0, 0, "What is done with old segments: delete, compact or both.", Link{"log.cleanup.policy", 1}), "delete", "compact"),
 	withValues(topicRow("compression.type", String, "", 0, 0, "Codec that messages are stored with; producer = as sent.", Link{"compression.type", 1}), codecs...),
 	withValues(topicRow("message.timestamp.type", String, "", 0, 0, "Whose clock a message's time comes from.", Link{"log.message.timestamp.type", 1}), "CreateTime", "LogAppendTime"),
@@ -184,6 +188,18 @@ var groupOwn = []Setting{
 
 func topicRow(name string, k Kind, unit string, low, high float64, help string, follows ...Link) Setting {
 	return Setting{Name: name, Scope: Topic, Kind: k, Unit: unit, Min: low, Max: high, Dynamic: true, Follows: follows, Help: help}
+}
+
+// throttledRow is a list of replicas. Source: KIP-73.
+func throttledRow(name, help string) Setting {
+	return Setting{Name: name, Scope: Topic, Kind: List, Dynamic: true, Help: help, form: checkThrottled}
+}
+
+func checkThrottled(text string) (want string) {
+	if _, err := ParseReplicas(text); err != nil {
+		return "* or PARTITION:BROKER, several separated by commas"
+	}
+	return ""
 }
 
 func withValues(s Setting, values ...string) Setting {

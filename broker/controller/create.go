@@ -304,6 +304,8 @@ func (d *decision) deleteTopics(ids []topic.ID) []wish {
 			wishes[i].err = refuse(codeUnknownTopicID, "there is no topic with ID %v", id)
 		case topic.IsInternal(t.Name):
 			wishes[i].err = refuse(codeInvalidRequest, "topic %q is internal and cannot be deleted: it holds the state of groups and transactions", t.Name)
+		case beingMoved(t) >= 0:
+			wishes[i].err = refuse(codeReassignmentInProgress, "topic %q cannot be deleted while partition %d is being moved; wait or cancel the move", t.Name, beingMoved(t))
 		default:
 			wishes[i].records = []metadata.Record{&metadata.TopicRemoved{ID: id}}
 		}

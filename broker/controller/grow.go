@@ -66,10 +66,8 @@ func (d *decision) grow(g Growth) ([]metadata.Record, error) {
 	case int(g.Count) > maxTopicPartitions:
 		return nil, refuse(codeInvalidPartitions, "topic %q cannot have %d partitions; %d is the limit", g.Topic, g.Count, maxTopicPartitions)
 	}
-	for n := range t.Partitions {
-		if p := &t.Partitions[n]; len(p.Adding)+len(p.Removing) > 0 {
-			return nil, refuse(codeReassignmentInProgress, "topic %q cannot grow while partition %d is being moved; wait or cancel the move", g.Topic, n)
-		}
+	if n := beingMoved(t); n >= 0 {
+		return nil, refuse(codeReassignmentInProgress, "topic %q cannot grow while partition %d is being moved; wait or cancel the move", g.Topic, n)
 	}
 	placed, err := d.placeGrowth(t, g, more)
 	if err != nil {

@@ -82,6 +82,12 @@ func (d *decision) reassign(r Reassignment, fixedFactor bool) ([]metadata.Record
 	return []metadata.Record{&metadata.PartitionChanged{Topic: t.ID, Number: number, State: state}}, nil
 }
 
+// beingMoved gives the first partition of a topic whose replicas are on their way, -1 if there
+// is none. Such a topic is neither deleted nor grown: a plan is being carried out for it.
+func beingMoved(t *metadata.Topic) int {
+	return slices.IndexFunc(t.Partitions, func(p metadata.Partition) bool { return len(p.Adding)+len(p.Removing) > 0 })
+}
+
 // checkMove tells why replicas cannot be what is wished. Original are those before any move.
 func (d *decision) checkMove(r Reassignment, original []metadata.BrokerID, fixedFactor bool) error {
 	number, name := r.Partition.Partition, r.Partition.Topic

@@ -3,12 +3,12 @@ package replica
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/peer"
+	"github.com/belfry-mq/belfry/broker/quota"
 	"github.com/belfry-mq/belfry/broker/record"
 )
 
@@ -28,13 +28,15 @@ const syncPatience = time.Second
 const backOffFirst = 20 * time.Millisecond
 
 // fetcher follows one leader, for the partitions that are given to it. One goroutine, one
-// request at a time, one incremental session (KIP-227).
+// request at a time, one incremental session (KIP-227). What a request costs depends on how
+// many partitions have something new, not on how many there are: those are in todo.
 type fetcher struct {
 	leader metadata.BrokerID
 	lane   string
 	peers  Peers
 	own    func() int64 // broker epoch
 	o      *Replication
+	limit  *quota.Limit // of this broker as a follower
 	now    func() time.Time
 	logger *slog.Logger
 	cancel context.CancelFunc
@@ -48,6 +50,9 @@ type fetcher struct {
 
 	// The rest belongs to run's goroutine.
 	list     map[peer.PartitionID]*followed
+	todo     []*followed               // queued: the next request has to look at them
+	told     int                       // how many of list are in the session
+	limited  int                       // how many that the limit holds for were in todo last
 	gone     map[peer.PartitionID]bool // in the session, and not to be
 	session  int32
 	epoch    int32 // of the session's next request
@@ -64,9 +69,12 @@ type assignment struct {
 // followed is what a fetcher knows of a partition.
 type followed struct {
 	assignment
+	id       peer.PartitionID
 	at       peer.FetchPartition // what the leader was told last
 	told     bool                // at is in the session
 	dirty    bool                // at may not be right any more
+	queued   bool                // it is in todo. Invariant: what is dirty, not told or rests is
+	level    bool                // it had everything that is committed when the leader answered last
 	since    int                 // number of the first request that is made for this assignment
 	failures int
 	rest     time.Time // not asked for before
@@ -206,6 +214,29 @@ func (f *fetcher) begin() {
 	clear(f.gone)
 	for _, w := range f.list {
 		w.told = false
+		f.queue(w)
+	}
+	f.told = 0
+}
+
+// queue has the next request look at a partition.
+func (f *fetcher) queue(w *followed) {
+	if !w.queued {
+		w.queued = true
+		f.todo = append(f.todo, w)
+	}
+}
+
+// follows tells whether that is what is known of its partition still: another assignment
+// makes another followed.
+func (f *fetcher) follows(w *followed) bool { return f.list[w.id] == w }
+
+// leaveOut takes a partition out of the session.
+func (f *fetcher) leaveOut(w *followed) {
+	if w.told {
+		f.gone[w.id] = true
+		w.told = false
+		f.told--
 	}
 }
 
@@ -220,10 +251,8 @@ func (f *fetcher) adopt() (changed bool) {
 	}
 	for id, w := range f.list {
 		if n, ok := next[id]; !ok || n != w.assignment {
-			if w.told && !ok {
-				f.gone[id] = true
-			}
 			if !ok {
+				f.leaveOut(w)
 				delete(f.list, id)
 			}
 			changed = true
@@ -233,14 +262,15 @@ func (f *fetcher) adopt() (changed bool) {
 		w := f.list[id]
 		switch {
 		case w == nil:
-			f.list[id] = &followed{assignment: a, dirty: true, since: f.sent}
+			f.list[id] = &followed{assignment: a, id: id, dirty: true, since: f.sent}
 			changed = true
 		case w.assignment != a:
 			// Why told stays: the session has it, in the old epoch, until it is told anew.
-			f.list[id] = &followed{assignment: a, dirty: true, told: w.told, at: w.at, since: f.sent}
+			f.list[id] = &followed{assignment: a, id: id, dirty: true, told: w.told, at: w.at, since: f.sent}
 		default:
 			continue
 		}
+		f.queue(f.list[id])
 		a.p.onDurable(func() { kick(f.synced) })
 	}
 	return changed
@@ -254,31 +284,35 @@ func (f *fetcher) request() (*peer.Fetch, time.Duration) {
 		BrokerEpoch: f.own(), Wait: f.o.FetchWait, MinBytes: f.o.FetchMinBytes, MaxBytes: f.o.FetchMaxBytes,
 		Session: f.session, SessionEpoch: f.epoch,
 	}
-	asked := 0
-	for id, w := range f.list {
-		ready := !w.rest.After(now)
-		if ready && (w.dirty || !w.told) {
-			ready = f.locate(w)
-		}
-		if !ready {
-			if left := w.rest.Sub(now); left > 0 {
-				wait = min(wait, left)
-			}
-			if w.told {
-				f.gone[id] = true
-				w.told = false
-			}
+	f.slow(now)
+	left, limited := f.todo[:0], 0
+	for _, w := range f.todo {
+		if !f.follows(w) {
 			continue
 		}
-		asked++
+		if f.slowed(w) {
+			limited++
+		}
+		if !f.ready(w, now) {
+			if rest := w.rest.Sub(now); rest > 0 {
+				wait = min(wait, rest)
+			}
+			f.leaveOut(w)
+			left = append(left, w)
+			continue
+		}
+		w.queued = false
 		if !w.told {
 			// Why: what is named both ways is forgotten.
-			delete(f.gone, id)
+			delete(f.gone, w.id)
 			req.Partitions = append(req.Partitions, w.at)
+			w.told = true
+			f.told++
 		}
-		w.told = true
 	}
-	if asked == 0 {
+	clear(f.todo[len(left):])
+	f.todo, f.limited = left, limited
+	if f.told == 0 {
 		return nil, wait
 	}
 	for id := range f.gone {
@@ -289,6 +323,14 @@ func (f *fetcher) request() (*peer.Fetch, time.Duration) {
 		req.Wait = max(wait, time.Millisecond) // Why: a partition that rests must not rest longer because others are idle
 	}
 	return req, 0
+}
+
+// ready tells whether a partition can be asked for now, and has w.at say where.
+func (f *fetcher) ready(w *followed, now time.Time) bool {
+	if w.rest.After(now) {
+		return false
+	}
+	return !w.dirty && w.told || f.locate(w)
 }
 
 // locate brings what the leader is to be told of a partition up to date; false if it is not
@@ -303,8 +345,11 @@ func (f *fetcher) locate(w *followed) bool {
 		w.rest = f.now().Add(f.o.BackOff)
 		return false
 	}
-	at.MaxBytes = f.o.FetchPartitionBytes
-	w.told = w.told && w.at == at
+	at.MaxBytes = f.most(w)
+	if w.told && w.at != at {
+		w.told = false // until it is named anew
+		f.told--
+	}
 	w.at, w.dirty = at, false
 	return true
 }
@@ -319,12 +364,16 @@ func (f *fetcher) take(n int, a *peer.FetchAnswer) {
 			continue // it answers what was asked in an earlier epoch
 		}
 		news, err := w.p.receive(w.epoch, &w.at, got)
+		if news || err != nil {
+			w.dirty = true
+			f.queue(w)
+		}
 		if err == nil {
-			w.failures, w.rest, w.dirty = 0, time.Time{}, w.dirty || news
+			w.failures, w.rest = 0, time.Time{}
+			f.count(w, got)
 			continue
 		}
 		w.failures++
-		w.dirty = true
 		w.rest = now.Add(f.backOff(w.failures))
 		if w.failures == troubling {
 			f.logger.Warn("a replica does not follow its leader", "partition", w.p.name.String(), "leader", int(f.leader), "err", err)
@@ -341,8 +390,8 @@ func (f *fetcher) sync(ctx context.Context) {
 	var timer *time.Timer
 	for {
 		open := false
-		for _, w := range f.list {
-			open = open || w.dirty && w.rest.IsZero() && w.p.ended() == nil && !w.p.synced()
+		for _, w := range f.todo { // what is dirty is there
+			open = open || f.follows(w) && w.dirty && w.rest.IsZero() && w.p.ended() == nil && !w.p.synced()
 		}
 		if !open {
 			return
@@ -364,82 +413,9 @@ func (f *fetcher) sync(ctx context.Context) {
 
 // restUnsynced leaves out, for a moment, what the disk does not have yet.
 func (f *fetcher) restUnsynced() {
-	for _, w := range f.list {
+	for _, w := range f.todo {
 		if w.dirty && !w.p.synced() {
 			w.rest = f.now().Add(f.o.BackOff)
 		}
 	}
-}
-
-// fetchers are the fetchers of a set, one for each leader and number.
-type fetchers struct {
-	s  *Set
-	mu struct {
-		sync.Mutex
-		ctx  context.Context // nil: run is not there
-		list map[fetcherKey]*fetcher
-		wg   *sync.WaitGroup
-	}
-}
-
-type fetcherKey struct {
-	leader metadata.BrokerID
-	n      int
-}
-
-// assign gives every partition that is followed to its fetcher.
-func (m *fetchers) assign(all map[fetcherKey]map[peer.PartitionID]assignment) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key, f := range m.mu.list {
-		if len(all[key]) == 0 {
-			if f.cancel != nil {
-				f.cancel()
-			}
-			delete(m.mu.list, key)
-		}
-	}
-	for key, parts := range all {
-		f := m.mu.list[key]
-		if f == nil {
-			f = m.fetcher(key)
-			m.mu.list[key] = f
-			m.startLocked(f)
-		}
-		f.assign(parts)
-	}
-}
-
-func (m *fetchers) fetcher(key fetcherKey) *fetcher {
-	return &fetcher{
-		leader: key.leader, lane: "fetch-" + strconv.Itoa(key.n), peers: m.s.o.Peers, own: m.s.cluster.own.Load,
-		o: &m.s.o.Replication, now: m.s.o.Now, logger: m.s.o.Logger,
-		kick: make(chan struct{}, 1), synced: make(chan struct{}, 1),
-		list: make(map[peer.PartitionID]*followed), gone: make(map[peer.PartitionID]bool),
-	}
-}
-
-func (m *fetchers) startLocked(f *fetcher) {
-	if m.mu.ctx == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(m.mu.ctx)
-	f.cancel = cancel
-	m.mu.wg.Go(func() { f.run(ctx) })
-}
-
-// run lets the fetchers work until ctx ends.
-func (m *fetchers) run(ctx context.Context) {
-	var wg sync.WaitGroup
-	m.mu.Lock()
-	m.mu.ctx, m.mu.wg = ctx, &wg
-	for _, f := range m.mu.list {
-		m.startLocked(f)
-	}
-	m.mu.Unlock()
-	<-ctx.Done()
-	m.mu.Lock()
-	m.mu.ctx = nil
-	m.mu.Unlock()
-	wg.Wait()
 }

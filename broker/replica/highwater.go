@@ -111,15 +111,18 @@ func (l *leadership) members(s isr, replicas []metadata.BrokerID, now time.Time)
 	return l.advance()
 }
 
-// registered notes a follower's newest registration. What an earlier process of that broker
-// had says nothing of the new one's log.
-func (l *leadership) registered(id metadata.BrokerID, epoch int64) {
-	if o := l.others[id]; o != nil && epoch > o.epoch && !l.flaws.zombies {
-		if o.epoch >= 0 {
-			o.end = -1
-		}
-		o.epoch = epoch
+// registered notes a follower's newest registration; changed tells that it was not known. What
+// an earlier process of that broker had says nothing of the new one's log.
+func (l *leadership) registered(id metadata.BrokerID, epoch int64) (changed bool) {
+	o := l.others[id]
+	if o == nil || epoch <= o.epoch || l.flaws.zombies {
+		return false
 	}
+	if o.epoch >= 0 {
+		o.end = -1
+	}
+	o.epoch = epoch
+	return true
 }
 
 // require notes a new min.insync.replicas.

@@ -133,6 +133,10 @@ type Fetched struct {
 	Diverged  bool
 	EndEpoch  record.Epoch
 	EndOffset record.Offset
+	// Of a follower's read.
+	Settled bool // the follower is in sync and has everything: there is nothing to do for it until the next move
+	Held    bool // nothing was read because of the leader's limit; see LimitWait
+	counted bool // the slice counts for the leader's limit; see Unsent
 	// Aborted is, of a read of committed records, every aborted transaction that has records
 	// in the slice (R29).
 	Aborted []storage.Aborted

@@ -60,10 +60,13 @@ type Partition struct {
 	numbers   numbers
 	logger    *slog.Logger
 	flaws     flaws
+	limits    *limits
 
-	settings atomic.Pointer[settings]
-	hw       atomic.Int64 // a copy of the high watermark for readers; written under mu
-	tails    atomic.Int32 // how many are in mu.tails
+	settings  atomic.Pointer[settings]
+	hw        atomic.Int64 // a copy of the high watermark for readers; written under mu
+	tails     atomic.Int32 // how many are in mu.tails
+	observers atomic.Pointer[[]Observer]
+	member    atomic.Bool // this replica is in the in-sync set, as the metadata say
 
 	// role excludes appends from a change of leadership: an append that saw the old epoch
 	// must be in the log before the new one begins.
@@ -104,12 +107,16 @@ type settings struct {
 	values    *config.Values
 	minInSync int
 	rules     Rules
+	// Replicas whose replication is limited, where they lead and where they follow (KIP-73).
+	leaders, followers config.Replicas
 }
 
 func readSettings(v *config.Values) *settings {
 	return &settings{
 		values:    v,
 		minInSync: int(v.Int("min.insync.replicas")),
+		leaders:   v.Replicas("leader.replication.throttled.replicas"),
+		followers: v.Replicas("follower.replication.throttled.replicas"),
 		rules: Rules{
 			MaxBytes:      v.Int("max.message.bytes"),
 			Compact:       slices.Contains(v.List("cleanup.policy"), "compact"),
@@ -126,7 +133,7 @@ func newPartition(s *Set, name topic.Partition, id topic.ID, log localLog, set *
 	p := &Partition{
 		name: name, id: id, self: s.o.Node, log: log,
 		stats: s.counters.Topic(name.Topic), deadlines: s.deadlines, now: s.o.Now,
-		cluster: s.cluster, alterer: s.alterer, numbers: s.o.Stats, logger: s.o.Logger, flaws: s.flaws,
+		cluster: s.cluster, alterer: s.alterer, numbers: s.o.Stats, logger: s.o.Logger, flaws: s.flaws, limits: s.limits,
 	}
 	p.settings.Store(set)
 	p.mu.leader, p.mu.epoch = metadata.NoBroker, -1
@@ -224,6 +231,9 @@ func (p *Partition) follow(m metadata.Partition, set *settings) error {
 	p.mu.Lock()
 	epoch, leads := p.mu.epoch, p.mu.lead != nil
 	p.mu.Unlock()
+	if m.LeaderEpoch >= epoch {
+		p.member.Store(contains(m.ISR, p.self))
+	}
 	switch {
 	case m.LeaderEpoch < epoch:
 		return nil
@@ -258,14 +268,17 @@ func (p *Partition) takeOver(m metadata.Partition, set *settings) error {
 	p.mu.leader, p.mu.epoch, p.mu.lead = p.self, m.LeaderEpoch, &l
 	p.mu.partitionEpoch, p.mu.change, p.mu.noChange = m.PartitionEpoch, nil, time.Time{}
 	p.settle()
+	p.observed(true)
 	return nil
 }
 
-// register tells a leadership of the followers' registrations.
-func (p *Partition) register(l *leadership) {
+// register tells a leadership of the followers' registrations; changed tells that one has
+// to show anew what it has.
+func (p *Partition) register(l *leadership) (changed bool) {
 	for id := range l.others {
-		l.registered(id, p.cluster.epoch(id))
+		changed = l.registered(id, p.cluster.epoch(id)) || changed
 	}
+	return changed
 }
 
 // adjust takes a new in-sync set or new settings into the leadership there is.
@@ -274,7 +287,7 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 	p.mu.Lock()
 	l := p.mu.lead
 	l.require(set.minInSync)
-	p.register(l)
+	fresh := p.register(l)
 	members := l.isr
 	switch {
 	case m.PartitionEpoch > p.mu.partitionEpoch:
@@ -287,11 +300,17 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 		members.committed = m.ISR
 	}
 	p.membersLocked(members, m.Replicas)
+	if fresh {
+		p.observed(true)
+	}
 }
 
 // membersLocked takes a new in-sync set into the leadership there is, and answers whom that
 // concerns. Requires: mu is held, this broker leads. It gives mu back.
 func (p *Partition) membersLocked(s isr, replicas []metadata.BrokerID) {
+	if was := p.mu.lead; !slices.Equal(was.isr.committed, s.committed) || !slices.Equal(was.replicas, replicas) {
+		defer p.observed(true)
+	}
 	p.mu.lead.members(s, replicas, p.now())
 	if p.mu.lead.enough() {
 		p.settle()
@@ -317,6 +336,7 @@ func (p *Partition) resign(m metadata.Partition) {
 	p.mu.Unlock()
 	p.answer(failed, ErrNotLeader)
 	wakeAll(wake)
+	p.observed(true)
 	refuseAll(deletes, ErrNotLeader)
 }
 
@@ -335,6 +355,7 @@ func (p *Partition) end(why error) {
 	p.mu.Unlock()
 	p.answer(failed, why)
 	wakeAll(wake)
+	p.observed(true)
 	refuseAll(deletes, why)
 	if durable != nil {
 		durable() // nothing more will be
@@ -385,7 +406,8 @@ func (p *Partition) settle() {
 	reached := p.mu.waitDisk.reached(durable, few[:0])
 	reached = p.mu.waitHW.reached(hw, reached)
 	var wake []*watcher
-	if hw > p.HighWatermark() {
+	rose := hw > p.HighWatermark()
+	if rose {
 		// Under mu, so that the log hears of the marks in their order.
 		p.hw.Store(int64(hw))
 		p.log.SetHighWatermark(hw)
@@ -394,6 +416,9 @@ func (p *Partition) settle() {
 	p.mu.Unlock()
 	p.answer(reached, nil)
 	wakeAll(wake)
+	if rose {
+		p.observed(false)
+	}
 }
 
 // answer ends the waits of those who were taken out of the heaps.

@@ -43,12 +43,14 @@ func (p *Partition) ReadFollower(f FollowerFetch) (Fetched, error) {
 	if f.Offset < got.LogStart || f.Offset > end {
 		return got, storage.ErrOffsetOutOfRange
 	}
-	if err := p.heard(&f, end); err != nil {
+	inSync, err := p.heard(&f, end)
+	if err != nil {
 		return got, err
 	}
 	got = p.marks()
+	got.Settled = inSync && f.Offset == end
 	if f.Offset < end {
-		got.Slice, err = p.log.Read(f.Offset, f.Max, end, f.MinOne)
+		err = p.readLimited(&got, &f, end, inSync)
 	}
 	return got, err
 }
@@ -82,11 +84,11 @@ func (p *Partition) checkFollowerLocked(f *FollowerFetch) error {
 
 // heard takes in how far the follower is. Its log is a beginning of this one up to its
 // offset: that was looked at in this epoch, and within an epoch a leader cuts nothing.
-func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
+func (p *Partition) heard(f *FollowerFetch, end record.Offset) (inSync bool, err error) {
 	p.mu.Lock()
 	if err := p.checkFollowerLocked(f); err != nil {
 		p.mu.Unlock()
-		return err
+		return false, err
 	}
 	epoch := f.BrokerEpoch
 	if p.flaws.zombies {
@@ -94,13 +96,14 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
 	}
 	now := p.now()
 	low := p.mu.lead.lowStart(p.log.Start())
-	err := p.mu.lead.note(fetched{
+	err = p.mu.lead.note(fetched{
 		broker: f.Broker, brokerEpoch: epoch, offset: f.Offset, start: f.LogStart, logEnd: end, now: now,
 	})
 	if err != nil {
 		p.mu.Unlock()
-		return err
+		return false, err
 	}
+	inSync = contains(p.mu.lead.isr.committed, f.Broker)
 	c := p.growLocked(f.Broker, now)
 	rose := p.mu.lead.lowStart(p.log.Start()) > low
 	p.settle()
@@ -110,7 +113,7 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
 	if rose {
 		p.deleted()
 	}
-	return nil
+	return inSync, nil
 }
 
 // Replicated counts bytes of records that a follower was given.
@@ -139,8 +142,9 @@ func (p *Partition) WatchEnd(wake func()) (unwatch func()) {
 	}
 }
 
-// appended tells the followers that wait. It costs nothing where none does.
+// appended tells the followers that wait. It costs next to nothing where none does.
 func (p *Partition) appended() {
+	p.observed(true)
 	if p.tails.Load() == 0 {
 		return
 	}
@@ -150,14 +154,14 @@ func (p *Partition) appended() {
 	wakeAll(wake)
 }
 
-// FollowerReadable gives how many bytes a follower's read from there could give, up to max;
-// what cannot be read counts as max, so that its reader looks and is told why.
-func (p *Partition) FollowerReadable(epoch record.Epoch, from record.Offset, max int) int {
+// FollowerReadable gives how many bytes a follower's read from there could give now, up to
+// max; what cannot be read counts as max, so that its reader looks and is told why.
+func (p *Partition) FollowerReadable(follower metadata.BrokerID, epoch record.Epoch, from record.Offset, max int) int {
 	end := p.End()
 	switch {
 	case p.CheckLeader(epoch) != nil, from < p.LogStart(), from > end:
 		return max
-	case from == end:
+	case from == end, p.held(follower):
 		return 0
 	}
 	return p.log.Bytes(from, end, max)

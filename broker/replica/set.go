@@ -34,6 +34,9 @@ type Options struct {
 	// ISR is the controller. Nil: in-sync sets are changed by the metadata alone.
 	ISR         ISR
 	Replication Replication // zero fields: DefaultReplication's
+	// Rates gives how fast this broker replicates the partitions that are limited, as a leader
+	// and as a follower, in bytes a second; it is asked with each image. Nil: without limits.
+	Rates func() (leader, follower int64)
 }
 
 // logStore is what a set needs of the store.
@@ -61,6 +64,7 @@ type Set struct {
 	alterer   *alterer // nil without Options.ISR
 	fetchers  fetchers
 	flaws     flaws
+	limits    *limits
 
 	// partitions is a map that is never changed: Apply puts a new one in its place.
 	partitions atomic.Pointer[map[topic.Partition]*entry]
@@ -90,6 +94,7 @@ func newSet(o Options, store logStore, c counters) *Set {
 	s := &Set{
 		o: o, store: store, counters: c,
 		deadlines: newDeadlines(o.Now), cluster: newCluster(o.Node, o.Now()), kick: make(chan struct{}, 1), flaws: planted(),
+		limits: newLimits(o.Now),
 	}
 	if o.ISR != nil {
 		s.alterer = newAlterer(o.ISR, o.Now)
@@ -221,6 +226,9 @@ func (s *Set) Apply(old, img *metadata.Image) error {
 	first := !s.applied
 	s.applied = true
 	s.cluster.image.Store(img)
+	if s.o.Rates != nil {
+		s.limits.set(s.o.Rates())
+	}
 	return s.apply(s.wishes(old, img), first)
 }
 

@@ -1,5 +1,7 @@
 package replica
 
+import "slices"
+
 // watcher is one interest in a partition's moves.
 type watcher struct {
 	wake func()
@@ -37,6 +39,49 @@ func (ws watchers) all() []*watcher {
 func wakeAll(ws []*watcher) {
 	for _, w := range ws {
 		w.wake()
+	}
+}
+
+// Observer is told of every move of a partition, by the one who makes it and at once: Moved
+// must not block, and take no lock that is held while a partition is called. Loud tells that
+// there is more than a new high watermark: an append, another leadership, other replicas in
+// sync, a deleted beginning. What retention deletes is not told.
+type Observer interface{ Moved(loud bool) }
+
+// Observe has o told of moves until stop is called; one that is on its way may still come.
+// Unlike Watch it is made to stay: it costs an append no lock.
+func (p *Partition) Observe(o Observer) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.observeLocked(func(all []Observer) []Observer { return append(all, o) })
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.observeLocked(func(all []Observer) []Observer {
+			if at := slices.Index(all, o); at >= 0 {
+				return slices.Delete(all, at, at+1)
+			}
+			return all
+		})
+	}
+}
+
+// observeLocked puts another list in the place of the one there is.
+func (p *Partition) observeLocked(change func([]Observer) []Observer) {
+	var all []Observer
+	if now := p.observers.Load(); now != nil {
+		all = slices.Clone(*now)
+	}
+	all = change(all)
+	p.observers.Store(&all)
+}
+
+// observed tells the observers. Requires: mu is not held.
+func (p *Partition) observed(loud bool) {
+	if all := p.observers.Load(); all != nil {
+		for _, o := range *all {
+			o.Moved(loud)
+		}
 	}
 }
 

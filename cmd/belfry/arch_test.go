@@ -25,6 +25,7 @@ var rooms = map[string]int{
 	"broker/metadata":     1,
 	"broker/stats":        1,
 	"broker/controller":   2,
+	"broker/quota":        2,
 	"broker/storage":      2,
 	"broker/wire":         2,
 	"broker/peer":         3,

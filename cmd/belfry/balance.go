@@ -14,18 +14,20 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/belfry-mq/belfry/agent/balance"
 )
 
 func balanceCommand(c *client) *cobra.Command {
 	return noun("balance", "Spread partitions evenly over brokers",
-		balancePlan(c), balanceRun(c), balanceStatus(c), balanceCancel(c))
+		balancePlan(c), balanceRun(c), balanceStatus(c), balanceLimit(c), balanceCancel(c))
 }
 
 // wish is what the flags of plan and run ask for.
 type balanceWish struct {
 	topics  []string
+	protect []string
 	brokers []int32
 	factor  int
 	file    string
@@ -35,12 +37,15 @@ type balanceWish struct {
 func (w *balanceWish) flags(cmd *cobra.Command, c *client) {
 	f := cmd.Flags()
 	f.StringSliceVar(&w.topics, "topics", nil, "topics to balance (default: all but internal ones)")
+	f.StringSliceVar(&w.protect, "protect", nil, "topics that stay as they are; where they lie counts for the others")
 	f.Int32SliceVar(&w.brokers, "brokers", nil, "brokers that shall hold them (default: all that are alive)")
 	f.IntVar(&w.factor, "replicas", 0, "replicas of each partition (default: as many as it has)")
 	f.StringVar(&w.file, "plan", "", "file with an explicit plan instead, in the format of kafka-reassign-partitions; - is standard input")
 	f.DurationVar(&w.within, "within", 0, "tell which bandwidth moves everything in so long a time")
-	if err := cmd.RegisterFlagCompletionFunc("topics", c.completeTopics); err != nil {
-		panic("BUG: " + err.Error())
+	for _, flag := range []string{"topics", "protect"} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, c.completeTopics); err != nil {
+			panic("BUG: " + err.Error())
+		}
 	}
 	cmd.MarkFlagsMutuallyExclusive("plan", "topics")
 	cmd.MarkFlagsMutuallyExclusive("plan", "brokers")
@@ -94,8 +99,9 @@ type look struct {
 	leaders map[string]map[int32]int32
 }
 
-// survey asks the cluster for brokers, partitions and their sizes.
-func survey(ctx context.Context, a *kadm.Client, topics []string) (*look, error) {
+// survey asks the cluster for brokers, partitions and their sizes. What is being moved already
+// is fixed, on the replicas that it will have.
+func survey(ctx context.Context, k *kgo.Client, a *kadm.Client, topics []string) (*look, error) {
 	m, err := a.Metadata(ctx, topics...)
 	if err != nil {
 		return nil, err
@@ -112,6 +118,10 @@ func survey(ctx context.Context, a *kadm.Client, topics []string) (*look, error)
 	if err != nil {
 		return nil, err
 	}
+	running, err := reassigning(ctx, k)
+	if err != nil {
+		return nil, err
+	}
 	for _, t := range m.Topics.Sorted() {
 		if t.Err != nil {
 			return nil, fmt.Errorf("topic %q: %w", t.Topic, t.Err)
@@ -122,7 +132,12 @@ func survey(ctx context.Context, a *kadm.Client, topics []string) (*look, error)
 		l.leaders[t.Topic] = map[int32]int32{}
 		for _, p := range t.Partitions.Sorted() {
 			l.leaders[t.Topic][p.Partition] = p.Leader
-			l.parts = append(l.parts, balance.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas, Bytes: sizes.largest(t.Topic, p.Partition)})
+			q := balance.Partition{Topic: t.Topic, Number: p.Partition, Replicas: p.Replicas, Bytes: sizes.largest(t.Topic, p.Partition)}
+			if r, ok := running[t.Topic][p.Partition]; ok {
+				q.Fixed = true
+				q.Replicas = slices.DeleteFunc(slices.Clone(p.Replicas), func(b int32) bool { return slices.Contains(r.RemovingReplicas, b) })
+			}
+			l.parts = append(l.parts, q)
 		}
 	}
 	return l, nil
@@ -165,12 +180,15 @@ func (s sizesOnDisk) largest(topic string, partition int32) (most int64) {
 }
 
 // moves computes what the wish changes.
-func (w *balanceWish) moves(ctx context.Context, in io.Reader, a *kadm.Client) ([]balance.Move, *look, error) {
+func (w *balanceWish) moves(ctx context.Context, in io.Reader, k *kgo.Client, a *kadm.Client) ([]balance.Move, *look, error) {
 	if w.file != "" {
-		return w.manual(ctx, in, a)
+		return w.manual(ctx, in, k, a)
 	}
-	l, err := survey(ctx, a, w.topics)
+	l, err := survey(ctx, k, a, w.topics)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := l.protect(w.protect); err != nil {
 		return nil, nil, err
 	}
 	r := balance.Request{Brokers: l.brokers, Partitions: l.parts, Factor: w.factor}
@@ -191,8 +209,21 @@ func (w *balanceWish) moves(ctx context.Context, in io.Reader, a *kadm.Client) (
 	return ms, l, nil
 }
 
+// protect keeps topics as they are.
+func (l *look) protect(topics []string) error {
+	for _, name := range topics {
+		if l.leaders[name] == nil {
+			return usageError{fmt.Errorf("--protect: there is no topic %q among those to balance", name)}
+		}
+	}
+	for i := range l.parts {
+		l.parts[i].Fixed = l.parts[i].Fixed || slices.Contains(topics, l.parts[i].Topic)
+	}
+	return nil
+}
+
 // manual reads the moves from the file.
-func (w *balanceWish) manual(ctx context.Context, in io.Reader, a *kadm.Client) ([]balance.Move, *look, error) {
+func (w *balanceWish) manual(ctx context.Context, in io.Reader, k *kgo.Client, a *kadm.Client) ([]balance.Move, *look, error) {
 	f, err := readPlan(in, w.file)
 	if err != nil {
 		return nil, nil, err
@@ -201,7 +232,7 @@ func (w *balanceWish) manual(ctx context.Context, in io.Reader, a *kadm.Client) 
 	for _, p := range f.Partitions {
 		names[p.Topic] = true
 	}
-	l, err := survey(ctx, a, slices.Sorted(maps.Keys(names)))
+	l, err := survey(ctx, k, a, slices.Sorted(maps.Keys(names)))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -211,7 +242,11 @@ func (w *balanceWish) manual(ctx context.Context, in io.Reader, a *kadm.Client) 
 		if at < 0 {
 			return nil, nil, usageError{fmt.Errorf("plan %q: topic %q has no partition %d", w.file, p.Topic, p.Partition)}
 		}
-		if q := l.parts[at]; !slices.Equal(q.Replicas, p.Replicas) {
+		switch q := l.parts[at]; {
+		case slices.Contains(w.protect, q.Topic) || slices.Equal(q.Replicas, p.Replicas):
+		case q.Fixed:
+			return nil, nil, usageError{fmt.Errorf("plan %q: partition %d of topic %q is being moved to brokers %v already; wait or cancel that", w.file, q.Number, q.Topic, q.Replicas)}
+		default:
 			ms = append(ms, balance.Move{Topic: q.Topic, Number: q.Number, From: q.Replicas, To: p.Replicas, Bytes: q.Bytes})
 		}
 	}
@@ -228,6 +263,7 @@ func brokerIDs(bs []balance.Broker) []int32 {
 
 func balancePlan(c *client) *cobra.Command {
 	var w balanceWish
+	limit := rateFlag{noLimit}
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Say what would be moved, and how many bytes that is; changes nothing", Args: noArgs,
 		Long: "Say what would be moved so that replicas and leaders are even over the brokers, with as few bytes\n" +
@@ -235,8 +271,8 @@ func balancePlan(c *client) *cobra.Command {
 			"`belfry balance run --plan` and for kafka-reassign-partitions.",
 		Example: "  belfry balance plan\n  belfry balance plan --topics orders --brokers 1,2,4 --replicas 3 --within 1h",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withAdmin(cmd.Context(), func(ctx context.Context, a *kadm.Client) error {
-				ms, l, err := w.moves(ctx, cmd.InOrStdin(), a)
+			return c.withClients(cmd.Context(), func(ctx context.Context, k *kgo.Client, a *kadm.Client) error {
+				ms, l, err := w.moves(ctx, cmd.InOrStdin(), k, a)
 				if err != nil {
 					return err
 				}
@@ -245,13 +281,14 @@ func balancePlan(c *client) *cobra.Command {
 					err = c.show(cmd.OutOrStdout(), planView(ms))
 				}
 				if forPeople {
-					tellCosts(cmd.OutOrStdout(), ms, l, w.within)
+					tellCosts(cmd.OutOrStdout(), ms, l, w.within, limit.bytes)
 				}
 				return err
 			})
 		},
 	}
 	w.flags(cmd, c)
+	cmd.Flags().Var(&limit, "bandwidth", "tell how long it takes if a broker sends, and takes, so many `BYTES` a second at most: 20MB, 500kB")
 	return cmd
 }
 
@@ -263,8 +300,8 @@ func planView(ms []balance.Move) view {
 	return v
 }
 
-// tellCosts says what each broker has to send and to take.
-func tellCosts(w io.Writer, ms []balance.Move, l *look, within time.Duration) {
+// tellCosts says what each broker has to send and to take, and how long that takes under a limit.
+func tellCosts(w io.Writer, ms []balance.Move, l *look, within time.Duration, limit int64) {
 	if len(ms) == 0 {
 		fmt.Fprintln(w, "nothing to move: it is even already")
 		return
@@ -275,6 +312,12 @@ func tellCosts(w io.Writer, ms []balance.Move, l *look, within time.Duration) {
 	}
 	if within > 0 {
 		fmt.Fprintf(w, "all in %v needs %s/s for each broker and role, beside what replication takes now\n", within, size(int64(balance.Bandwidth(ts, nil, within))))
+	}
+	if limit == noLimit {
+		return
+	}
+	if d, ok := balance.Duration(ts, nil, float64(limit)); ok && d > 0 {
+		fmt.Fprintf(w, "at %v for each broker and role it takes about %v, and longer if the partitions grow meanwhile\n", &rateFlag{limit}, max(time.Second, d.Round(time.Second)))
 	}
 }
 

@@ -34,6 +34,11 @@ func (c *client) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 
 // withAdmin runs f with an administration client; an unreachable cluster is named.
 func (c *client) withAdmin(ctx context.Context, f func(ctx context.Context, a *kadm.Client) error) error {
+	return c.withClients(ctx, func(ctx context.Context, _ *kgo.Client, a *kadm.Client) error { return f(ctx, a) })
+}
+
+// withClients is withAdmin with the client below, for what the other has no words for.
+func (c *client) withClients(ctx context.Context, f func(ctx context.Context, k *kgo.Client, a *kadm.Client) error) error {
 	k, err := c.connect()
 	if err != nil {
 		return err
@@ -46,7 +51,7 @@ func (c *client) withAdmin(ctx context.Context, f func(ctx context.Context, a *k
 	}
 	a := kadm.NewClient(k)
 	a.SetTimeoutMillis(int32(clientTimeout / time.Millisecond))
-	return f(ctx, a)
+	return f(ctx, k, a)
 }
 
 // confirm asks before something is lost. Without a terminal it wants --yes.
