@@ -93,6 +93,9 @@ type delivery struct {
 	merged func()
 }
 
+// ErrNoSecret says that one is needed: whoever reached the port could silence alarms.
+var ErrNoSecret = errors.New("beyond loopback they need a secret")
+
 // Open checks the options and takes the port. Nothing is said before Run.
 //
 // Errors: an address that cannot be listened on, or that needs a secret.
@@ -105,7 +108,7 @@ func Open(o Options) (*Mesh, error) {
 		return nil, fmt.Errorf("cannot use %q as address for the agents of other nodes: name the address at which they reach this one", o.Listen)
 	}
 	if !door.IP.IsLoopback() && o.Secret == "" {
-		return nil, fmt.Errorf("cannot listen on %q for the agents of other nodes without a secret: whoever reaches the port could silence alarms", o.Listen)
+		return nil, fmt.Errorf("cannot listen on %q for the agents of other nodes: %w", o.Listen, ErrNoSecret)
 	}
 	m := &Mesh{
 		o: o, log: o.Logger, door: door, states: map[string]State{},

@@ -172,7 +172,7 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		"nonsense":       "as address",
 		"0.0.0.0:0":      "name the address",
 		":9310":          "name the address",
-		"192.0.2.1:9310": "without a secret",
+		"192.0.2.1:9310": "need a secret",
 	} {
 		if _, err := Open(Options{Listen: listen, Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", listen, err, want)

@@ -134,6 +134,7 @@ func TestAnotherNodeTellsWhatWasOwed(t *testing.T) {
 	a := wideAlarm(time.Now())
 	one.Sync([]alarm.Alarm{a}, nil)
 	eventually(t, "the first node tries", func() bool { return hook.tried() > 0 })
+	owed := one.outlets[defaultReceiver][0].queue.first().Key
 	if through := one.ToldThrough(); through.After(a.Fired) {
 		t.Errorf("told through %v, though an alarm of %v waits", through, a.Fired)
 	}
@@ -142,6 +143,9 @@ func TestAnotherNodeTellsWhatWasOwed(t *testing.T) {
 	hook.set(http.StatusOK, "", nil)
 	two.Sync([]alarm.Alarm{a}, nil)
 	expect(t, hook, "the other tells", "1 firing, 0 over")
+	if key := hook.taken()[0].header.Get("Idempotency-Key"); key != owed {
+		t.Errorf("the same message has key %s on one node, %s on the other", owed, key)
+	}
 	settle := make(chan struct{})
 	first.Peers.Settled = settle
 	again, _ := start(t, first)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 
@@ -28,6 +30,9 @@ func openMesh(v *config.Values, b *broker.Broker, log *slog.Logger) (*gossip.Mes
 	at := v.String("agent.cluster.listen")
 	host, clustered := b.Between()
 	if !clustered {
+		if at != "" {
+			log.Warn("agent.cluster.listen is not used: this node is alone")
+		}
 		return nil, nil
 	}
 	if ip := net.ParseIP(host); at == "" && (host == "localhost" || ip != nil && ip.IsLoopback()) {
@@ -42,8 +47,11 @@ func openMesh(v *config.Values, b *broker.Broker, log *slog.Logger) (*gossip.Mes
 		Peers:  func() []string { return b.Announced(meshService) },
 		Secret: v.String("agent.cluster.secret"), Logger: log,
 	})
+	if errors.Is(err, gossip.ErrNoSecret) {
+		return nil, fmt.Errorf("%w: set agent.cluster.secret to the same on all nodes", err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; see the setting agent.cluster.listen", err)
 	}
 	return mesh, b.Announce(meshService, mesh.Addr())
 }

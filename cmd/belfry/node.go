@@ -80,7 +80,7 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 		Cluster:          cluster.Options{Seeds: []string{broker.InProcess}, Dial: n.dial},
 		EmitsClusterWide: n.emits,
 		IncludeInternal:  v.Bool("include_internal"),
-		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}),
+		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}, agent.Source{Name: "gossip", Samples: n.meshSamples}),
 		Guard:            agent.Part{Name: "guard", Runner: n.guard},
 		Alarm:            agent.Part{Name: "alarm", Receiver: n.office.alarms, Runner: n.office.alarms},
 		Exporters:        append(n.office.parts(n.mesh), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
@@ -139,6 +139,18 @@ func (n *node) controllerSamples() []metric.Sample {
 			metric.Sample{ID: metric.ControllerKnown, Labels: labels, Value: one(*rule != broker.NobodyRules)})
 	}
 	return out
+}
+
+// meshSamples tell of the way to the other nodes' agents; nothing where there is none.
+func (n *node) meshSamples() []metric.Sample {
+	if n.mesh == nil {
+		return nil
+	}
+	labels := metric.Labels(metric.LabelBroker, strconv.Itoa(int(n.broker.Node())))
+	return []metric.Sample{
+		{ID: metric.AgentsMet, Labels: labels, Value: float64(len(n.mesh.Nodes()))},
+		{ID: metric.AgentsUntold, Labels: labels, Value: float64(n.mesh.Dropped())},
+	}
 }
 
 func one(is bool) float64 {

@@ -133,6 +133,7 @@ func (c *trio) killInPeriod(id int) (end time.Time) {
 // TestAlarmsAreToldOncePerCluster kills whoever speaks for the cluster while alarms fire, twice. What lasts is not
 // told again, what ends while nobody watches is told as over, once, and so is what ends later.
 func TestAlarmsAreToldOncePerCluster(t *testing.T) {
+	t.Parallel()
 	hook, url := listenTo(t)
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	if err := os.WriteFile(rules, []byte(onceRules), 0o600); err != nil {
