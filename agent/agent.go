@@ -17,12 +17,14 @@
 // that one period has no series of the cluster.
 //
 // Rules about the cluster are evaluated where its series are emitted, rules about
-// a node on that node. A node that hears that another one emits lets go of the
-// alarms of the cluster without telling anybody; the other one finds out what
-// holds and puts it after at most the periods that the rule asks for. So an alarm
-// that lasts over a change of the controller is told twice, never told as over
-// while it is not; one that ends just in that gap is not told as over. While
-// nobody emits, alarms stay as they are.
+// a node on that node. The agents tell each other what they know (agent/gossip): the
+// one that speaks, after each period, which alarms of the cluster fire since when and
+// what has held how often; each, what it delivered to which receiver. Who speaks next
+// goes on with that. So an alarm that lasts over a change of the controller is not
+// told again, one that ends in the gap is told as over, and a message that the one
+// before had not delivered is delivered by the next. Where the agents do not reach
+// each other, an alarm may be told twice: better that than never. While nobody
+// emits, alarms stay as they are.
 //
 // Invariant: whatever breaks in here, the broker does not notice. A part that
 // panics or fails is started again with back-off; one that hangs is passed over

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/belfry-mq/belfry/agent/alarm"
 )
 
 // Endpoints are what the agent's port shows.
@@ -18,9 +20,20 @@ type Endpoints struct {
 	Ready func() []string
 	// SafeToStop answers /safe-to-stop. Nil: there is no such page.
 	SafeToStop http.Handler
+	// Alarms gives what /alarms shows. Nil: it is not there.
+	Alarms func() Alarms
 }
 
-// Handler answers /metrics, /healthz, /readyz and /safe-to-stop.
+// Alarms is what a node knows of alarms.
+type Alarms struct {
+	Instance  string        `json:"instance"`
+	Broker    string        `json:"broker,omitempty"`
+	Firing    []alarm.Alarm `json:"firing"`              // found by this node
+	Elsewhere []alarm.Alarm `json:"elsewhere,omitempty"` // about the cluster, found by the node that speaks for it
+	Ended     []alarm.Alarm `json:"ended,omitempty"`     // within the last day, the last to end last
+}
+
+// Handler answers /metrics, /healthz, /readyz, /safe-to-stop and /alarms, which is JSON.
 //
 // The two checks answer 200 or 503; the reasons come a line each, or as JSON for
 // who asks for it.
@@ -34,7 +47,28 @@ func Handler(e Endpoints) http.Handler {
 	if e.SafeToStop != nil {
 		mux.Handle("/safe-to-stop", e.SafeToStop)
 	}
+	if e.Alarms != nil {
+		mux.Handle("/alarms", page(e.Alarms))
+	}
 	return mux
+}
+
+// page shows the alarms.
+func page(alarms func() Alarms) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		all := alarms()
+		if all.Firing == nil {
+			all.Firing = []alarm.Alarm{} // nothing fires: that is known
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(all) // the reader went away
+	})
 }
 
 func check(reasons func() []string) http.Handler {

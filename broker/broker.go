@@ -52,7 +52,8 @@ type Broker struct {
 	membership *membership // nil: this node is alone
 	between    string      // the inter-broker listener
 	inside     *pipe
-	dirFailed  chan struct{} // capacity 1: a log directory failed, look at them
+	dirFailed  chan struct{}       // capacity 1: a log directory failed, look at them
+	announced  []metadata.Endpoint // see Announce
 
 	mu struct {
 		sync.Mutex

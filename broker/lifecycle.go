@@ -337,6 +337,7 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 	for _, e := range ends {
 		b.log.Info("clients are told to connect to", "listener", e.Listener, "host", e.Host, "port", e.Port)
 	}
+	ends = append(ends, b.announced...)
 	boot, previous := bootID(b.fs), controller.NoEpoch
 	every := b.values.Duration("broker.heartbeat.interval.ms")
 	look := every

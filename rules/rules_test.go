@@ -68,7 +68,7 @@ func TestBuiltinRulesAreTheDocumentedOnes(t *testing.T) {
 		{"broker_alive", "== 0", 1, Critical, false},
 		{"under_replicated_partitions", "> 0", 3, Major, false},
 		{"offline_partitions", "> 0", 1, Critical, false},
-		{"no_controller", "== 0", 2, Critical, false},
+		{"no_controller", "== 0", 3, Critical, false},
 	} {
 		r, ok := set.Find(want.name)
 		if !ok {

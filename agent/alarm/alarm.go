@@ -10,6 +10,9 @@
 // refuses or hangs; then the road goes on from memory and the state is written
 // as soon as the disk takes it. So a restart neither repeats nor loses a change.
 //
+// In a cluster, rules about the cluster are evaluated by the one node that speaks for
+// it; the others hear what it knows and go on with that when they speak, see Peers.
+//
 // Road in: Receive, one snapshot a period. Road out: Notifier and Recorder.
 package alarm
 
@@ -64,6 +67,7 @@ type Alarm struct {
 	NotifyOn  []rules.Change `json:"notify_on"`
 	Receivers []string       `json:"receivers,omitempty"`
 	Watchdog  bool           `json:"watchdog,omitempty"`
+	Wide      bool           `json:"wide,omitempty"` // it is about the cluster, not about one node of it
 }
 
 // Key identifies the alarm: rule and labels.

@@ -30,7 +30,10 @@ type core struct {
 	ended    []Alarm          // the last to end is the last
 	refused  uint64           // label sets beyond maxTracks
 
-	elsewhere bool // another node watches over the cluster, see handOver
+	elsewhere bool   // another node watches over the cluster, see handOver
+	holding   bool   // what is known of the cluster's alarms here is what this node found out last, see takeOver
+	seq       uint64 // of the newest share that was made or adopted here
+	heard     *share // the newest that another node told; nil: none
 
 	present map[metric.Label]bool // of the snapshot being evaluated, see presentIn
 }
@@ -188,38 +191,6 @@ func (c *core) end(r *rules.Rule, t *track, now time.Time, reason string) []Even
 	return []Event{{Time: now, From: before, To: OK, Alarm: a}}
 }
 
-// handOver lets go of everything about the cluster, because another node watches that now. No
-// alarm ends by it, and nobody is told that one did: the other node finds out by itself what
-// holds, and puts it again after at most as many periods as its rule asks for.
-//
-// What this node counted is forgotten, too. Why: when it takes over again, much may have
-// happened that it has not seen; it counts anew.
-func (c *core) handOver(now time.Time) []Event {
-	c.elsewhere = true
-	var events []Event
-	for _, t := range c.sorted() {
-		r, ok := c.set.Find(t.Rule)
-		if !ok || !aboutCluster(r) {
-			continue
-		}
-		for _, e := range c.end(r, t, now, "another node watches the cluster now") {
-			e.Alarm.Moved = true
-			c.ended[len(c.ended)-1].Moved = true
-			events = append(events, e)
-		}
-	}
-	for i := range c.set.All() {
-		if r := &c.set.All()[i]; aboutCluster(r) {
-			delete(c.seen, r.Name)
-			delete(c.periods, r.Name)
-		}
-	}
-	return events
-}
-
-// aboutCluster tells whether a rule watches what one node emits for all.
-func aboutCluster(r *rules.Rule) bool { return !r.Watchdog && metric.ClusterWide(metric.ID(r.Metric)) }
-
 // gone says that what the labels name was deleted: the snapshot knows how many
 // objects of its kind there are and has no series at all with this one. A
 // reading that merely failed looks different: then the number of topics or groups
@@ -309,7 +280,7 @@ func (c *core) alarm(r *rules.Rule, t *track) Alarm {
 		Summary: r.Summary, Advice: r.Advice, Metric: r.Metric, Condition: r.Text(),
 		Threshold: r.Condition.Threshold, Unit: c.unit(r.Metric), Labels: t.Labels,
 		State: t.State, Since: t.Since, Value: t.Value, IsFiring: t.Firing, Fired: t.Fired,
-		Repeat: r.Repeat, NotifyOn: r.NotifyOn, Receivers: r.Receivers, Watchdog: r.Watchdog,
+		Repeat: r.Repeat, NotifyOn: r.NotifyOn, Receivers: r.Receivers, Watchdog: r.Watchdog, Wide: aboutCluster(r),
 	}
 }
 
@@ -345,10 +316,16 @@ type saved struct {
 	Seen     []string         `json:"seen"`
 	Periods  map[string]int64 `json:"periods,omitempty"`
 	Ended    []Alarm          `json:"ended,omitempty"`
+	Holding  bool             `json:"holding,omitempty"`
+	Seq      uint64           `json:"seq,omitempty"`
+	Heard    *share           `json:"heard,omitempty"`
 }
 
 func (c *core) encode() []byte {
-	s := saved{Instance: c.instance, Tracks: make([]*track, 0, len(c.tracks)), Periods: c.periods, Ended: c.ended}
+	s := saved{
+		Instance: c.instance, Tracks: make([]*track, 0, len(c.tracks)), Periods: c.periods, Ended: c.ended,
+		Holding: c.holding, Seq: c.seq, Heard: c.heard,
+	}
 	for _, t := range c.tracks {
 		s.Tracks = append(s.Tracks, t)
 	}
@@ -370,6 +347,7 @@ func (c *core) restore(b []byte, now time.Time) ([]Event, error) {
 		return nil, fmt.Errorf("cannot decode alarm state: %w", err)
 	}
 	c.instance, c.ended = s.Instance, s.Ended
+	c.holding, c.seq, c.heard = s.Holding, s.Seq, s.Heard
 	for _, t := range s.Tracks {
 		c.tracks[key(t.Rule, t.Labels)] = t
 	}

@@ -50,15 +50,12 @@ var _ Store = (*checkpoint.File)(nil)
 
 // Config says where rules come from and where the state goes.
 type Config struct {
-	Store    Store                        // the state file
-	Load     func() (*rules.Set, error)   // reads built-in and user rules; called again and again
-	Fallback func() (*rules.Set, error)   // reads the built-in rules alone: in force while Load fails at the start
-	Unit     func(metricID string) string // unit of a metric, for texts
-	// Elsewhere tells whether another node emitted the series of the cluster for the last
-	// period, and so watches over them: their rules are evaluated where they are emitted.
-	// Nobody doing so is another matter, and no reason to forget anything. Nil: never.
-	Elsewhere   func() bool
-	ReloadEvery time.Duration // pause between looks at the rule files; default 5 s
+	Store       Store                        // the state file
+	Load        func() (*rules.Set, error)   // reads built-in and user rules; called again and again
+	Fallback    func() (*rules.Set, error)   // reads the built-in rules alone: in force while Load fails at the start
+	Unit        func(metricID string) string // unit of a metric, for texts
+	Peers       Peers                        // the other nodes' evaluators
+	ReloadEvery time.Duration                // pause between looks at the rule files; default 5 s
 }
 
 // Evaluator moves the alarms of one node.
@@ -122,24 +119,35 @@ func Open(cfg Config, notify Notifier, record Recorder, log *slog.Logger) (*Eval
 // are handed on. Blocks: for the disk, at most five seconds, and only when a state
 // changed; not at all while an earlier write hangs.
 func (e *Evaluator) Receive(ctx context.Context, s *metric.Snapshot) {
-	elsewhere := e.cfg.Elsewhere != nil && e.cfg.Elsewhere()
-	e.mu.Lock()
-	var events []Event
-	if elsewhere {
-		events = e.mu.core.handOver(s.End)
-	} else {
-		e.mu.core.elsewhere = false
+	speaker := Here
+	if e.cfg.Peers.Speaker != nil {
+		speaker = e.cfg.Peers.Speaker()
 	}
-	events = append(events, e.mu.core.evaluate(s)...)
+	told := e.toldThrough()
+	var events []Event
+	var from, mine *share
+	e.mu.Lock()
+	c := e.mu.core
+	events, from = c.turn(speaker, s.End)
+	events = append(events, c.evaluate(s)...)
+	if speaker == Here && e.cfg.Peers.Tell != nil {
+		mine = c.share(e.cfg.Peers.Node, s.End, told)
+	}
 	e.mu.evaluated++
 	e.mu.missed += uint64(s.Missed)
 	e.mu.last = s.End
 	e.mu.Unlock()
-	e.handOn(ctx, events)
+	if from != nil {
+		e.log.Info("alarms of the cluster taken over", "firing", len(from.Firing), "known", from.At)
+		e.audit.Record(audit.Event{Time: s.End, Name: "alarmsTakenOver", Resource: "alarm", Source: "alarm",
+			Response: fmt.Sprintf("%d alarms fire by what was known at %s", len(from.Firing), from.At.UTC().Format(time.RFC3339))})
+	}
+	e.handOn(ctx, events, mine)
 }
 
-// handOn saves and tells. Without events it only refreshes what the notifier knows.
-func (e *Evaluator) handOn(ctx context.Context, events []Event) {
+// handOn saves and tells, mine the other nodes unless it is nil. Without events it only refreshes
+// what the notifier knows.
+func (e *Evaluator) handOn(ctx context.Context, events []Event, mine *share) {
 	e.mu.Lock()
 	payload := e.mu.core.encode()
 	firing, ended := e.mu.core.firing(), slices.Clone(e.mu.core.ended)
@@ -150,6 +158,10 @@ func (e *Evaluator) handOn(ctx context.Context, events []Event) {
 	}
 	e.saver.save(ctx, payload, wait)
 	e.record(events)
+	if mine != nil {
+		// Why before people are told: should this node die now, the next one knows of what they heard.
+		e.cfg.Peers.Tell(encodeShare(mine))
+	}
 	e.notify.Sync(firing, ended)
 }
 
@@ -176,7 +188,7 @@ func (e *Evaluator) Reload(ctx context.Context) error {
 	e.log.Info("alarm rules loaded", "rules", len(set.All()), "active", set.Active())
 	e.audit.Record(audit.Event{Name: "alarmRulesLoaded", Resource: "alarm rules", Source: "alarm",
 		Response: fmt.Sprintf("%d rules, %d active", len(set.All()), set.Active())})
-	e.handOn(ctx, events)
+	e.handOn(ctx, events, nil)
 	return nil
 }
 

@@ -31,15 +31,7 @@ func (s *saver) init(store Store, log *slog.Logger) {
 // save hands a state over and waits until it was tried, at most for the given
 // time and not at all while an earlier write is stuck.
 func (s *saver) save(ctx context.Context, payload []byte, wait time.Duration) {
-	s.mu.Lock()
-	stuck := s.mu.late
-	s.mu.next = payload
-	done := s.mu.done
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	done, stuck := s.put(payload)
 	if wait == 0 || stuck {
 		return
 	}
@@ -52,6 +44,20 @@ func (s *saver) save(ctx context.Context, payload []byte, wait time.Duration) {
 		s.log.Warn("alarm state waits for the disk, alarms go on", "waited", wait)
 	case <-ctx.Done():
 	}
+}
+
+// put hands a state over without waiting; done is closed when it was tried.
+func (s *saver) put(payload []byte) (done <-chan struct{}, stuck bool) {
+	s.mu.Lock()
+	stuck = s.mu.late
+	s.mu.next = payload
+	done = s.mu.done
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return done, stuck
 }
 
 func (s *saver) waitedInVain() {

@@ -1,6 +1,7 @@
 package alarm
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,22 +20,26 @@ import (
 //	tick SERIES…   one period passes; a series is metric{label=value,…}=number
 //	missed N       the next tick stands for N lost ones too
 //	at HH:MM       the next tick ends then (UTC)
+//	node NAME      what follows happens on that node; the first one is a
 //	elsewhere      another node emits the series of the cluster from now on
 //	here           this node does
+//	share          what this node knows of the cluster is told to the others
 //	restart        state is encoded and decoded into a new core
 //	show           all alarms
 func TestScripts(t *testing.T) { golden.Scripts(t, "testdata/*.txt", play) }
 
 type script struct {
-	t    *testing.T
-	core *core
-	now  time.Time
-	lost int
-	out  strings.Builder
+	t     *testing.T
+	core  *core
+	node  string
+	nodes map[string]*core // all of them, the present one perhaps as it was
+	now   time.Time
+	lost  int
+	out   strings.Builder
 }
 
 func play(t *testing.T, text string) string {
-	s := &script{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	s := &script{t: t, node: "a", nodes: map[string]*core{}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	s.core = newCore(s.set(""), Units())
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for i := 0; i < len(lines); i++ {
@@ -98,7 +103,30 @@ func (s *script) command(words []string) {
 	case "elsewhere":
 		s.events(s.core.handOver(s.now))
 	case "here":
-		s.core.elsewhere = false
+		events, from := s.core.takeOver(s.now)
+		if from != nil {
+			fmt.Fprintf(&s.out, "  goes on with share %d\n", from.Seq)
+		}
+		s.events(events)
+	case "node":
+		s.nodes[s.node] = s.core
+		if s.node = words[1]; s.nodes[s.node] == nil {
+			s.nodes[s.node] = newCore(s.core.set, Units())
+		}
+		s.core = s.nodes[s.node]
+	case "share":
+		made := s.core.share(s.node, s.now, time.Time{})
+		fmt.Fprintf(&s.out, "  share %d: %d states, %d firing, %d ended\n", made.Seq, len(made.Tracks), len(made.Firing), len(made.Ended))
+		for name, c := range s.nodes {
+			if name == s.node {
+				continue
+			}
+			var heard share
+			if err := json.Unmarshal(encodeShare(made), &heard); err != nil {
+				s.t.Fatal(err)
+			}
+			c.hear(&heard)
+		}
 	case "restart":
 		next := newCore(s.core.set, Units())
 		events, err := next.restore(s.core.encode(), s.now)

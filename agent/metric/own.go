@@ -31,6 +31,8 @@ const (
 	OpenFilesUsage            ID = "belfry_open_files_usage"
 	PartRestarts              ID = "belfry_agent_restarts_total"
 	PartSkips                 ID = "belfry_agent_skipped_total"
+	AgentsMet                 ID = "belfry_agents_met"
+	AgentsUntold              ID = "belfry_agents_untold_total"
 	SeriesLeftOut             ID = "belfry_series_left_out"
 
 	Alarms     ID = "belfry_alarms"
@@ -87,6 +89,8 @@ func ownMetrics() []Metric {
 		{ID: CollectorSeconds, Help: "Time that the collector took in the last period.", Unit: "s", Labels: []string{LabelCollector, LabelBroker}},
 		{ID: OpenFilesUsage, Help: "Open file descriptors of the process against its limit.", Unit: "%", Max: 100, Labels: b},
 		{ID: PartRestarts, Help: "Times that a part of the agent failed and was started again.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
+		{ID: AgentsMet, Help: "Agents of the cluster's nodes that tell each other of alarms, as this node sees it, itself included.", Unit: "count", Labels: b},
+		{ID: AgentsUntold, Help: "Messages between agents that were dropped because too many were under way; the next full exchange brings what they said.", Unit: "count", Counter: true, Labels: b},
 		{ID: PartSkips, Help: "Snapshots that a part of the agent was too busy to take.", Unit: "count", Counter: true, Labels: []string{LabelBroker, LabelPart}},
 	}
 	rows = append(rows, guardMetrics(b)...)

@@ -69,8 +69,9 @@ type head struct {
 
 // finished is a key that was delivered.
 type finished struct {
-	Key string    `json:"key"`
-	At  time.Time `json:"at"`
+	Key  string    `json:"key"`
+	At   time.Time `json:"at"`
+	Note *note     `json:"note,omitempty"` // for the other nodes of a cluster
 }
 
 func newJournal(path string, log *slog.Logger, state func() []record) *journal {

@@ -56,7 +56,7 @@ func TestAQueueSurvives(t *testing.T) {
 	for _, key := range []string{"a", "b", "c", "d"} { // one too many
 		put(t, q, key)
 	}
-	q.finish("b", time.Now())
+	q.finish(&message{Key: "b"}, time.Now())
 	q.giveUp("c", errors.New("refused"), time.Now())
 	const want = "d | a(the queue is full: 3 messages wait) c(refused) | 1 done"
 	if q.text() != want {
@@ -107,7 +107,7 @@ func TestPowerLostAtEveryByte(t *testing.T) {
 		put(t, q, key)
 		states = append(states, q.text())
 		if i%2 == 0 {
-			q.finish(key, time.Now())
+			q.finish(&message{Key: key}, time.Now())
 		} else {
 			q.giveUp(key, errors.New("no"), time.Now())
 		}
@@ -183,11 +183,11 @@ func TestKeysAreForgottenInTime(t *testing.T) {
 	}
 	now := time.Now()
 	for i := range maxKeys + 5 {
-		q.mu.done[fmt.Sprint(i)] = now.Add(-time.Duration(i) * time.Second)
+		q.mu.done[fmt.Sprint(i)] = &finished{Key: fmt.Sprint(i), At: now.Add(-time.Duration(i) * time.Second)}
 	}
-	q.mu.done["old"] = now.Add(-keepKeys - time.Hour)
+	q.mu.done["old"] = &finished{Key: "old", At: now.Add(-keepKeys - time.Hour)}
 	q.trim(now)
-	if _, old := q.mu.done["old"]; old || len(q.mu.done) != maxKeys || q.mu.done["0"].IsZero() {
+	if _, old := q.mu.done["old"]; old || len(q.mu.done) != maxKeys || q.mu.done["0"] == nil {
 		t.Errorf("%d keys kept, old %v", len(q.mu.done), old)
 	}
 }
@@ -201,7 +201,7 @@ func FuzzDecodeRecords(f *testing.F) {
 	f.Add([]byte("00000000 {}\n"))
 	read := func(raw []byte) *queue {
 		q := &queue{name: "test", limit: 10, log: quiet}
-		q.mu.done = map[string]time.Time{}
+		q.mu.done = map[string]*finished{}
 		decodeRecords(raw, q.replay)
 		return q
 	}

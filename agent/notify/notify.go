@@ -18,6 +18,10 @@
 // not noted when the process died is delivered again, with the same key (header
 // Idempotency-Key of a webhook, Message-Id of a mail): at least once.
 //
+// The nodes of a cluster tell each other what they delivered about the cluster, see
+// note: whoever has to tell of an alarm after another node died does so unless that
+// one was heard to have told. What it had not delivered is told by the next.
+//
 // Invariant: an alarm that the evaluator reported as firing or ended is told to
 // each receiver that its rule and routes name, unless it is muted.
 //
@@ -78,11 +82,12 @@ type Engine struct {
 
 	mu struct {
 		sync.Mutex
-		firing []alarm.Alarm
-		ended  []alarm.Alarm
-		told   bool                               // Sync was called at least once
-		known  map[model.Fingerprint]*alarm.Alarm // what the stages look up
-		put    time.Time                          // of the last put
+		firing  []alarm.Alarm
+		ended   []alarm.Alarm
+		told    bool                               // Sync was called at least once
+		through time.Time                          // see ToldThrough
+		known   map[model.Fingerprint]*alarm.Alarm // what the stages look up
+		put     time.Time                          // of the last put
 	}
 
 	// The rest belongs to Run.
@@ -181,6 +186,9 @@ func (e *Engine) loadState() error {
 	e.silences, err = silence.New(silence.Options{SnapshotReader: bytes.NewReader(silenced), Retention: 120 * time.Hour, Logger: e.log, Metrics: e.registry, EventRecorder: e.events})
 	if err != nil {
 		return fmt.Errorf("cannot read silences: %w", err)
+	}
+	if tell := e.opts.Peers.Tell; tell != nil {
+		e.silences.SetBroadcast(func(b []byte) { tell(silencesState, b) })
 	}
 	marked, err := e.load(e.markFile)
 	if err != nil {

@@ -22,6 +22,8 @@ type Options struct {
 	SMS     []SMS  // beside SMSFile
 	DeadMan Secret // URL that gets the watchdog every time it repeats; empty = nobody gets it
 
+	Peers Peers // the notifiers of a cluster's other nodes
+
 	MaxAge     time.Duration // after this an undelivered message is a dead letter; default 24 h
 	QueueLimit int           // messages that may wait for one receiver; default 10 000
 }

@@ -56,7 +56,7 @@ func (o *outlet) integration() amnotify.Integration {
 
 // Notify hands a message to the queue. Alertmanager believes it told then.
 func (o *outlet) Notify(ctx context.Context, alerts ...*alert.Alert) (bool, error) {
-	told := slices.DeleteFunc(slices.Clone(alerts), func(a *alert.Alert) bool { return !o.wants(a) })
+	told := slices.DeleteFunc(slices.Clone(alerts), func(a *alert.Alert) bool { return !o.wants(a) || o.saidOver(a) })
 	if len(told) == 0 {
 		return false, nil
 	}
@@ -84,6 +84,17 @@ func (o *outlet) wants(a *alert.Alert) bool {
 	return o.least == "" || rules.Severity(a.Labels["severity"]).AtLeast(o.least)
 }
 
+// saidOver tells of an alarm that ended, and is to be told as firing only so that its end makes
+// sense, whether people know of the end already: from an earlier life, or from another node.
+func (o *outlet) saidOver(a *alert.Alert) bool {
+	known, ok := o.engine.knownAlarm(a.Fingerprint())
+	if !ok || known.Ended.IsZero() || a.Resolved() {
+		return false
+	}
+	over := resolved(known, time.Now())
+	return o.queue.told(o.key([]*alert.Alert{over}, over.EndsAt, 0))
+}
+
 func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, error) {
 	now, ok := amnotify.Now(ctx)
 	groupKey, ok2 := amnotify.GroupKey(ctx)
@@ -97,11 +108,16 @@ func (o *outlet) message(ctx context.Context, alerts []*alert.Alert) (*message, 
 	reason, _ := amnotify.NotificationReason(ctx)
 	m := &message{
 		Key: o.key(alerts, now, repeat), Created: time.Now(), Receiver: o.receiver,
-		GroupKey: groupKey, GroupLabels: groupLabels, RouteLabels: routeLabels, Reason: int(reason),
+		GroupKey: groupKey, GroupLabels: groupLabels, RouteLabels: routeLabels, Reason: int(reason), Repeat: repeat,
 	}
+	m.Firing, _ = amnotify.FiringAlerts(ctx)
+	m.Resolved, _ = amnotify.ResolvedAlerts(ctx)
 	for _, a := range alerts {
 		copied := a.Alert
 		copied.Labels = shownLabels(a.Labels)
+		if known, ok := o.engine.knownAlarm(a.Fingerprint()); ok && known.Wide {
+			m.Wide = true
+		}
 		m.Alerts = append(m.Alerts, &copied)
 	}
 	return m, nil
@@ -123,7 +139,11 @@ func (o *outlet) key(alerts []*alert.Alert, now time.Time, repeat time.Duration)
 		if a.Resolved() {
 			line += fmt.Sprintf(" over %d", a.EndsAt.UnixNano())
 		} else if repeat > 0 {
-			line += fmt.Sprintf(" repeat %d", now.Sub(a.StartsAt)/repeat)
+			last := now
+			if known, ok := o.engine.knownAlarm(a.Fingerprint()); ok && !known.Ended.IsZero() && known.Ended.Before(now) {
+				last = known.Ended // it was not repeated after that
+			}
+			line += fmt.Sprintf(" repeat %d", last.Sub(a.StartsAt)/repeat)
 		}
 		lines = append(lines, line)
 	}
@@ -144,6 +164,11 @@ func (o *outlet) run(ctx context.Context) {
 			}
 			continue
 		}
+		if again, ok := o.awaitPeers(ctx, m); !ok {
+			return
+		} else if again {
+			continue
+		}
 		if !o.waitSafe(ctx, m) || !sleep(ctx, nil, max(pause, o.pace.wait(time.Now()))) {
 			return
 		}
@@ -152,7 +177,7 @@ func (o *outlet) run(ctx context.Context) {
 		now := time.Now()
 		switch {
 		case err == nil:
-			o.queue.finish(m.Key, now)
+			o.engine.tell(o.queue.finish(m, now))
 			pause = 0
 			continue
 		case ctx.Err() != nil && again:
@@ -171,6 +196,27 @@ func (o *outlet) run(ctx context.Context) {
 			o.log.Warn("notification failed, will be tried again", "queue", o.queue.name, "error", err)
 			pause = backOff(pause)
 		}
+	}
+}
+
+// awaitPeers lets a message that an earlier life of this node left wait until the other nodes were
+// heard: one of them may have told it since. Again means that it waited, and the queue may be
+// another one; not ok that ctx ended.
+func (o *outlet) awaitPeers(ctx context.Context, m *message) (again, ok bool) {
+	settled := o.engine.opts.Peers.Settled
+	if settled == nil || !m.Wide || m.safe != nil {
+		return false, true
+	}
+	select {
+	case <-settled:
+		return false, true
+	default:
+	}
+	select {
+	case <-settled:
+		return true, true
+	case <-ctx.Done():
+		return true, false
 	}
 }
 

@@ -31,6 +31,12 @@ type message struct {
 	Reason      int            `json:"reason"` // Alertmanager's notification reason
 	Alerts      []*model.Alert `json:"alerts"`
 
+	// For the other nodes of a cluster, see note.
+	Wide     bool          `json:"wide,omitempty"` // it is about the cluster: any of them may have to tell it
+	Firing   []uint64      `json:"firing,omitempty"`
+	Resolved []uint64      `json:"resolved,omitempty"`
+	Repeat   time.Duration `json:"repeat,omitempty"`
+
 	safe <-chan struct{} // closed when it is on the disk; nil after a restart
 }
 
@@ -54,7 +60,7 @@ type queue struct {
 		sync.Mutex
 		items     []*message
 		dead      []*dead
-		done      map[string]time.Time
+		done      map[string]*finished // by key
 		delivered uint64
 		failed    uint64
 		died      uint64
@@ -65,7 +71,7 @@ type queue struct {
 
 func openQueue(path, name string, limit int, log *slog.Logger) (*queue, error) {
 	q := &queue{name: name, limit: limit, log: log, wake: make(chan struct{}, 1)}
-	q.mu.done = map[string]time.Time{}
+	q.mu.done = map[string]*finished{}
 	q.journal = newJournal(path, log, q.state)
 	var other error
 	err := q.journal.load(func(r *record) {
@@ -89,7 +95,7 @@ func (q *queue) replay(r *record) {
 		}
 	case r.Done != nil:
 		q.remove(r.Done.Key)
-		q.mu.done[r.Done.Key] = r.Done.At
+		q.mu.done[r.Done.Key] = r.Done
 	case r.Dead != nil:
 		d := *r.Dead
 		if m := q.remove(d.Key); m != nil {
@@ -109,8 +115,8 @@ func (q *queue) state() []record {
 	defer q.mu.Unlock()
 	q.trim(time.Now())
 	all := []record{{Head: &head{Queue: q.name, Version: 1}}}
-	for key, at := range q.mu.done {
-		all = append(all, record{Done: &finished{Key: key, At: at}})
+	for _, f := range q.mu.done {
+		all = append(all, record{Done: f})
 	}
 	for _, d := range q.mu.dead {
 		all = append(all, record{Dead: d})
@@ -123,20 +129,20 @@ func (q *queue) state() []record {
 
 // trim forgets the oldest keys and dead letters.
 func (q *queue) trim(now time.Time) {
-	for key, at := range q.mu.done {
-		if now.Sub(at) > keepKeys {
+	for key, f := range q.mu.done {
+		if now.Sub(f.At) > keepKeys {
 			delete(q.mu.done, key)
 		}
 	}
 	if len(q.mu.done) > maxKeys {
 		var ages []time.Time
-		for _, at := range q.mu.done {
-			ages = append(ages, at)
+		for _, f := range q.mu.done {
+			ages = append(ages, f.At)
 		}
 		slices.SortFunc(ages, time.Time.Compare)
 		oldest := ages[len(ages)-maxKeys]
-		for key, at := range q.mu.done {
-			if at.Before(oldest) {
+		for key, f := range q.mu.done {
+			if f.At.Before(oldest) {
 				delete(q.mu.done, key)
 			}
 		}
@@ -190,18 +196,78 @@ func (q *queue) first() *message {
 	return q.mu.items[0]
 }
 
-// finish notes a delivery.
-func (q *queue) finish(key string, now time.Time) {
+// finish notes a delivery, and gives what other nodes have to know of it; nil: nothing.
+func (q *queue) finish(m *message, now time.Time) *note {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.remove(key)
-	q.mu.done[key] = now
+	f := &finished{Key: m.Key, At: now, Note: noteOf(q.name, m, now)}
+	q.note(f, now)
 	q.mu.delivered++
 	q.mu.lastError, q.mu.lastTry = "", now
-	q.journal.append(&record{Done: &finished{Key: key, At: now}})
+	return f.Note
+}
+
+// learn notes a delivery by another node: what waits here with its key need not be told. False:
+// it is known.
+func (q *queue) learn(n *note, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, done := q.mu.done[n.Key]; done {
+		return false
+	}
+	q.note(&finished{Key: n.Key, At: n.At, Note: n}, now)
+	return true
+}
+
+// note is finish and learn under the lock.
+func (q *queue) note(f *finished, now time.Time) {
+	q.remove(f.Key)
+	q.mu.dead = slices.DeleteFunc(q.mu.dead, func(d *dead) bool { return d.Key == f.Key })
+	q.mu.done[f.Key] = f
+	q.journal.append(&record{Done: f})
 	if len(q.mu.done) > 2*maxKeys {
 		q.trim(now)
 	}
+}
+
+// notes gives the newest deliveries that other nodes have to know of.
+func (q *queue) notes(most int) []*note {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all []*note
+	for _, f := range q.mu.done {
+		if f.Note != nil {
+			all = append(all, f.Note)
+		}
+	}
+	slices.SortFunc(all, func(a, b *note) int { return b.At.Compare(a.At) })
+	return all[:min(most, len(all))]
+}
+
+// told says whether a message with this key was delivered, here or by another node.
+func (q *queue) told(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, done := q.mu.done[key]
+	return done
+}
+
+// waitsFor gives the earliest moment that a waiting message about the cluster tells of; zero: none waits.
+func (q *queue) waitsFor() (first time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range q.mu.items {
+		for _, a := range m.Alerts {
+			at := a.StartsAt
+			if a.Resolved() {
+				at = a.EndsAt
+			}
+			if m.Wide && (first.IsZero() || at.Before(first)) {
+				first = at
+			}
+		}
+	}
+	return first
 }
 
 // fail notes an attempt that failed; the message stays.

@@ -86,9 +86,9 @@ func (e *Engine) closeIdle() {
 	}
 }
 
-// startPipeline wires Alertmanager. There is one node yet: the peer stays a nil
-// interface; with a cluster, notification log and silences become its states and
-// the peer goes where nil is.
+// startPipeline wires Alertmanager. Its peer stays a nil interface, which would only
+// make nodes wait for each other: each alarm is told by one node, and who takes over
+// has heard what the one before told, see note.
 func (e *Engine) startPipeline(alerts *mem.Alerts) (stop func()) {
 	var peer amnotify.Peer
 	wait := func() time.Duration { return 0 }
@@ -165,9 +165,11 @@ func (e *Engine) loop(ctx context.Context, alerts *mem.Alerts) error {
 		case <-e.wake:
 		case <-later:
 		}
-		if err := e.apply(ctx, alerts, time.Now()); err != nil {
+		now := time.Now()
+		if err := e.apply(ctx, alerts, now); err != nil {
 			return fmt.Errorf("cannot put alarms: %w", err)
 		}
+		e.setThrough(e.endedThrough(now))
 		later = nil
 		if len(e.later) > 0 {
 			later = time.After(time.Until(e.later[0].at))

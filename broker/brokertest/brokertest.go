@@ -36,6 +36,7 @@ type Broker struct {
 	settings map[string]string
 	log      *slog.Logger
 	errors   *errorLog
+	before   func(*broker.Broker) error
 	addr     string // kept over restarts
 	cancel   context.CancelCauseFunc
 	done     chan error
@@ -57,6 +58,9 @@ func More(dirs ...string) Option { return func(b *Broker) { b.more = dirs } }
 
 // FS puts the logs on another disk; the metadata log stays on the real one.
 func FS(fs disk.FS) Option { return func(b *Broker) { b.fs = fs } }
+
+// Before has something done with each broker before it runs.
+func Before(do func(*broker.Broker) error) Option { return func(b *Broker) { b.before = do } }
 
 // Start starts a broker and waits until it is ready.
 func Start(t testing.TB, options ...Option) *Broker {
@@ -102,6 +106,11 @@ func (b *Broker) run() error {
 	b.Broker, err = broker.New(broker.Options{Values: values, Dirs: append([]string{b.dir}, b.more...), FS: b.fs, Logger: b.log})
 	if err != nil {
 		return err
+	}
+	if b.before != nil {
+		if err := b.before(b.Broker); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	b.cancel, b.done = cancel, make(chan error, 1)

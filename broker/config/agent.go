@@ -10,9 +10,11 @@ var capacity = []Setting{
 }
 
 var agentRows = []Setting{
-	{Name: "agent.listen", Scope: Node | Agent, Kind: String, Default: "127.0.0.1:9308", Help: "Address of /metrics, /healthz and /readyz; empty = not served."},
+	{Name: "agent.listen", Scope: Node | Agent, Kind: String, Default: "127.0.0.1:9308", Help: "Address of /metrics, /alarms, /healthz and /readyz; empty = not served."},
 	{Name: "agent.period", Scope: Node | Agent, Kind: Duration, Default: "60s", Min: 1, Max: 3600, Help: "Length of a sampling period, aligned to the clock."},
 	{Name: "agent.state.dir", Scope: Node | Agent, Kind: String, Help: "Directory for alarm states, queued notifications and the audit log; empty = agent under the first of log.dirs; for an agent without a broker ./belfry-agent."},
+	{Name: "agent.cluster.listen", Scope: Node, Kind: String, Help: "HOST:PORT (TCP and UDP) where the agents of a cluster's nodes tell each other which alarms fire and what was told, so that each alarm is told once though another node takes over. HOST is this node's own address; the other nodes learn it from the cluster. Beyond loopback agent.cluster.secret has to be set. Empty = a free port where the brokers talk to each other over loopback, else none."},
+	{Name: "agent.cluster.secret", Scope: Node, Kind: Password, Sensitive: true, Help: "Secret of the agents of one cluster, the same on all nodes: encrypts and authenticates what they tell each other."},
 	{Name: "include_internal", Scope: Node | Agent, Kind: Bool, Default: "false", Help: "Whether topics and groups whose names begin with _ or # have series."},
 	{Name: "alarm.rules", Scope: Node | Agent, Kind: List, Help: "YAML files with alarm rules of your own; read again when they change."},
 	{Name: "alarm.backlog.limit", Scope: Node | Agent, Kind: Long, Default: "0", Min: 0, Max: unlimited, Help: "Most unconsumed messages over all groups; an alarm comes at 90 %. 0 = that rule is off."},

@@ -80,7 +80,7 @@ func (d *decision) registerBroker(r Registration, within, tied bool) ([]wish, er
 	case old == nil || b.ID == d.node || old.Fenced || !within:
 	// Why taken though the session lasts: two processes cannot have one address, so the
 	// one before is gone if it holds no connection.
-	case !tied && slices.Equal(old.Endpoints, b.Endpoints):
+	case !tied && slices.ContainsFunc(b.Endpoints, func(e metadata.Endpoint) bool { return slices.Contains(old.Endpoints, e) }):
 	default:
 		return nil, refuse(codeDuplicateBroker, "broker %d is registered by another process that lives, at %s; give this one another node.id, or wait until that one is gone", b.ID, addressOf(old))
 	}

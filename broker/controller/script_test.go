@@ -137,7 +137,7 @@ func (s *stage) with(over map[string]string) {
 // further line is one item of the request: its name and key=value words.
 //
 //	node KEY=VALUE…            the node's configuration file
-//	broker ID [rack=R] [fenced] [clean] [incarnation=X] [at=HOST]
+//	broker ID [rack=R] [fenced] [clean] [incarnation=X] [at=HOST] [agent=HOST]
 //	create [validate]          items: NAME [partitions=N] [replicas=N] [assign=1,2/2,3] [SETTING=VALUE…]
 //	grow [validate]            items: NAME count=N [assign=1,2/2,3]
 //	delete                     items: NAME
@@ -273,6 +273,9 @@ func (s *stage) around(t *testing.T, head []string) []error {
 			}
 			if at, ok := strings.CutPrefix(w, "at="); ok {
 				b.Endpoints = []metadata.Endpoint{{Listener: "PLAINTEXT", Host: at, Port: 9092}}
+			}
+			if at, ok := strings.CutPrefix(w, "agent="); ok {
+				b.Endpoints = append(b.Endpoints, metadata.Endpoint{Listener: "AGENT", Host: at, Port: 9310})
 			}
 			if rack, ok := strings.CutPrefix(w, "rack="); ok {
 				b.Rack = rack

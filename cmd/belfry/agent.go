@@ -93,7 +93,7 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 	if s.dir == "" {
 		s.dir = aloneDir
 	}
-	if s.office, err = openOffice(v, s.dir, broker, nil, log); err != nil {
+	if s.office, err = openOffice(v, s.dir, broker, union{}, log); err != nil {
 		return nil, err
 	}
 	if s.memory, err = openMemory(filepath.Join(s.dir, "cluster"), log); err != nil {
@@ -114,13 +114,14 @@ func newSidecar(v *config.Values, log *slog.Logger) (*sidecar, error) {
 		Known: s.memory.known, Learned: s.memory.learn,
 		Sources:   s.office.sources(broker),
 		Alarm:     agent.Part{Name: "alarm", Receiver: s.office.alarms, Runner: s.office.alarms},
-		Exporters: append(s.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "memory", Runner: s.memory}),
+		Exporters: append(s.office.parts(nil), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "memory", Runner: s.memory}),
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.door, s.web, err = website(v, agent.Handler(agent.Endpoints{
-		Metrics: metrics, Health: s.agent.Stalled, Ready: s.unready, SafeToStop: safetyPage(reach, -1),
+		Metrics: metrics, Health: s.agent.Stalled, Ready: s.unready,
+		SafeToStop: safetyPage(reach, -1), Alarms: s.office.known(id),
 	}))
 	return s, err
 }

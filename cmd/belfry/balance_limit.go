@@ -273,11 +273,11 @@ func tidy(ctx context.Context, w io.Writer, k *kgo.Client, a *kadm.Client) (*lim
 			return nil, fmt.Errorf("cannot take the limits of moves that are over away: %w", err)
 		}
 	}
-	fmt.Fprintf(w, "the limits of moves that are over are taken away: %s\n", strings.Join(union(over.Leaders, over.Followers), ", "))
+	fmt.Fprintf(w, "the limits of moves that are over are taken away: %s\n", strings.Join(unionOf(over.Leaders, over.Followers), ", "))
 	return readLimits(ctx, k, a)
 }
 
-func union(a, b []string) []string {
+func unionOf(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)

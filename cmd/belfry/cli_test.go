@@ -144,7 +144,7 @@ func TestEveryCommandHasAnExampleThatRuns(t *testing.T) {
 		}
 		cmd := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", line)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "PATH="+path, "BELFRY_BOOTSTRAP_SERVER="+n.Kafka)
+		cmd.Env = append(os.Environ(), "PATH="+path, "BELFRY_BOOTSTRAP_SERVER="+n.Kafka, "BELFRY_AGENT="+n.Metrics)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}

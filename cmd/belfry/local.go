@@ -95,7 +95,7 @@ func localUp(c *client) *cobra.Command {
 func tellLocal(w io.Writer, l *local.Cluster, took time.Duration) {
 	at := l.Bootstrap()
 	fmt.Fprintf(w, "%d nodes are ready after %.1f s\n  Kafka     %s\n  data      %s\n", len(at), took.Seconds(), strings.Join(at, ","), l.Dir())
-	fmt.Fprintf(w, "next: export BELFRY_BOOTSTRAP_SERVER=%s\n      belfry local status --dir %s\n", strings.Join(at, ","), l.Dir())
+	fmt.Fprintf(w, "next: export BELFRY_BOOTSTRAP_SERVER=%s BELFRY_AGENT=%s\n      belfry local status --dir %s\n", strings.Join(at, ","), strings.Join(l.Agents(), ","), l.Dir())
 }
 
 func localStatus(c *client) *cobra.Command {

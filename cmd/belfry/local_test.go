@@ -47,6 +47,7 @@ var clusterStory = []string{
 	"belfry cluster voters add 4",
 	"belfry cluster voters remove 2",
 	"belfry local kill 2",
+	"until belfry alarm list 2> /dev/null | grep -A 4 'broker_alive, broker 2: A broker is offline' | grep 'remedy'; do sleep 0.3; done",
 	"belfry local restart 2",
 	"belfry local pause 2",
 	"belfry local resume 2",
@@ -92,10 +93,10 @@ func TestExamplesOfAClusterRun(t *testing.T) {
 		if err := errors.Join(err, json.Unmarshal(status, &states)); err != nil {
 			t.Fatalf("%v\n%s", err, status)
 		}
-		var at []string
+		var at, agents []string
 		for _, s := range states {
-			at = append(at, s.Kafka)
+			at, agents = append(at, s.Kafka), append(agents, s.Metrics)
 		}
-		env = append(env, "BELFRY_BOOTSTRAP_SERVER="+strings.Join(at, ","))
+		env = append(env, "BELFRY_BOOTSTRAP_SERVER="+strings.Join(at, ","), "BELFRY_AGENT="+strings.Join(agents, ","))
 	}
 }

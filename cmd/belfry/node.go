@@ -19,7 +19,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/belfry-mq/belfry/agent"
+	"github.com/belfry-mq/belfry/agent/alarm"
 	"github.com/belfry-mq/belfry/agent/cluster"
+	"github.com/belfry-mq/belfry/agent/gossip"
 	"github.com/belfry-mq/belfry/agent/guard"
 	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/agent/volume"
@@ -34,6 +36,7 @@ type node struct {
 	values *config.Values
 	broker *broker.Broker
 	guard  *guard.Guard
+	mesh   *gossip.Mesh                // leads to the agents of the other nodes; nil: to none
 	rule   atomic.Pointer[broker.Rule] // of the last period; nil before the first
 	up     chan struct{}               // closed when the broker is ready, or has ended
 }
@@ -46,7 +49,18 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	}
 	id := strconv.Itoa(int(n.broker.Node()))
 	alog := log.With("half", "agent")
-	if n.office, err = openOffice(v, stateDir(v), id, n.elsewhere, alog); err != nil {
+	if n.mesh, err = openMesh(v, n.broker, alog); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && n.mesh != nil {
+			err = errors.Join(err, n.mesh.Close())
+		}
+		if err != nil {
+			n = nil
+		}
+	}()
+	if n.office, err = openOffice(v, stateDir(v), id, union{n.speaker, n.mesh}, alog); err != nil {
 		return nil, err
 	}
 	if n.guard, err = n.newGuard(id, alog); err != nil {
@@ -66,17 +80,17 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 		Cluster:          n.reach(),
 		EmitsClusterWide: n.emits,
 		IncludeInternal:  v.Bool("include_internal"),
-		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}),
+		Sources:          append(n.office.sources(id), agent.Source{Name: "guard", Samples: n.guard.Samples}, agent.Source{Name: "controller", Samples: n.controllerSamples}, agent.Source{Name: "gossip", Samples: n.meshSamples}),
 		Guard:            agent.Part{Name: "guard", Runner: n.guard},
 		Alarm:            agent.Part{Name: "alarm", Receiver: n.office.alarms, Runner: n.office.alarms},
-		Exporters:        append(n.office.parts(), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
+		Exporters:        append(n.office.parts(n.mesh), agent.Part{Name: "prometheus", Receiver: metrics}, agent.Part{Name: "settings", Runner: follower(n.followSettings)}),
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.door, n.web, err = website(v, agent.Handler(agent.Endpoints{
 		Metrics: metrics, Health: n.agent.Stalled, Ready: n.unready,
-		SafeToStop: safetyPage(n.reach(), int32(n.broker.Node())),
+		SafeToStop: safetyPage(n.reach(), int32(n.broker.Node())), Alarms: n.office.known(n.broker.ClusterID),
 	}))
 	return n, err
 }
@@ -108,10 +122,18 @@ func (n *node) emits(ctx context.Context, end time.Time) bool {
 	return rule == broker.ThisRules
 }
 
-// elsewhere tells whether another node spoke for the cluster when this one asked last.
-func (n *node) elsewhere() bool {
+// speaker tells who spoke for the cluster when this node asked last.
+func (n *node) speaker() alarm.Speaker {
 	rule := n.rule.Load()
-	return rule != nil && *rule == broker.OtherRules
+	switch {
+	case rule == nil || *rule == broker.NobodyRules:
+		return alarm.Nobody
+	case *rule == broker.OtherRules:
+		return alarm.Elsewhere
+	case n.mesh != nil && !n.mesh.Settled():
+		return alarm.Unsettled
+	}
+	return alarm.Here
 }
 
 // controllerSamples tell who rules as this node saw it when it was asked last: at this tick or
@@ -128,6 +150,18 @@ func (n *node) controllerSamples() []metric.Sample {
 		}
 	}
 	return out
+}
+
+// meshSamples tell of the way to the other nodes' agents; nothing where there is none.
+func (n *node) meshSamples() []metric.Sample {
+	if n.mesh == nil {
+		return nil
+	}
+	labels := metric.Labels(metric.LabelBroker, strconv.Itoa(int(n.broker.Node())))
+	return []metric.Sample{
+		{ID: metric.AgentsMet, Labels: labels, Value: float64(len(n.mesh.Nodes()))},
+		{ID: metric.AgentsUntold, Labels: labels, Value: float64(n.mesh.Dropped())},
+	}
 }
 
 func one(is bool) float64 {

@@ -15,6 +15,7 @@ import (
 	"github.com/belfry-mq/belfry/agent/alarm"
 	"github.com/belfry-mq/belfry/agent/audit"
 	"github.com/belfry-mq/belfry/agent/checkpoint"
+	"github.com/belfry-mq/belfry/agent/gossip"
 	"github.com/belfry-mq/belfry/agent/guard"
 	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/agent/notify"
@@ -41,8 +42,8 @@ type office struct {
 	broker string
 }
 
-// openOffice opens their state. Elsewhere tells whether another node watches over the cluster; nil: none does.
-func openOffice(v *config.Values, dir, broker string, elsewhere func() bool, log *slog.Logger) (o *office, err error) {
+// openOffice opens their state.
+func openOffice(v *config.Values, dir, broker string, u union, log *slog.Logger) (o *office, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
@@ -53,7 +54,9 @@ func openOffice(v *config.Values, dir, broker string, elsewhere func() bool, log
 	if o.tasks, err = task.Open(filepath.Join(dir, "tasks"), log); err != nil {
 		return nil, err
 	}
-	if o.notify, err = notify.Open(notifyOptions(v, filepath.Join(dir, "notify")), log); err != nil {
+	options := notifyOptions(v, filepath.Join(dir, "notify"))
+	options.Peers = u.notifiers()
+	if o.notify, err = notify.Open(options, log); err != nil {
 		return nil, err
 	}
 	env := ruleEnv(v, o.notify.HasReceiver)
@@ -61,9 +64,13 @@ func openOffice(v *config.Values, dir, broker string, elsewhere func() bool, log
 		Store:    checkpoint.New(filepath.Join(dir, "alarms"), "alarm"),
 		Load:     func() (*rules.Set, error) { return loadRuleFiles(v.List("alarm.rules"), env) },
 		Fallback: func() (*rules.Set, error) { return rules.Load(nil, env) },
-		Unit:     alarm.Units(), Elsewhere: elsewhere,
+		Unit:     alarm.Units(), Peers: u.evaluators(broker, o.notify),
 	}, o.notify, o.audit, log)
-	return o, err
+	if err != nil {
+		return nil, err
+	}
+	u.join(o)
+	return o, nil
 }
 
 func notifyOptions(v *config.Values, dir string) notify.Options {
@@ -123,9 +130,20 @@ func (o *office) sources(broker string) []agent.Source {
 	}
 }
 
-// parts are the rooms that the agent keeps running.
-func (o *office) parts() []agent.Part {
-	return []agent.Part{{Name: "notify", Runner: o.notify}}
+// parts are the rooms that the agent keeps running. The mesh ends after what tells by it; it may be nil.
+func (o *office) parts(mesh *gossip.Mesh) []agent.Part {
+	all := []agent.Part{{Name: "notify", Runner: o.notify}}
+	if mesh != nil {
+		all = append(all, agent.Part{Name: "gossip", Runner: mesh})
+	}
+	return all
+}
+
+// known gives what the page of alarms shows.
+func (o *office) known(instance func() string) func() agent.Alarms {
+	return func() agent.Alarms {
+		return agent.Alarms{Instance: instance(), Broker: o.broker, Firing: o.alarms.Firing(), Elsewhere: o.alarms.Elsewhere(), Ended: o.alarms.Ended()}
+	}
 }
 
 // run keeps the records until ctx ends; the last ones are on disk when it returns.

@@ -74,7 +74,7 @@ func newRoot() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.checkOutput() }
 	completeFixed(root, "output", outputs)
 	root.AddCommand(
-		serverCommand(), agentCommand(c), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), demoCommand(),
+		serverCommand(), agentCommand(c), configCommand(c), versionCommand(c), benchCommand(), ruleCommand(c), alarmCommand(c), demoCommand(),
 		topicCommand(c), messageCommand(c), groupCommand(c), clusterCommand(c), balanceCommand(c), localCommand(c),
 	)
 	return root

@@ -24,6 +24,8 @@ type Options struct {
 	Fill     time.Duration // how long the load takes to fill the capacity; default 35 s
 	Limit    time.Duration // how long the story may take; default 3 min
 	Keep     string        // directory to use and to leave behind; "" = a temporary one
+	Brokers  int           // nodes; from 3 on the story is another one: one of them dies. Default 1
+	Calm     time.Duration // with Brokers: how long each scene stands; default 6 s
 }
 
 // Figures of the story.
@@ -69,11 +71,20 @@ func Run(ctx context.Context, o Options) error {
 	if o.Limit == 0 {
 		o.Limit = defaultLimit
 	}
+	if o.Calm == 0 {
+		o.Calm = defaultCalm
+	}
 	d := &demo{
 		o: o, story: newStory(), turns: make(chan int, over), begin: time.Now(),
 		webhook: sink.NewWebhook(nil), mailbox: sink.NewMailbox(sink.MailboxOptions{}), sms: sink.NewSMS(),
 	}
-	return d.run(ctx)
+	switch {
+	case o.Brokers == 0 || o.Brokers == 1:
+		return d.run(ctx)
+	case o.Brokers < minBrokers:
+		return fmt.Errorf("cannot play with %d brokers: one, or at least %d", o.Brokers, minBrokers)
+	}
+	return d.runCluster(ctx)
 }
 
 func (d *demo) run(ctx context.Context) error {

@@ -114,7 +114,12 @@ func (n *node) ready(ctx context.Context) error {
 const pageLimit = 16 << 20
 
 func (n *node) read(ctx context.Context, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.agent+path, nil)
+	return fetch(ctx, n.agent, path)
+}
+
+// fetch reads a page of an agent.
+func fetch(ctx context.Context, agent, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agent+path, nil)
 	if err != nil {
 		return nil, err
 	}

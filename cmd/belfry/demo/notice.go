@@ -29,6 +29,20 @@ func fromWebhook(body string) []notice {
 	return all
 }
 
+// adviceOf gives what a webhook's body says is to be done about an alarm; "" when it is not about that.
+func adviceOf(body, rule string) string {
+	var p payload
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		return ""
+	}
+	for _, a := range p.Alerts {
+		if a.Labels["alertname"] == rule {
+			return a.Annotations["advice"]
+		}
+	}
+	return ""
+}
+
 // describeWebhook is one line about a webhook's body.
 func describeWebhook(body string) string {
 	var p payload

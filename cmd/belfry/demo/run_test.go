@@ -36,6 +36,25 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestDemoOfACluster plays the other one, a little faster too.
+func TestDemoOfACluster(t *testing.T) {
+	var out bytes.Buffer
+	err := demo.Run(t.Context(), demo.Options{Program: nodetest.Binary(t), Out: &out, Brokers: 3, Calm: 2 * time.Second, Keep: t.TempDir()})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	t.Log("\n" + out.String())
+	for _, want := range []string{"3 nodes are ready", "kill -9 of node", "webhook   firing broker_alive [critical]", "remedy    Its process has ended",
+		"webhook   resolved broker_alive", ": 0 lost, 0 twice; 0 errors at the producer", "brokers alive"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nothing says %q\n%s", want, out.String())
+		}
+	}
+	if err := demo.Run(t.Context(), demo.Options{Program: nodetest.Binary(t), Out: &out, Brokers: 2}); err == nil || !strings.Contains(err.Error(), "2 brokers") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestDemoSaysWhyANodeDoesNotStart(t *testing.T) {
 	program, err := exec.LookPath("false")
 	if err != nil {

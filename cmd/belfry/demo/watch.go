@@ -69,6 +69,23 @@ func (f figures) summary() string {
 	return strings.Join(parts, ", ")
 }
 
+// clusterSummary is the line about a cluster; "" from a node that does not speak for it.
+func (f figures) clusterSummary() string {
+	alive, ok := f.sum("broker_alive")
+	rate, measured := f.sum("topic_messages_in_rate", "kafka_topics", topicName)
+	if !ok || !measured {
+		return ""
+	}
+	text := fmt.Sprintf("%.0f of %.0f brokers alive, %.0f messages/s in", alive, float64(len(f["broker_alive"].Metric)), rate)
+	if behind, ok := f.sum("belfry_under_replicated_partitions"); ok {
+		text += fmt.Sprintf(", %.0f partitions under-replicated", behind)
+	}
+	if lag, ok := f.sum("topic_messages_remained", "kafka_topics", topicName, "kafka_groups", groupName); ok {
+		text += fmt.Sprintf(", lag %.0f messages", lag)
+	}
+	return text
+}
+
 // report prints the summary and what the guard did, every so often, until ctx ends.
 func (d *demo) report(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)

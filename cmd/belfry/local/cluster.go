@@ -71,11 +71,24 @@ func (c *Cluster) Bootstrap() []string {
 	return at
 }
 
+// Agents gives the addresses of the nodes' agents: metrics and alarms.
+func (c *Cluster) Agents() []string {
+	var at []string
+	for _, n := range c.layout.Nodes {
+		at = append(at, n.Metrics)
+	}
+	return at
+}
+
 // Metrics gives the address of a node's metrics port.
 func (c *Cluster) Metrics(id int) (string, error) {
 	n, err := c.layout.node(id)
 	return n.Metrics, err
 }
+
+// Anywhere has nodes that are laid out from now on listen at ports that the system chooses, instead of
+// the well-known ones and those behind them: for a cluster that is made beside others.
+func (c *Cluster) Anywhere() { c.layout.Anywhere = true }
 
 // Up starts the nodes that do not run and waits until all are ready. A directory without
 // a cluster gets one of so many brokers with these settings; of one that is there the
@@ -127,7 +140,7 @@ func (c *Cluster) Up(ctx context.Context, brokers int, settings map[string]strin
 // plan lays a new cluster out and writes the files of its first controllers; the other
 // nodes get theirs when they join.
 func (c *Cluster) plan(brokers int, settings map[string]string) error {
-	c.layout = layout{Version: layoutVersion, Settings: settings}
+	c.layout = layout{Version: layoutVersion, Settings: settings, Anywhere: c.layout.Anywhere}
 	for id := 1; id <= brokers; id++ {
 		a, err := c.layout.place(id)
 		if err != nil {

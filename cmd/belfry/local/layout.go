@@ -17,6 +17,7 @@ type layout struct {
 	Version  int               `json:"version"`
 	Voters   []int             `json:"voters"`             // the first controllers
 	Settings map[string]string `json:"settings,omitempty"` // of every node, over the harness's own
+	Anywhere bool              `json:"anywhere,omitempty"` // see Cluster.Anywhere
 	Nodes    []address         `json:"nodes"`
 }
 
@@ -128,7 +129,11 @@ func (l layout) place(id int) (address, error) {
 		at   *string
 		port int
 	}{{&a.Kafka, kafkaPort}, {&a.Controller, controllerPort}, {&a.Metrics, metricsPort}} {
-		at, err := freeFrom(want.port, taken)
+		first := want.port
+		if l.Anywhere {
+			first = 0
+		}
+		at, err := freeFrom(first, taken)
 		if err != nil {
 			return a, err
 		}
@@ -140,23 +145,28 @@ func (l layout) place(id int) (address, error) {
 // searched is how many ports after the first are tried.
 const searched = 100
 
-func freeFrom(port int, taken map[string]bool) (string, error) {
-	for p := port; p < port+searched; p++ {
-		at := net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
-		if taken[at] {
-			continue
+// freeFrom tries one port after the other from the first; after port 0 comes any that the system gives.
+func freeFrom(first int, taken map[string]bool) (string, error) {
+	for i := range searched {
+		port := first
+		if first != 0 {
+			port += i
 		}
-		door, err := net.Listen("tcp", at)
+		door, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
+		at := door.Addr().String()
 		if err := door.Close(); err != nil {
 			return "", err
+		}
+		if taken[at] {
+			continue
 		}
 		taken[at] = true
 		return at, nil
 	}
-	return "", fmt.Errorf("cannot find a free port from %d to %d", port, port+searched-1)
+	return "", fmt.Errorf("cannot find a free port from %d to %d", first, first+searched-1)
 }
 
 func nodeDir(dir string, id int) string { return filepath.Join(dir, "node-"+strconv.Itoa(id)) }

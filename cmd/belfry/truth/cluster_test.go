@@ -116,6 +116,7 @@ func speakers(pages map[int]*page) (ids []int) {
 // every period: exactly one node emits each, but for the one in which the kill fell, when it
 // is one or none.
 func TestClusterSpeaksOnce(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
