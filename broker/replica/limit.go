@@ -49,19 +49,19 @@ func (p *Partition) LimitWait() time.Duration { return p.limits.leader.Wait() }
 
 // readLimited reads up to the log's end for a follower, and no more than the limit leaves it
 // if it is not in sync: at least one batch, while anything is left.
-func (p *Partition) readLimited(got *Fetched, f *FollowerFetch, end record.Offset, inSync bool) (err error) {
+func (p *Partition) readLimited(got *Fetched, f *FollowerFetch, end record.Offset, how standing) (err error) {
 	if !p.leadsLimited() {
-		got.Slice, err = p.log.Read(f.Offset, f.Max, end, f.MinOne)
+		got.Slice, err = p.readFor(f.Offset, f.Max, end, f.MinOne, how)
 		return err
 	}
 	most, minOne := f.Max, f.MinOne
-	if left := p.limits.leader.Left(); !inSync && left <= 0 {
+	if left := p.limits.leader.Left(); !how.inSync && left <= 0 {
 		got.Held = true
 		return nil
-	} else if !inSync && left < int64(most) {
+	} else if !how.inSync && left < int64(most) {
 		most, minOne = int(left), true
 	}
-	got.Slice, err = p.log.Read(f.Offset, most, end, minOne)
+	got.Slice, err = p.readFor(f.Offset, most, end, minOne, how)
 	if err != nil {
 		return err
 	}
@@ -70,12 +70,22 @@ func (p *Partition) readLimited(got *Fetched, f *FollowerFetch, end record.Offse
 		got.Slice = storage.Slice{}
 		return nil
 	}
-	if got.counted = true; inSync {
+	if got.counted = true; how.inSync {
 		p.limits.leader.Pass(got.Slice.Len())
 	} else {
 		p.limits.leader.Spend(got.Slice.Len())
 	}
 	return nil
+}
+
+// readFor reads for a follower. What it asks for again is checked first. Why: it may be what it
+// was given that it could not use, and nobody but this broker can find out whether that lies
+// here as it was written.
+func (p *Partition) readFor(from record.Offset, most int, end record.Offset, minOne bool, how standing) (storage.Slice, error) {
+	if how.again {
+		return p.log.ReadChecked(from, most, end, minOne)
+	}
+	return p.log.Read(from, most, end, minOne)
 }
 
 // Unsent takes back what a read for a follower counted: it was not sent.

@@ -19,6 +19,8 @@ func planted() flaws {
 		return flaws{anyJoins: true}
 	case "skipped check sums":
 		return flaws{blind: true}
+	case "a damaged replica begins anew while it counts":
+		return flaws{forgetful: true}
 	default:
 		panic("BUG: no flaw is called " + name)
 	}

@@ -43,14 +43,14 @@ func (p *Partition) ReadFollower(f FollowerFetch) (Fetched, error) {
 	if f.Offset < got.LogStart || f.Offset > end {
 		return got, storage.ErrOffsetOutOfRange
 	}
-	inSync, err := p.heard(&f, end)
+	how, err := p.heard(&f, end)
 	if err != nil {
 		return got, err
 	}
 	got = p.marks()
-	got.Settled = inSync && f.Offset == end
+	got.Settled = how.inSync && f.Offset == end
 	if f.Offset < end {
-		err = p.readLimited(&got, &f, end, inSync)
+		err = p.readLimited(&got, &f, end, how)
 	}
 	return got, err
 }
@@ -82,14 +82,22 @@ func (p *Partition) checkFollowerLocked(f *FollowerFetch) error {
 	return nil
 }
 
+// standing is what a leader knows of the follower that fetches.
+type standing struct {
+	inSync bool // in the committed in-sync set
+	again  bool // it was given records at that very offset before
+}
+
 // heard takes in how far the follower is. Its log is a beginning of this one up to its
 // offset: that was looked at in this epoch, and within an epoch a leader cuts nothing.
-func (p *Partition) heard(f *FollowerFetch, end record.Offset) (inSync bool, err error) {
+func (p *Partition) heard(f *FollowerFetch, end record.Offset) (how standing, err error) {
 	p.mu.Lock()
 	if err := p.checkFollowerLocked(f); err != nil {
 		p.mu.Unlock()
-		return false, err
+		return how, err
 	}
+	o := p.mu.lead.others[f.Broker]
+	how.again = o.end == f.Offset && o.saw > f.Offset
 	epoch := f.BrokerEpoch
 	if p.flaws.zombies {
 		epoch = -1
@@ -101,9 +109,9 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) (inSync bool, err
 	})
 	if err != nil {
 		p.mu.Unlock()
-		return false, err
+		return how, err
 	}
-	inSync = contains(p.mu.lead.isr.committed, f.Broker)
+	how.inSync = contains(p.mu.lead.isr.committed, f.Broker)
 	c := p.growLocked(f.Broker, now)
 	rose := p.mu.lead.lowStart(p.log.Start()) > low
 	p.settle()
@@ -113,7 +121,7 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) (inSync bool, err
 	if rose {
 		p.deleted()
 	}
-	return inSync, nil
+	return how, nil
 }
 
 // Replicated counts bytes of records that a follower was given.

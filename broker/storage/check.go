@@ -47,7 +47,7 @@ func (c *checker) fill(n int64) ([]byte, error) {
 	}
 	b := c.buf[c.pos-c.at : c.n]
 	if int64(len(b)) < n {
-		return nil, errDamaged{fmt.Errorf("%d of %d bytes", len(b), n)}
+		return nil, errDamaged{fmt.Errorf("%d of %d bytes: %w", len(b), n, errShort)}
 	}
 	return b[:n], nil
 }
@@ -67,7 +67,7 @@ func (c *checker) batch() (record.Header, error) {
 		return h, errDamaged{err}
 	}
 	if int64(h.Size()) > c.size-c.pos {
-		return h, errDamaged{fmt.Errorf("batch of %d bytes, %d are there", h.Size(), c.size-c.pos)}
+		return h, errDamaged{fmt.Errorf("batch of %d bytes, %d are there: %w", h.Size(), c.size-c.pos, errShort)}
 	}
 	if b, err = c.fill(int64(h.Size())); err != nil {
 		return h, err
@@ -84,4 +84,16 @@ func (c *checker) batch() (record.Header, error) {
 	c.next, c.epoch = h.Last()+1, h.LeaderEpoch
 	c.pos += int64(h.Size())
 	return h, nil
+}
+
+// rest checks all batches up to the end.
+func (c *checker) rest() error {
+	for {
+		if _, err := c.batch(); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
 }
