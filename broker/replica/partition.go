@@ -286,7 +286,12 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 	case m.PartitionEpoch == p.mu.partitionEpoch:
 		members.committed = m.ISR
 	}
-	p.membersLocked(members, m.Replicas)
+	l.members(members, m.Replicas, p.now())
+	c := p.growKnockedLocked(p.now())
+	p.membersLocked(l.isr, m.Replicas)
+	if c != nil {
+		p.alterer.push(c)
+	}
 }
 
 // membersLocked takes a new in-sync set into the leadership there is, and answers whom that
