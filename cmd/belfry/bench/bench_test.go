@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%d lines, want %d", len(res.Lines), want)
 	}
 	for _, m := range res.Lines {
-		rounds := map[string]int{idStart: 2, idMemoryIdle: 2, idClusterIdle: 4} // two processes a round, four clusters
+		rounds := map[string]int{idStart: 2, idMemoryIdle: 2, idClusterIdle: 3} // two processes a round, three clusters
 		n := max(rounds[m.ID], 1)
 		if m.Section == sectionTools {
 			n = 0 // they are Kafka's

@@ -44,27 +44,42 @@ func (r *run) clusters(ctx context.Context) ([]peer.ClusterSpec, error) {
 }
 
 // cluster measures three nodes that replicate: throughput and times, then what the loss of a node
-// does, then thousands of partitions. Each part has clusters of its own.
+// does, then, with clusters of their own, thousands of partitions.
 func (r *run) cluster(ctx context.Context) error {
 	specs, err := r.clusters(ctx)
 	if err != nil {
 		return err
 	}
-	var failed []error
-	for _, part := range []struct {
-		name string
-		run  func(context.Context, []peer.ClusterSpec) error
-	}{{"throughput and times", r.clusterData}, {"outages", r.outages}, {"many partitions", r.many}} {
-		begin := time.Now()
-		if err := part.run(ctx, specs); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", part.name, err)) // Why it goes on: the others do not depend on it
+	// Why it goes on after an error: the others do not depend on it.
+	failed := r.clusterPart(ctx, "few partitions", func() error {
+		ts, stop, err := r.startClusters(ctx, specs)
+		if err != nil {
+			return err
 		}
-		if ctx.Err() != nil {
-			break
+		defer stop()
+		for _, t := range ts {
+			if err := r.clusterWarmUp(ctx, t); err != nil {
+				return fmt.Errorf("%s: %w\n%s", t.label(), err, t.Said())
+			}
 		}
-		r.say("three nodes, %s took %v", part.name, time.Since(begin).Round(time.Second))
+		return errors.Join(
+			r.clusterPart(ctx, "throughput and times", func() error { return r.clusterData(ctx, ts) }),
+			r.clusterPart(ctx, "lost nodes", func() error { return r.outages(ctx, ts) }))
+	})
+	return errors.Join(failed, r.clusterPart(ctx, "many partitions", func() error { return r.many(ctx, specs) }))
+}
+
+func (r *run) clusterPart(ctx context.Context, name string, do func() error) error {
+	if ctx.Err() != nil {
+		return nil
 	}
-	return errors.Join(failed...)
+	begin := time.Now()
+	err := do()
+	r.say("three nodes, %s took %v", name, time.Since(begin).Round(time.Second))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // startCluster runs one until it is stopped, and reads the memory of its idle nodes.
@@ -113,17 +128,7 @@ func (r *run) startClusters(ctx context.Context, specs []peer.ClusterSpec) (ts [
 }
 
 // clusterData measures throughput, end-to-end times and memory under load.
-func (r *run) clusterData(ctx context.Context, specs []peer.ClusterSpec) error {
-	ts, stop, err := r.startClusters(ctx, specs)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	for _, t := range ts {
-		if err := r.clusterWarmUp(ctx, t); err != nil {
-			return fmt.Errorf("%s: %w\n%s", t.name, err, t.Said())
-		}
-	}
+func (r *run) clusterData(ctx context.Context, ts []*trio) error {
 	return turns(ctx, r, ts, func(ctx context.Context, t *trio, _ int) error {
 		return inOrder(ctx, t, r.clusterProduce, r.clusterProduceUnsafe, r.clusterEndToEnd)
 	})

@@ -39,33 +39,28 @@ const equalTimeouts = ", time-outs as Kafka's"
 // outages takes nodes away from clusters that are written to: by kill -9 and by a planned stop. What
 // counts is, for each partition that the node led, the longest time from one acknowledged write to
 // the next, as one and the same client sees it.
-func (r *run) outages(ctx context.Context, specs []peer.ClusterSpec) error {
-	equal := peer.BelfryCluster(r.o.Program, r.o.Version, kafkaTimeouts()...)
-	ts, stop, err := r.startClusters(ctx, append(slices.Clone(specs), equal))
+func (r *run) outages(ctx context.Context, ts []*trio) error {
+	equal, err := r.startCluster(ctx, peer.BelfryCluster(r.o.Program, r.o.Version, kafkaTimeouts()...))
 	if err != nil {
 		return err
 	}
-	defer stop()
-	ts[len(ts)-1].what = equalTimeouts
+	defer equal.Stop()
+	equal.what = equalTimeouts
+	if err := r.clusterWarmUp(ctx, equal); err != nil {
+		return fmt.Errorf("%s: %w\n%s", equal.label(), err, equal.Said())
+	}
 	r.res.remark("3 nodes, no writes: for each partition that the lost node led, the longest time from one acknowledged write to the next, one every %v; p50 and longest of all partitions of %d losses; every second loss takes the active controller, too. Equal time-outs: %s, which are Kafka's defaults and all ours but the last (1 s)", outageEvery, r.o.Rounds, settingsText(kafkaTimeouts()))
-	for _, t := range ts {
-		if err := r.clusterWarmUp(ctx, t); err != nil {
-			return fmt.Errorf("%s: %w\n%s", t.label(), err, t.Said())
-		}
+	for _, t := range append(slices.Clone(ts), equal) {
 		if err := t.Create(ctx, outageTopic, r.outagePartitions(), safe()); err != nil {
 			return err
 		}
 	}
-	killed := turns(ctx, r, ts, r.kill)
+	killed := turns(ctx, r, append(slices.Clone(ts), equal), r.kill)
 	if ctx.Err() != nil {
 		return killed
 	}
-	planned := slices.DeleteFunc(slices.Clone(ts), func(t *trio) bool { return t.what != "" })
-	return errors.Join(killed, turns(ctx, r, planned, r.plannedStop))
+	return errors.Join(killed, turns(ctx, r, ts, r.plannedStop))
 }
-
-// outagePartitions are enough for each node to lead one.
-func (r *run) outagePartitions() int { return max(r.o.Partitions, peer.ClusterSize) }
 
 func settingsText(all []peer.Setting) (text string) {
 	for i, s := range all {
@@ -76,6 +71,9 @@ func settingsText(all []peer.Setting) (text string) {
 	}
 	return text
 }
+
+// outagePartitions are enough for each node to lead one.
+func (r *run) outagePartitions() int { return max(r.o.Partitions, peer.ClusterSize) }
 
 func (r *run) kill(ctx context.Context, t *trio, round int) error {
 	o, err := r.outage(ctx, t, round, func(p *peer.Process) error { p.Kill(); return nil })
@@ -117,6 +115,7 @@ func (r *run) plannedStop(ctx context.Context, t *trio, round int) error {
 // lost is what the loss of a node did.
 type lost struct {
 	gaps   []float64 // ms, of each partition that it led
+	others []float64 // ms, of the rest
 	failed int       // messages, of all partitions
 	why    error     // of the first of them
 }
@@ -153,7 +152,7 @@ func (r *run) outage(ctx context.Context, t *trio, round int, end func(*peer.Pro
 	if o, err = r.lose(ctx, t, led, func() error { return end(node) }); err != nil {
 		return o, err
 	}
-	r.say("%s: node %d (controller: %d) led %v: %.0f ms", t.label(), victim, controller, led, o.gaps)
+	r.say("%s: node %d (controller: %d) led %v: no writes for %.0f ms, to the others for %.0f ms", t.label(), victim, controller, led, o.gaps, o.others)
 	survivor := int(victim % peer.ClusterSize) // the one after it, from 0
 	if err := v.Without(ctx, survivor, victim); err != nil {
 		return o, err
@@ -202,8 +201,12 @@ func (r *run) lose(ctx context.Context, t *trio, led []int32, end func() error) 
 	if err = errors.Join(err, p.Stop(ctx)); err != nil {
 		return o, err
 	}
-	for _, partition := range led {
-		o.gaps = append(o.gaps, float64(p.Gap(partition, begin).Microseconds())/1000)
+	for partition := range int32(r.outagePartitions()) {
+		gaps := &o.others
+		if slices.Contains(led, partition) {
+			gaps = &o.gaps
+		}
+		*gaps = append(*gaps, float64(p.Gap(partition, begin).Microseconds())/1000)
 	}
 	o.failed, o.why = p.Failed()
 	return o, nil
