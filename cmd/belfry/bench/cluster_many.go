@@ -43,6 +43,9 @@ func (r *run) many(ctx context.Context, specs []peer.ClusterSpec) error {
 }
 
 func (r *run) manyOf(ctx context.Context, s peer.ClusterSpec) error {
+	if err := r.hole.fill(); err != nil {
+		return err
+	}
 	t, err := r.startCluster(ctx, s)
 	if err != nil {
 		return err

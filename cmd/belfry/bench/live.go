@@ -83,6 +83,9 @@ func turns[P party](ctx context.Context, r *run, all []P, measure func(context.C
 				continue
 			}
 			r.say("round %d of %d: %s", round+1, r.o.Rounds, p.label())
+			if err := r.hole.fill(); err != nil {
+				return err
+			}
 			if err := measure(ctx, p, round); err != nil {
 				err = fmt.Errorf("%s: %w\n%s", p.label(), err, p.Said())
 				if ctx.Err() != nil {
@@ -122,6 +125,9 @@ func (r *run) steps(ctx context.Context, l *live, all []step) error {
 	for _, s := range all {
 		if !r.wants(s.section) || l.gaveUp[s.name] {
 			continue
+		}
+		if err := r.hole.fill(); err != nil {
+			return err
 		}
 		err := s.run(ctx, l)
 		if err == nil {
