@@ -242,10 +242,25 @@ func (p *Partition) growLocked(id metadata.BrokerID, now time.Time) *change {
 	if !l.joins(id) && !p.flaws.anyJoins {
 		return nil
 	}
-	if o := l.others[id]; !p.cluster.serves(id, o.epoch) && !p.flaws.zombies {
+	o := l.others[id]
+	if o.knocked = !p.cluster.serves(id, o.epoch) && !p.flaws.zombies; o.knocked {
 		return nil
 	}
 	return p.proposeLocked(append(append([]metadata.BrokerID(nil), l.isr.committed...), id))
+}
+
+// growKnockedLocked proposes a follower that had what a member needs when it fetched last, but was
+// not in service then. Why not left to its next fetch: the one before may still wait here for new
+// messages. Why no others: who does not fetch any more must not come back.
+func (p *Partition) growKnockedLocked(now time.Time) *change {
+	for _, id := range p.mu.lead.replicas {
+		if o := p.mu.lead.others[id]; o != nil && o.knocked {
+			if c := p.growLocked(id, now); c != nil {
+				return c
+			}
+		}
+	}
+	return nil
 }
 
 // shrink proposes the in-sync set without those who are behind for too long.

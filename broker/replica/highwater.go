@@ -33,6 +33,8 @@ type follower struct {
 	caught time.Time     // when it last had everything that there was
 	asked  time.Time     // when it fetched last, and where this log ended then
 	saw    record.Offset
+	// knocked: its last fetch would have let it join, had it been in service.
+	knocked bool
 }
 
 // fetched is a follower's fetch as far as it tells of the follower.
@@ -119,7 +121,7 @@ func (l *leadership) registered(id metadata.BrokerID, epoch int64) (changed bool
 		return false
 	}
 	if o.epoch >= 0 {
-		o.end = -1
+		o.end, o.knocked = -1, false
 	}
 	o.epoch = epoch
 	return true

@@ -303,8 +303,14 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 	case m.PartitionEpoch == p.mu.partitionEpoch:
 		members.committed = m.ISR
 	}
-	p.membersLocked(members, m.Replicas)
-	if fresh {
+	moved := fresh || !slices.Equal(l.isr.committed, members.committed) || !slices.Equal(l.replicas, m.Replicas)
+	l.members(members, m.Replicas, p.now())
+	c := p.growKnockedLocked(p.now())
+	p.membersLocked(l.isr, m.Replicas)
+	if c != nil {
+		p.alterer.push(c)
+	}
+	if moved {
 		p.observed(true)
 	}
 }

@@ -9,6 +9,9 @@
 // a test: nothing fails by being slow, a goal that is missed is shown, with what the null broker
 // reaches in the same rounds and with where the time of both sides goes.
 //
+// Three nodes are measured against three of Kafka's (cluster*.go): what replication costs, how long
+// nothing can be written when a node dies or is stopped, and what thousands of partitions take.
+//
 // The rooms below: peer runs processes, load is the client, limit asks the machine, null is the
 // null broker, profile tells where processor time goes, chart draws, nats is the client of NATS, a program of its own.
 //
@@ -53,6 +56,8 @@ type Options struct {
 	GrowthConnections []int // points of the curve; default 10, 100, 1 000
 	AgentTopics       int   // topics of 5 partitions, and groups of 5 topics; default 200
 
+	ClusterPartitions int // partitions, of three replicas each, of the cluster that has many; default DefaultClusterPartitions
+
 	AgentPeriod time.Duration // agent.period when the agent's cost is measured; default 5 s
 
 	Out      io.Writer // the table
@@ -73,6 +78,8 @@ const (
 	DefaultPartitions   = 6
 	DefaultLogGB        = 10
 	DefaultReadGB       = 1
+
+	DefaultClusterPartitions = 2000
 )
 
 func orDefault[T int | float64 | time.Duration](v *T, d T) {
@@ -93,6 +100,7 @@ func (o Options) filled() (Options, error) {
 	orDefault(&o.ManyPartitions, 1000)
 	orDefault(&o.IdleConnections, 2000)
 	orDefault(&o.AgentTopics, 200)
+	orDefault(&o.ClusterPartitions, DefaultClusterPartitions)
 	orDefault(&o.AgentPeriod, 5*time.Second)
 	if o.GrowthPartitions == nil {
 		o.GrowthPartitions = []int{10, 100, 1000, 5000}
@@ -261,6 +269,7 @@ func (r *run) all(ctx context.Context) error {
 		{r.wants(sectionRestart), "restart", r.restart},
 		{r.wants(sectionGrowth), "growth", r.growth},
 		{r.wants(sectionAgent), "agent", r.agent},
+		{r.wants(sectionCluster), "three nodes", r.cluster},
 		{true, "where the time goes", r.profiles},
 	} {
 		if !step.wanted {

@@ -59,7 +59,7 @@ const usualReadAhead = 128
 // in index files, filling read-ahead pages with zeros; a node of ours maps nothing.
 func (r *run) readAhead() {
 	if kib := r.res.Machine.ReadAhead; kib > usualReadAhead {
-		r.res.remark("growth: the disk's read-ahead is %d KiB (Linux's default: %d): each touch of one of Kafka's memory-mapped index files (two a partition, 10 MiB each, sparse) reads so much, and those of thousands of partitions drive each other out of the page cache; Kafka's figures with many partitions are better where it is small", kib, usualReadAhead)
+		r.res.remark("many partitions: the disk's read-ahead is %d KiB (Linux's default: %d): each touch of one of Kafka's memory-mapped index files (two a partition, 10 MiB each, sparse) reads so much, and those of thousands of partitions drive each other out of the page cache; Kafka's figures with many partitions are better where it is small", kib, usualReadAhead)
 	}
 }
 

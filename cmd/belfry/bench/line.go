@@ -21,11 +21,12 @@ const (
 	sectionRestart = "restart"
 	sectionGrowth  = "growth"
 	sectionAgent   = "agent"
+	sectionCluster = "cluster" // three nodes
 )
 
 // Sections gives the names that Options.Only takes.
 func Sections() []string {
-	return []string{sectionStart, sectionProduce, sectionFsync, sectionConsume, sectionBoth, sectionLatency, sectionE2E, sectionTools, sectionRestart, sectionGrowth, sectionAgent}
+	return []string{sectionStart, sectionProduce, sectionFsync, sectionConsume, sectionBoth, sectionLatency, sectionE2E, sectionTools, sectionRestart, sectionGrowth, sectionAgent, sectionCluster}
 }
 
 // limitColumn holds what the machine or the null broker reaches.
@@ -42,6 +43,10 @@ type Line struct {
 	Against string `json:"against"`
 	// Goal is the ratio to Against that is wanted: at least, or at most where Lower. 0: none.
 	Goal float64 `json:"goal,omitempty"`
+	// Zero: nothing but 0 will do, whatever Against has; there is no Goal then.
+	Zero bool `json:"zero,omitempty"`
+	// Largest: the figure is the largest of all values, not their median.
+	Largest bool `json:"largest,omitempty"`
 	// Limit says what the limit is; "": there is none.
 	Limit string `json:"limit,omitempty"`
 	// LimitGoal is the ratio to the limit that is wanted, as Goal. 0: none.
@@ -130,6 +135,7 @@ func lines(o Options) []Line {
 		Line{ID: idScrapeTwo, Section: sectionAgent, Name: "CPU of one scrape: the node's, an exporter's with the broker's", Unit: ms, Lower: true, Against: kminion, Goal: 1.0 / 5},
 		Line{ID: idSampleOne, Section: sectionAgent, Name: "the same with the node's sample", Unit: ms, Lower: true, Against: kafkaExporter},
 		Line{ID: idSampleTwo, Section: sectionAgent, Name: "the same with the node's sample", Unit: ms, Lower: true, Against: kminion})
+	all = append(all, clusterLines(o)...)
 	for i := range all {
 		if all[i].Against == "" {
 			all[i].Against = peer.Kafka

@@ -60,26 +60,40 @@ func (r *run) startAll(ctx context.Context, specs []peer.Spec) (ls []*live, stop
 // rounds calls measure for each peer in turns. Who is first changes, as the first one finds a
 // colder machine. A peer that fails is left out from then on.
 func (r *run) rounds(ctx context.Context, ls []*live, measure func(context.Context, *live) error) error {
+	return turns(ctx, r, ls, func(ctx context.Context, l *live, _ int) error { return measure(ctx, l) })
+}
+
+// party is who takes turns: a peer or a cluster of it.
+type party interface {
+	comparable
+	label() string
+	Said() string
+}
+
+func (l *live) label() string { return l.name }
+
+// turns is rounds; measure gets the number of the round, from 0.
+func turns[P party](ctx context.Context, r *run, all []P, measure func(context.Context, P, int) error) error {
 	var failed []error
-	out := map[*live]bool{}
+	out := map[P]bool{}
 	for round := range r.o.Rounds {
-		for i := range ls {
-			l := ls[(i+round)%len(ls)]
-			if out[l] {
+		for i := range all {
+			p := all[(i+round)%len(all)]
+			if out[p] {
 				continue
 			}
-			r.say("round %d of %d: %s", round+1, r.o.Rounds, l.name)
+			r.say("round %d of %d: %s", round+1, r.o.Rounds, p.label())
 			if err := r.hole.fill(); err != nil {
 				return err
 			}
-			if err := measure(ctx, l); err != nil {
-				err = fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
+			if err := measure(ctx, p, round); err != nil {
+				err = fmt.Errorf("%s: %w\n%s", p.label(), err, p.Said())
 				if ctx.Err() != nil {
 					return err
 				}
 				r.say("%v", err)
 				failed = append(failed, err)
-				out[l] = true
+				out[p] = true
 			}
 		}
 	}
@@ -165,16 +179,26 @@ const (
 // quiet waits until a peer's files take no more than they did. What does not go away goes to the
 // disk before the next measurement; klite has one log for all topics, so there nothing goes.
 func (l *live) quiet(ctx context.Context, before int64, patience time.Duration) error {
+	if l.name != peer.Klite && l.name != peer.Null {
+		if err := filesGone(ctx, before, patience, l.Files); err != nil {
+			return err
+		}
+	}
+	return l.settle()
+}
+
+// filesGone waits until files take no more than they did, or patience is over.
+func filesGone(ctx context.Context, before int64, patience time.Duration, files func() ([]string, int64)) error {
 	const slack, look = 64 << 20, 20 * time.Millisecond
-	for begin := time.Now(); l.name != peer.Klite && l.name != peer.Null && time.Since(begin) < patience; {
-		if _, now := l.Files(); now <= before+slack {
-			break
+	for begin := time.Now(); time.Since(begin) < patience; {
+		if _, now := files(); now <= before+slack {
+			return nil
 		}
 		if err := sleep(ctx, look); err != nil {
 			return err
 		}
 	}
-	return l.settle()
+	return nil
 }
 
 // settle waits until the disk has what the peer has written.
@@ -194,7 +218,11 @@ func (r *run) on(ctx context.Context, l *live, settings map[string]string, do fu
 
 // peak samples a peer's memory until stop is called, which gives the largest value.
 func (l *live) peak() (stop func() float64) {
-	const every = 20 * time.Millisecond
+	return peak(20*time.Millisecond, func() float64 { return l.Memory("VmRSS") })
+}
+
+// peak takes a value every so often until stop is called, which gives the largest.
+func peak(every time.Duration, value func() float64) (stop func() float64) {
 	end := make(chan struct{})
 	var most float64
 	var done sync.WaitGroup
@@ -202,7 +230,7 @@ func (l *live) peak() (stop func() float64) {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			most = max(most, l.Memory("VmRSS"))
+			most = max(most, value())
 			select {
 			case <-end:
 				return

@@ -39,13 +39,14 @@ type workload struct {
 	run     func(ctx context.Context, l *live, topic string) error
 	java    bool // the client is Kafka's tool
 	agent   bool // the node has its agent
+	cluster bool // of three nodes, with their agents
 }
 
 // agentPeriods is how many samples and scrapes a profile of the agent holds.
 const agentPeriods = 3
 
 func (r *run) workloads() []workload {
-	return slices.Concat(r.produceLoads(), r.consumeLoads(), r.pacedLoads(), r.agentLoads())
+	return slices.Concat(r.produceLoads(), r.consumeLoads(), r.pacedLoads(), r.agentLoads(), r.clusterLoads())
 }
 
 // produces is a load for a workload.
@@ -161,19 +162,21 @@ func (r *run) profiles(ctx context.Context) error {
 		}
 	}
 	more := peer.Setting{Name: "agent.period", Value: r.o.AgentPeriod.String()}
+	of := func(agent, cluster bool) []workload {
+		return slices.DeleteFunc(slices.Clone(todo), func(w workload) bool { return w.agent != agent || w.cluster != cluster })
+	}
 	for _, agent := range []bool{false, true} {
-		these := slices.DeleteFunc(slices.Clone(todo), func(w workload) bool { return w.agent != agent })
-		if len(these) == 0 {
-			continue
-		}
-		if err := r.profilesOf(ctx, peer.BelfryProfiled(r.o.Program, r.o.Version, agent, more), these); err != nil {
+		if err := r.profilesOf(ctx, peer.BelfryProfiled(r.o.Program, r.o.Version, agent, more), of(agent, false)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.clusterProfiles(ctx, of(false, true))
 }
 
 func (r *run) profilesOf(ctx context.Context, s peer.Spec, all []workload) error {
+	if len(all) == 0 {
+		return nil
+	}
 	l, err := r.start(ctx, s)
 	if err != nil {
 		return err
@@ -202,7 +205,8 @@ func (r *run) profile(ctx context.Context, l *live, w workload) error {
 	}
 	var p Profile
 	if err == nil {
-		p, err = r.record(l, w, func() error { return w.run(ctx, l, topic) })
+		s := side{cpu: l.CPU, remotes: []profile.Remote{profile.Remote(l.Profiles)}}
+		p, err = r.record(s, w, func() error { return w.run(ctx, l, topic) })
 	}
 	if err := errors.Join(err, drop(ctx)); err != nil {
 		return err
@@ -211,45 +215,72 @@ func (r *run) profile(ctx context.Context, l *live, w workload) error {
 	return nil
 }
 
+// side is the brokers' side of a profile.
+type side struct {
+	cpu     func() time.Duration
+	remotes []profile.Remote // each process
+}
+
 // record runs a load while both sides take their profiles.
-func (r *run) record(l *live, w workload, load func() error) (Profile, error) {
+func (r *run) record(s side, w workload, load func() error) (Profile, error) {
 	p := Profile{Name: w.name, Lines: w.lines}
-	remote, own := profile.Remote(l.Profiles), new(profile.Recorder)
-	if err := remote.Start(); err != nil {
-		return p, err
+	own := new(profile.Recorder)
+	for _, remote := range s.remotes {
+		if err := remote.Start(); err != nil {
+			return p, err
+		}
 	}
 	if err := own.Start(); err != nil {
 		return p, err
 	}
-	begin, broker, client := time.Now(), l.CPU(), clientCPU()
+	begin, broker, client := time.Now(), s.cpu(), clientCPU()
 	failed := load()
 	took := time.Since(begin)
-	broker, client = l.CPU()-broker, clientCPU()-client
+	broker, client = s.cpu()-broker, clientCPU()-client
 	client = max(client, time.Millisecond)
 	p.Busy = min((broker+client).Seconds()/took.Seconds()/float64(runtime.NumCPU()), 1)
 	p.Broker = broker.Seconds() / (broker + client).Seconds()
-	ours, errOurs := own.Stop()
-	theirs, errTheirs := remote.Stop()
-	if err := errors.Join(failed, errOurs, errTheirs); err != nil {
+	ours, err := own.Stop()
+	var theirs [][]byte
+	for _, remote := range s.remotes {
+		b, failed := remote.Stop()
+		theirs, err = append(theirs, b), errors.Join(err, failed)
+	}
+	if err := errors.Join(failed, err); err != nil {
 		return p, err
 	}
-	var err error
-	if p.BrokerTime, err = r.shares(w.name+" broker", theirs); err == nil && !w.java {
+	if p.BrokerTime, err = r.shares(w.name+" broker", theirs...); err == nil && !w.java {
 		p.ClientTime, err = r.shares(w.name+" client", ours)
 	}
 	return p, err
 }
 
-// shares sums a profile up, and keeps it where that is wanted.
-func (r *run) shares(name string, b []byte) ([]profile.Share, error) {
-	if r.o.Profiles != "" {
-		file := strings.NewReplacer(", ", "-", " ", "-", "/", "-", ":", "-").Replace(name) + ".pprof"
-		if err := os.WriteFile(filepath.Join(r.o.Profiles, file), b, 0o644); err != nil {
+// shares sums profiles up, and keeps them where that is wanted.
+func (r *run) shares(name string, profiles ...[]byte) ([]profile.Share, error) {
+	var all []profile.Sample
+	for i, b := range profiles {
+		file := name
+		if len(profiles) > 1 {
+			file += fmt.Sprint(" ", i+1)
+		}
+		if err := r.keep(file, b); err != nil {
 			return nil, err
 		}
+		samples, err := profile.Parse(b)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, samples...)
 	}
-	all, err := profile.Parse(b)
-	return profile.Shares(all), err
+	return profile.Shares(all), nil
+}
+
+func (r *run) keep(name string, b []byte) error {
+	if r.o.Profiles == "" {
+		return nil
+	}
+	file := strings.NewReplacer(", ", "-", " ", "-", "/", "-", ":", "-").Replace(name) + ".pprof"
+	return os.WriteFile(filepath.Join(r.o.Profiles, file), b, 0o644)
 }
 
 // clientCPU is the processor time of this process and of the tools that it has run.

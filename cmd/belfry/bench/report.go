@@ -46,6 +46,9 @@ func (m *Measure) cell(peer string) string {
 }
 
 func (m *Measure) compare(to string, goal float64) (ratio, wanted, verdict string) {
+	if m.Zero && to == m.Against {
+		return m.compareZero()
+	}
 	r, ok := m.ratio(peer.Belfry, to)
 	if goal > 0 {
 		wanted = goalText(goal, m.Lower)
@@ -60,6 +63,18 @@ func (m *Measure) compare(to string, goal float64) (ratio, wanted, verdict strin
 		}
 	}
 	return fmt.Sprintf("%.3g ×", r), wanted, verdict
+}
+
+// compareZero judges a line where nothing but 0 will do.
+func (m *Measure) compareZero() (ratio, wanted, verdict string) {
+	wanted = "0"
+	switch v, ok := m.Medians[peer.Belfry]; {
+	case !ok:
+		return "", wanted, ""
+	case v > 0:
+		return "", wanted, verdictMissed
+	}
+	return "", wanted, "ok"
 }
 
 // figure writes a number with three digits that say something, and no exponent.
@@ -203,7 +218,7 @@ func (r *Result) writeTime(out io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(out, "\n## %s\n\n", timeTitle)
-	fmt.Fprintln(out, "Every line that missed a goal, measured once more with CPU profiles of both sides; the broker without its agent, but for the lines about the agent, whose profile is of samples and scrapes alone. *Busy* is the part of all processors' time that broker and client used together: near 100 % they took it from each other. *A broker that stores nothing* is the null broker against the same peer, with the same client: no broker gets further here. Lines about memory and starts have no profile.")
+	fmt.Fprintln(out, "Every line that missed a goal, measured once more with CPU profiles of both sides; the broker without its agent, but for the lines about the agent, whose profile is of samples and scrapes alone. *Busy* is the part of all processors' time that broker and client used together: near 100 % they took it from each other. *A broker that stores nothing* is the null broker against the same peer, with the same client: no broker gets further here. Lines about memory, starts and lost nodes have no profile.")
 	fmt.Fprintf(out, "\n| %s |\n|%s\n", strings.Join(profileColumns, " | "), strings.Repeat(" --- |", len(profileColumns)))
 	for _, row := range rows {
 		if _, err := fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | ")); err != nil {

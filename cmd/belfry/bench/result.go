@@ -31,7 +31,7 @@ type Peer struct {
 type Measure struct {
 	Line
 	Values  map[string][]float64 `json:"values"`  // of each peer, a value a round
-	Medians map[string]float64   `json:"medians"` // of each peer
+	Medians map[string]float64   `json:"medians"` // of each peer; of a Largest line the largest value
 }
 
 func newResult(o Options) *Result {
@@ -58,6 +58,9 @@ func (r *Result) note(id, peer string, v float64) {
 		}
 		m.Values[peer] = append(m.Values[peer], v)
 		m.Medians[peer] = median(m.Values[peer])
+		if m.Largest {
+			m.Medians[peer] = slices.Max(m.Values[peer])
+		}
 	}
 }
 

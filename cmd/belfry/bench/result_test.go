@@ -143,3 +143,33 @@ func TestMachine(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestZeroAndLargest judges a line where nothing but 0 will do, and one that tells the worst case.
+func TestZeroAndLargest(t *testing.T) {
+	lines := func() (zero, worst *Measure, r *Result) {
+		zero = &Measure{Line: Line{ID: "z", Name: "failed", Unit: "messages", Lower: true, Zero: true, Largest: true, Against: peer.Kafka}, Values: map[string][]float64{}, Medians: map[string]float64{}}
+		worst = &Measure{Line: Line{ID: "w", Name: "pause", Unit: ms, Lower: true, Goal: 0.5, Largest: true, Against: peer.Kafka}, Values: map[string][]float64{}, Medians: map[string]float64{}}
+		return zero, worst, &Result{Lines: []*Measure{zero, worst}}
+	}
+	zero, worst, r := lines()
+	for _, v := range []float64{3, 9, 1} {
+		r.note("z", peer.Kafka, v)
+		r.note("z", peer.Belfry, 0)
+		r.note("w", peer.Kafka, 10*v)
+		r.note("w", peer.Belfry, 4*v)
+	}
+	if got := strings.Join(zero.row()[2:7], "|"); got != "0|9.00||0|ok" || zero.missed() {
+		t.Errorf("zero: %q", got)
+	}
+	if got := strings.Join(worst.row()[2:7], "|"); got != "36.0|90.0|0.4 ×|≤ 1/2 ×|ok" {
+		t.Errorf("worst: %q", got)
+	}
+	r.note("z", peer.Belfry, 1)
+	r.note("z", peer.Belfry, 0)
+	if got := strings.Join(zero.row()[2:7], "|"); got != "1.00|9.00||0|missed" || !zero.missed() {
+		t.Errorf("zero with one failure: %q", got)
+	}
+	if got := r.summary(); got != "1 goals reached, 1 missed" {
+		t.Errorf("got %q", got)
+	}
+}

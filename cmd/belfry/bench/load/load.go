@@ -17,8 +17,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Kafka is a Kafka-compatible broker at an address.
-type Kafka struct{ Addr string }
+// Kafka is a Kafka-compatible broker at an address, or a cluster.
+type Kafka struct {
+	Addr     string
+	Others   []string // addresses of a cluster's other brokers
+	Replicas int      // of each partition of the topics that are made; 0 = 1
+}
 
 // Amount is how much went through in how long.
 type Amount struct {
@@ -50,7 +54,7 @@ func pause(n int) time.Duration { return min(5*time.Millisecond<<min(n, 10), 250
 
 func (k Kafka) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(k.Addr), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.SeedBrokers(append([]string{k.Addr}, k.Others...)...), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.RetryBackoffFn(pause),
 	}, opts...)...)
 }
@@ -68,7 +72,7 @@ func (k Kafka) Create(ctx context.Context, topic string, partitions int, setting
 	}
 	a := kadm.NewClient(c)
 	a.SetTimeoutMillis(60_000)
-	if _, err := a.CreateTopic(ctx, int32(partitions), 1, configs, topic); err != nil {
+	if _, err := a.CreateTopic(ctx, int32(partitions), int16(max(k.Replicas, 1)), configs, topic); err != nil {
 		return fmt.Errorf("cannot create topic %q: %w", topic, err)
 	}
 	_, err = k.await(ctx, a, topic)

@@ -32,8 +32,8 @@ func KafkaNode(ctx context.Context, cache string) (Spec, error) {
 		return Spec{}, err
 	}
 	return Spec{
-		Name: Kafka, Version: strings.TrimPrefix(KafkaRelease, "kafka-") + " (" + java.version + ")",
-		Settings: "KRaft combined mode, defaults; log.segment.delete.delay.ms=" + deleteDelay + "; JVM " + strings.Join(append(heap, tuning...), " "),
+		Name: Kafka, Version: java.release(),
+		Settings: "KRaft combined mode, defaults; log.segment.delete.delay.ms=" + deleteDelay + "; " + jvm(),
 		prepare:  java.prepare, speaks: speaksKafka,
 	}, nil
 }
@@ -61,6 +61,13 @@ func newJava(ctx context.Context, cache string) (*java, error) {
 	return &java{version: strings.TrimSpace(lines[min(1, len(lines)-1)]), classPath: paths}, nil
 }
 
+func (j *java) release() string {
+	return strings.TrimPrefix(KafkaRelease, "kafka-") + " (" + j.version + ")"
+}
+
+// jvm tells its settings.
+func jvm() string { return "JVM " + strings.Join(append(heap[:len(heap):len(heap)], tuning...), " ") }
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -74,26 +81,36 @@ func (j *java) command(jvm []string, class string, args ...string) []string {
 
 func (j *java) prepare(ctx context.Context, dir string, a addresses) ([]string, error) {
 	// Why these factors: the defaults want three brokers; Kafka's own server.properties sets them, too.
-	text := fmt.Sprintf(`process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=%[2]s
+	text := kafkaProperties(1, dir, a, []string{a.controller}) + `offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+`
+	return j.format(ctx, dir, text, "--standalone")
+}
+
+// kafkaProperties are those that every node needs, and the one setting that differs from the defaults.
+func kafkaProperties(id int, dir string, a addresses, controllers []string) string {
+	return fmt.Sprintf(`process.roles=broker,controller
+node.id=%[5]d
+controller.quorum.bootstrap.servers=%[6]s
 listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
 advertised.listeners=PLAINTEXT://%[1]s
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=%[3]s
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
 log.segment.delete.delay.ms=%[4]s
-`, a.client, a.second, filepath.Join(dir, "data"), deleteDelay)
+`, a.client, a.controller, filepath.Join(dir, "data"), deleteDelay, id, strings.Join(controllers, ","))
+}
+
+// format makes a node's folder ready; quorum says who forms the first quorum.
+func (j *java) format(ctx context.Context, dir, properties string, quorum ...string) ([]string, error) {
 	file := filepath.Join(dir, "server.properties")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(properties), 0o600); err != nil {
 		return nil, err
 	}
-	format := j.command([]string{"-Xmx256m", "-XX:TieredStopAtLevel=1"}, "kafka.tools.StorageTool", "format", "-t", kafkaCluster, "--standalone", "-c", file)
+	format := j.command([]string{"-Xmx256m", "-XX:TieredStopAtLevel=1"}, "kafka.tools.StorageTool", append([]string{"format", "-t", kafkaCluster, "-c", file}, quorum...)...)
 	if out, err := exec.CommandContext(ctx, format[0], format[1:]...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("cannot format Kafka's storage: %w\n%s", err, out)
 	}

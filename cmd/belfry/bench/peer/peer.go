@@ -1,5 +1,6 @@
 // Package peer runs the brokers that are compared as real processes on loopback: Belfry, a broker
-// without its agent, the null broker, Apache Kafka, klite and NATS JetStream.
+// without its agent, the null broker, Apache Kafka, klite and NATS JetStream; Belfry and Kafka as
+// clusters of three nodes, too.
 //
 // It knows how each is configured and started and what the system says of its process; it does
 // not know what is measured. Every peer has its own defaults; what is set besides is told by
@@ -45,7 +46,7 @@ type Spec struct {
 }
 
 // addresses are a process's own ports on loopback.
-type addresses struct{ client, second, profiles string }
+type addresses struct{ client, second, profiles, controller string }
 
 // Setting is one line of a configuration.
 type Setting struct{ Name, Value string }
@@ -89,24 +90,39 @@ func BelfryProfiled(program, version string, agent bool, more ...Setting) Spec {
 }
 
 func belfry(program, version string, command []string, more []Setting) Spec {
-	// Why so many connections: all of them come from one address here.
-	settings := append([]Setting{{"log.segment.delete.delay.ms", deleteDelay}, {"max.connections.per.ip", "20000"}}, more...)
+	settings := belfrySettings(more)
+	return Spec{
+		Name: Belfry, Version: version, Settings: "defaults; " + told(settings), speaks: speaksKafka,
+		prepare: func(_ context.Context, dir string, a addresses) ([]string, error) {
+			file, err := belfryFile(dir, a, settings)
+			return append(append([]string{program}, command...), "--config", file), err
+		},
+	}
+}
+
+// belfrySettings are those that differ from the defaults.
+// Why so many connections: all of them come from one address here.
+func belfrySettings(more []Setting) []Setting {
+	return append([]Setting{{"log.segment.delete.delay.ms", deleteDelay}, {"max.connections.per.ip", "20000"}}, more...)
+}
+
+func told(settings []Setting) string {
 	said := make([]string, len(settings))
 	for i, s := range settings {
 		said[i] = s.Name + "=" + s.Value
 	}
-	return Spec{
-		Name: Belfry, Version: version, Settings: "defaults; " + strings.Join(said, " "), speaks: speaksKafka,
-		prepare: func(_ context.Context, dir string, a addresses) ([]string, error) {
-			var b strings.Builder
-			fmt.Fprintf(&b, "listeners: PLAINTEXT://%s\nlog.dirs: %q\nagent.listen: %q\n", a.client, filepath.Join(dir, "data"), a.second)
-			for _, s := range settings {
-				fmt.Fprintf(&b, "%s: %q\n", s.Name, s.Value)
-			}
-			file := filepath.Join(dir, "node.yaml")
-			return append(append([]string{program}, command...), "--config", file), os.WriteFile(file, []byte(b.String()), 0o600)
-		},
+	return strings.Join(said, " ")
+}
+
+// belfryFile writes a node's configuration.
+func belfryFile(dir string, a addresses, settings []Setting) (file string, err error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listeners: PLAINTEXT://%s\nlog.dirs: %q\nagent.listen: %q\n", a.client, filepath.Join(dir, "data"), a.second)
+	for _, s := range settings {
+		fmt.Fprintf(&b, "%s: %q\n", s.Name, s.Value)
 	}
+	file = filepath.Join(dir, "node.yaml")
+	return file, os.WriteFile(file, []byte(b.String()), 0o600)
 }
 
 // NullBroker is the broker that stores nothing.

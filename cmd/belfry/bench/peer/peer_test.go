@@ -107,7 +107,7 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := addresses{client: "127.0.0.1:1001", second: "127.0.0.1:1002"}
+	a := addresses{client: "127.0.0.1:1001", second: "127.0.0.1:1002", controller: "127.0.0.1:1003"}
 	specs := []Spec{BelfryNode("belfry", "v1", Setting{"agent.period", "5s"}), BelfryBroker("belfry", "v1"), NullBroker("belfry", "v1", 6)}
 	for _, find := range []func() (Spec, error){
 		func() (Spec, error) { return KliteBroker(cache) },

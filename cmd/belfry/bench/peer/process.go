@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,24 +54,23 @@ func Start(ctx context.Context, s Spec, root string) (*Process, error) {
 	return p, nil
 }
 
-func (p *Process) prepare(ctx context.Context) (err error) {
-	var a addresses
-	for _, addr := range []*string{&a.client, &a.second, &a.profiles} {
-		if *addr, err = freeAddress(); err != nil {
-			return err
-		}
+func (p *Process) prepare(ctx context.Context) error {
+	a, err := p.reserve(steadyAddresses())
+	if err == nil {
+		p.argv, err = p.Spec.prepare(ctx, p.Dir, a)
 	}
-	p.Addr, p.Second, p.Profiles = a.client, a.second, a.profiles
-	p.argv, err = p.Spec.prepare(ctx, p.Dir, a)
 	return err
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// reserve gives the process its addresses.
+func (p *Process) reserve(free func() (string, error)) (a addresses, err error) {
+	for _, addr := range []*string{&a.client, &a.second, &a.profiles, &a.controller} {
+		if *addr, err = free(); err != nil {
+			return a, err
+		}
 	}
-	return l.Addr().String(), l.Close()
+	p.Addr, p.Second, p.Profiles = a.client, a.second, a.profiles
+	return a, nil
 }
 
 // Launch starts the program over the data that is there and sets Started once it has answered.
@@ -138,6 +136,26 @@ func (p *Process) Kill() {
 	<-p.gone
 }
 
+// endLimit is the longest that a process may take to end when it is asked to.
+const endLimit = 2 * time.Minute
+
+// Terminate asks the process to end (SIGTERM) and waits until it has; its data stay.
+//
+// Errors: it does not end in time; ctx.
+func (p *Process) Terminate(ctx context.Context) error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("cannot ask %s to end: %w", p.Spec.Name, err)
+	}
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(endLimit):
+		return fmt.Errorf("%s did not end within %v", p.Spec.Name, endLimit)
+	}
+}
+
 // Stop ends the process and removes its folder. It may be called more than once.
 func (p *Process) Stop() {
 	p.Kill()
@@ -165,6 +183,17 @@ func (p *Process) Memory(field string) float64 {
 		return 0
 	}
 	return statusMiB(string(b), field)
+}
+
+// Proportional gives the process's memory in MiB; 0 where the system does not tell. It is PSS:
+// as VmRSS, but of pages that several processes share each has its part, so that the sum over the
+// nodes of a cluster counts the program itself once.
+func (p *Process) Proportional() float64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/smaps_rollup")
+	if err != nil {
+		return 0
+	}
+	return statusMiB(string(b), "Pss")
 }
 
 func statusMiB(status, field string) float64 {

@@ -17,7 +17,10 @@ import (
 const patience = 2 * time.Second
 
 // speaksKafka gets the first answers that every client needs: ApiVersions, then metadata with a broker in it.
-func speaksKafka(addr string) error {
+func speaksKafka(addr string) error { return speaksBrokers(addr, 1) }
+
+// speaksBrokers gets the same, with at least so many brokers.
+func speaksBrokers(addr string, brokers int) error {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return err
@@ -39,8 +42,11 @@ func speaksKafka(addr string) error {
 	if err := ask(conn, meta, answer); err != nil {
 		return err
 	}
-	if len(answer.Brokers) == 0 {
+	switch n := len(answer.Brokers); {
+	case n == 0:
 		return errors.New("no broker yet")
+	case n < brokers:
+		return fmt.Errorf("only %d brokers yet", n)
 	}
 	return nil
 }
