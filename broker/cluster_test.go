@@ -41,9 +41,9 @@ func admin(t *testing.T, addrs ...string) *kadm.Client {
 }
 
 // seedOf asks one broker and no other.
-func seedOf(t *testing.T, b *brokertest.Broker) *kgo.Broker {
+func seedOf(t *testing.T, b *brokertest.Broker, opts ...kgo.Opt) *kgo.Broker {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr())}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,9 +290,14 @@ func TestControllerDies(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v to say so", took)
 	}
-	who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, last)
-	if err != nil || who.ControllerID != -1 {
-		t.Fatalf("%+v, %v: there is no controller", who, err)
+	// A client is sent to the broker that it asked, which will pass on what it is told; the agent hears the truth.
+	asked := 6 - now.Controller - meta.Controller
+	agent := seedOf(t, c.Broker(metadata.BrokerID(asked)), kgo.SoftwareNameAndVersion("belfry-agent", "1"))
+	for seed, want := range map[*kgo.Broker]int32{last: asked, agent: -1} {
+		who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, seed)
+		if err != nil || who.ControllerID != want {
+			t.Fatalf("%+v, %v: there is no controller, want %d", who, err, want)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ func (a *API) describeCluster(r *wire.Request) {
 		return
 	}
 	img := a.image()
-	resp.ClusterID, resp.ControllerID = img.ClusterID(), a.controllerID(img)
+	resp.ClusterID, resp.ControllerID = img.ClusterID(), a.controllerID(img, r.Session)
 	for _, b := range img.Brokers() {
 		e, ok := endpoint(b, r)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {
