@@ -2,9 +2,12 @@ package broker_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,9 +41,9 @@ func admin(t *testing.T, addrs ...string) *kadm.Client {
 }
 
 // seedOf asks one broker and no other.
-func seedOf(t *testing.T, b *brokertest.Broker) *kgo.Broker {
+func seedOf(t *testing.T, b *brokertest.Broker, opts ...kgo.Opt) *kgo.Broker {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr())}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +72,49 @@ func leaders(t *testing.T, a *kadm.Client, topic string) map[int32]kadm.Partitio
 		return nil // asked again
 	}
 	return ts[topic].Partitions
+}
+
+// TestClusterOfAnOldVersion: what an instance of an older release hides from clients is not hidden from its own nodes,
+// nor from the agent; they are told apart from clients by what they say of themselves.
+func TestClusterOfAnOldVersion(t *testing.T) {
+	for _, version := range []string{"1.1.0", "2.3.0", "2.7"} {
+		t.Run(version, func(t *testing.T) {
+			c := brokertest.StartCluster(t, 3, brokertest.Set(quick), brokertest.Set(map[string]string{"version": version}))
+			makeTopic(t, admin(t, c.Addrs()...), 1, 3, nil, "old")
+			produceInto(t, c, "old")
+			for software, want := range map[string]int16{"belfry-agent": 0, "belfry-broker": 0, "anything-else": kerr.UnsupportedVersion.Code} {
+				ask := kmsg.NewPtrApiVersionsRequest()
+				ask.Version, ask.ClientSoftwareName, ask.ClientSoftwareVersion = 3, software, "1"
+				if version == "2.7" {
+					want = 0 // as that release knew this version
+				}
+				if got := rawVersions(t, c.Brokers[0].Addr(), ask); got != want {
+					t.Errorf("ApiVersions 3 of %s is answered with error %d, want %d", software, got, want)
+				}
+			}
+		})
+	}
+}
+
+// rawVersions sends ApiVersions by hand and gives the error code of the answer, which stands first in any version.
+func rawVersions(t *testing.T, address string, req *kmsg.ApiVersionsRequest) int16 {
+	t.Helper()
+	socket, err := net.DialTimeout("tcp", address, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := socket.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := socket.Write(kmsg.NewRequestFormatter().AppendRequest(nil, req, 7)); err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, 10) // size, correlation ID, error code
+	if _, err := io.ReadFull(socket, head); err != nil {
+		t.Fatal(err)
+	}
+	return int16(binary.BigEndian.Uint16(head[8:]))
 }
 
 func TestThreeBrokers(t *testing.T) {
@@ -244,9 +290,14 @@ func TestControllerDies(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v to say so", took)
 	}
-	who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, last)
-	if err != nil || who.ControllerID != -1 {
-		t.Fatalf("%+v, %v: there is no controller", who, err)
+	// A client is sent to the broker that it asked, which will pass on what it is told; the agent hears the truth.
+	asked := 6 - now.Controller - meta.Controller
+	agent := seedOf(t, c.Broker(metadata.BrokerID(asked)), kgo.SoftwareNameAndVersion("belfry-agent", "1"))
+	for seed, want := range map[*kgo.Broker]int32{last: asked, agent: -1} {
+		who, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, seed)
+		if err != nil || who.ControllerID != want {
+			t.Fatalf("%+v, %v: there is no controller, want %d", who, err, want)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func (a *API) describeCluster(r *wire.Request) {
 		return
 	}
 	img := a.image()
-	resp.ClusterID, resp.ControllerID = img.ClusterID(), a.controllerID(img)
+	resp.ClusterID, resp.ControllerID = img.ClusterID(), a.controllerID(img, r.Session)
 	tagged := false
 	req.UnknownTags.Each(func(tag uint32, _ []byte) { tagged = tagged || tag == stats.TagStanding })
 	for _, b := range img.Brokers() {

@@ -42,14 +42,18 @@ func (a *API) elsewhere() bool {
 	return !leads
 }
 
-// controllerID gives the active controller's broker as clients are told; -1 while there
-// is none. Any broker takes management requests, and sends them on.
-func (a *API) controllerID(img *metadata.Image) int32 {
-	id := a.quorum.Leader()
-	if b := img.Broker(id); b == nil || b.Fenced {
-		return -1
+// controllerID gives the active controller's broker as a session is told. While there is none, brokers and the
+// agent are told so by -1, and clients are sent to this broker. Why: any broker takes management requests and sends them
+// on once there is a controller again, and there are clients that give up when they hear of none (kafka-python 2.0).
+func (a *API) controllerID(img *metadata.Image, s *wire.Session) int32 {
+	known := func(id metadata.BrokerID) bool { b := img.Broker(id); return b != nil && !b.Fenced }
+	if id := a.quorum.Leader(); known(id) {
+		return int32(id)
 	}
-	return int32(id)
+	if s != nil && s.Software != peer.Software && s.Software != Agent && known(a.node) {
+		return int32(a.node)
+	}
+	return -1
 }
 
 // forward has the active controller serve a request (KIP-590) and answers once this

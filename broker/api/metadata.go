@@ -53,7 +53,7 @@ func (a *API) metadata(r *wire.Request) {
 	}
 	id := img.ClusterID()
 	resp.ClusterID = &id
-	resp.ControllerID = a.controllerID(img)
+	resp.ControllerID = a.controllerID(img, r.Session)
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = clusterOperations
 	}

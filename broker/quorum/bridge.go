@@ -38,6 +38,7 @@ func slogLevel(l hclog.Level) slog.Level {
 func known(msg string) bool {
 	switch msg {
 	case "failed to appendEntries to", "failed to heartbeat to", "failed to make requestVote RPC", "failed to send snapshot to",
+		"peer has newer term, stopping replication", // another node leads now, which is told as such
 		"failed to install snapshot", "failed to decode incoming command", "failed to flush response", "failed to contact":
 		return true
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -198,6 +199,9 @@ func find(members []raft.Server, node metadata.BrokerID, dir topic.ID) (raft.Ser
 			return s, nil
 		}
 	}
+	if !dir.IsZero() {
+		return raft.Server{}, fmt.Errorf("%w: node %d with directory %s (members are %s)", ErrVoterNotFound, node, dir, named(members))
+	}
 	return raft.Server{}, fmt.Errorf("%w: node %d (members are %s)", ErrVoterNotFound, node, names(members))
 }
 
@@ -210,6 +214,15 @@ func names(members []raft.Server) string {
 		text += fmt.Sprint(nodeOf(s.ID))
 	}
 	return text
+}
+
+// named is names with the members' directories.
+func named(members []raft.Server) string {
+	var all []string
+	for _, s := range members {
+		all = append(all, fmt.Sprintf("%d with %s", nodeOf(s.ID), directory(s.ID)))
+	}
+	return strings.Join(all, ", ")
 }
 
 // AddVoter gives a member that follows the log a vote, once it has caught up. A zero

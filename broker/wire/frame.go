@@ -63,6 +63,25 @@ func (s *Server) head(b []byte, r *Request) (*shape, error) {
 	return sh, nil
 }
 
+// recognise looks who sends an ApiVersions request in a version that is not served to everybody: who may ask for more
+// than clients of the instance's release says so in this request, and is served it. frame is the whole request.
+func (s *Server) recognise(r *Request, sh *shape, frame []byte) {
+	asked := &Request{Key: r.Key, Version: int16(be.Uint16(frame[2:])), Session: r.Session}
+	if asked.Version < 0 || asked.Version > sh.max {
+		return
+	}
+	asked.flexible = asked.Version >= sh.flexible
+	body, _, err := asked.parse(sh, frame)
+	if err != nil || asked.decode(body) != nil {
+		return
+	}
+	said := asked.Body.(*kmsg.ApiVersionsRequest)
+	who := &Session{Listener: r.Session.Listener, Software: softwareName(said.ClientSoftwareName)}
+	if first, last, ok := s.o.Versions(who, r.Key); ok && who.Software != "" && asked.Version >= first && asked.Version <= last {
+		r.Version, r.flexible, r.Unsupported = asked.Version, asked.flexible, false
+	}
+}
+
 // header reads the rest of the request header from w.
 func (r *Request) header(w *walker) {
 	// Why by hand: a client ID is never compact, not even in a flexible header.

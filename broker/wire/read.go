@@ -106,6 +106,9 @@ func (c *conn) read() (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Unsupported {
+		c.server.recognise(r, sh, frame)
+	}
 	body, cost, err := r.parse(sh, frame)
 	if err != nil {
 		return nil, err

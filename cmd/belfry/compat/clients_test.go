@@ -8,21 +8,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
 // features are what every client program tries once, in the order of the page.
 var features = []string{
-	"create-topic", "produce-none", "produce-gzip", "produce-snappy", "produce-lz4", "produce-zstd", "idempotent",
+	"create-topic", "produce-none", "produce-gzip", "produce-snappy", "produce-lz4", "produce-zstd", "idempotent", "transactions",
 	"group-eager", "group-cooperative", "group-static", "group-new-protocol", "commit-resume", "seek-by-time",
 	"headers", "tombstone", "large-message", "wrong-topic", "unknown-version",
 }
+
+// clusterFeatures are what they try against several brokers.
+var clusterFeatures = append(slices.Clone(features), "failover")
 
 // runLimit is the longest that a client program may take for all features; two minutes is the rule,
 // the rest is for a machine that does other things.
@@ -67,7 +69,7 @@ func readTable(driver, text string) ([]client, error) {
 			c.none = strings.Fields(f[3])
 		}
 		for _, feature := range c.none {
-			if !slices.Contains(features, feature) {
+			if !slices.Contains(clusterFeatures, feature) {
 				return nil, fmt.Errorf("cannot read the line %q: there is no feature %q", line, feature)
 			}
 		}
@@ -103,7 +105,7 @@ func readResults(out string) (map[string]result, error) {
 	found := map[string]result{}
 	for line := range strings.Lines(out) {
 		f := strings.SplitN(strings.TrimRight(line, "\r\n"), "\t", 3)
-		if len(f) < 2 || !slices.Contains(features, f[0]) || !slices.Contains([]string{"ok", "fail", "none"}, f[1]) {
+		if len(f) < 2 || !slices.Contains(clusterFeatures, f[0]) || !slices.Contains([]string{"ok", "fail", "none"}, f[1]) {
 			return found, fmt.Errorf("cannot read the line %q: want FEATURE, ok or fail or none, and WHY, parted by tabs", line)
 		}
 		if _, twice := found[f[0]]; twice {
@@ -118,10 +120,10 @@ func readResults(out string) (map[string]result, error) {
 	return found, nil
 }
 
-// judge says what is wrong with the results of a client.
-func judge(c client, found map[string]result) []string {
+// judge says what is wrong with the results of a client that was to try some features.
+func judge(c client, wanted []string, found map[string]result) []string {
 	var wrong []string
-	for _, feature := range features {
+	for _, feature := range wanted {
 		r, ok := found[feature]
 		switch {
 		case !ok:
@@ -142,9 +144,16 @@ func judge(c client, found map[string]result) []string {
 // command runs one of a driver's programs; when its time is over, all that it started ends with it.
 func command(t *testing.T, limit time.Duration, name string, args ...string) (out, errOut string, err error) {
 	t.Helper()
+	return commandWith(t, nil, limit, name, args...)
+}
+
+// commandWith is command with more in the environment.
+func commandWith(t *testing.T, env []string, limit time.Duration, name string, args ...string) (out, errOut string, err error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var o, e bytes.Buffer
@@ -156,9 +165,28 @@ func command(t *testing.T, limit time.Duration, name string, args ...string) (ou
 	return o.String(), e.String(), err
 }
 
+// stage is what a client program is run against: the table of the page that its results go to.
+type stage struct {
+	kept     string // folder below page
+	brokers  int    // of each instance
+	features []string
+}
+
+var (
+	oneBroker    = stage{kept: "clients", brokers: 1, features: features}
+	threeBrokers = stage{kept: "clients3", brokers: 3, features: clusterFeatures}
+)
+
 // TestClients runs every client program of the tables against a node that offers all it can and
 // one that offers what Kafka 1.1 did. The long form keeps what came out for the page.
-func TestClients(t *testing.T) {
+func TestClients(t *testing.T) { tryAll(t, oneBroker) }
+
+// TestClientsOnThreeBrokers runs the same programs against clusters instead of nodes: topics have three
+// replicas, min.insync.replicas is 2, and at the end the leader of a partition that is written and read is killed.
+func TestClientsOnThreeBrokers(t *testing.T) { tryAll(t, threeBrokers) }
+
+// tryAll runs every client program that belongs to this run.
+func tryAll(t *testing.T, s stage) {
 	cache, err := filepath.Abs(cacheRoot(t))
 	if err != nil {
 		t.Fatal(err)
@@ -179,25 +207,22 @@ func TestClients(t *testing.T) {
 				t.Fatalf("cannot install %s: %v\n%s", c.id(), err, clip(errOut))
 			}
 			t.Parallel()
-			try(t, cache, c)
+			try(t, cache, c, s)
 		})
 	}
 }
 
-// try runs one client program against two nodes of its own.
-func try(t *testing.T, cache string, c client) {
+// try runs one client program against two instances of its own.
+func try(t *testing.T, cache string, c client, s stage) {
 	t.Helper()
-	settings := func(version, create string) map[string]string {
-		return map[string]string{
-			"version": version, "auto.create.topics.enable": create, "group.initial.rebalance.delay.ms": "0",
-			"group.consumer.heartbeat.interval.ms": "500", "group.consumer.min.heartbeat.interval.ms": "500", // else each step takes 5 s
-		}
+	prefix := strings.ReplaceAll(c.id(), ".", "_") + "-"
+	newest, old := s.instance(t, "newest", "false"), s.instance(t, "1.1.0", "true")
+	var env []string
+	if s.brokers > 1 {
+		env = []string{"BELFRY_REPLICAS=" + strconv.Itoa(s.brokers), "BELFRY_FAULTS=" + newest.faults(t, prefix+"failover")}
 	}
-	var newest, old complaints
-	n := nodetest.Start(t, nodetest.Options{Output: &newest, Settings: settings("newest", "false")})
-	o := nodetest.Start(t, nodetest.Options{Output: &old, Settings: settings("1.1.0", "true")})
 	began := time.Now()
-	out, errOut, err := command(t, runLimit, c.script("run"), cache, c.version, n.Kafka, o.Kafka, strings.ReplaceAll(c.id(), ".", "_")+"-")
+	out, errOut, err := commandWith(t, env, runLimit, c.script("run"), cache, c.version, newest.nodes[0].Kafka, old.nodes[0].Kafka, prefix)
 	t.Logf("%s took %v", c.name, time.Since(began).Round(time.Second))
 	if err != nil {
 		t.Errorf("the client program ended with %v", err)
@@ -206,21 +231,16 @@ func try(t *testing.T, cache string, c client) {
 	if err != nil {
 		t.Error(err)
 	}
-	for _, wrong := range judge(c, found) {
+	for _, wrong := range judge(c, s.features, found) {
 		t.Error(wrong)
 	}
-	n.Stop()
-	o.Stop()
-	for what, lines := range map[string][]string{"the node": newest.all(), "the node with version 1.1.0": old.all()} {
-		for _, line := range lines {
-			t.Errorf("%s complained: %s", what, line)
-		}
-	}
+	newest.stop(t)
+	old.stop(t)
 	if t.Failed() {
 		t.Logf("standard error of the client program:\n%s", clip(errOut))
 	}
 	if long() {
-		keepResults(t, c, found)
+		keepResults(t, s, c, found)
 	}
 }
 
@@ -304,7 +324,7 @@ func TestJudge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Join(judge(c, found), "; ")
+		return strings.Join(judge(c, features, found), "; ")
 	}
 	fine := map[string]string{"headers": "headers\tnone\tbefore its time", "idempotent": "idempotent\tok\twith a remark"}
 	if got := wrong(fine); got != "" {

@@ -94,11 +94,11 @@ func TestConnect(t *testing.T) {
 		return // each worker is a Java machine that takes its time
 	}
 	t.Run("standalone", func(t *testing.T) {
-		keepTool(t, connectRelease, "Kafka Connect: standalone, file source and sink", "a restarted worker goes on without loss or doubling")
+		keepTool(t, oneNodeResults, connectRelease, "Kafka Connect: standalone, file source and sink", "a restarted worker goes on without loss or doubling")
 		connectStandalone(t)
 	})
 	t.Run("distributed", func(t *testing.T) {
-		keepTool(t, connectRelease, "Kafka Connect: distributed, file source and sink", "a restarted worker goes on without loss or doubling")
+		keepTool(t, oneNodeResults, connectRelease, "Kafka Connect: distributed, file source and sink", "a restarted worker goes on without loss or doubling")
 		connectDistributed(t)
 	})
 }

@@ -18,6 +18,11 @@
 // The folder clients/features holds what the programs and setups of one language share; a Go
 // program is a module of its own, which no other part of the tree is built with.
 //
+// Against three brokers BOOTSTRAP is one node of a cluster and OLD_BOOTSTRAP one of another; the environment holds
+// BELFRY_REPLICAS, the number of replicas that new topics get, and BELFRY_FAULTS, an address: asking it by GET for
+// /kill ends the leader of the topic PREFIXfailover, which is not the node of BOOTSTRAP; /restart is answered once
+// that node is in sync again. Without BELFRY_FAULTS the feature failover is left out.
+//
 // A fail, a missing line, a none that the table does not allow, and an error or a panic in the
 // nodes' output fail the test.
 //
@@ -26,6 +31,8 @@
 //   - create-topic: by the library's admin client; the number of partitions is as asked for.
 //   - produce-none, -gzip, -snappy, -lz4, -zstd: 100 messages with that codec, read back equal.
 //   - idempotent: an idempotent producer's messages arrive once and in order.
+//   - transactions: a copy and its offsets are committed, a transaction is aborted, another committed; readers of
+//     committed messages see the right ones; a producer whose name another one has taken is refused.
 //   - group-eager, -cooperative, -static, -new-protocol: two members share all partitions, each
 //     message is seen once, one leaves, the other takes over.
 //   - commit-resume: who comes after goes on behind the committed offset.
@@ -35,12 +42,15 @@
 //   - large-message: 9 MiB come back whole; 11 MiB are refused with a clear error.
 //   - wrong-topic: an illegal name gives a clear error, and nothing hangs.
 //   - unknown-version: create, produce and consume against OLD_BOOTSTRAP.
+//   - failover: a producer and a member of a group are at work when the leader is killed, and when it is back; each
+//     message arrives, and where the client has idempotence once and in order.
 //
 // # Kafka's tools, Streams, Connect
 //
 // TestKafkaTools runs the scripts of Kafka's bin folder, of three releases: each check calls the
 // scripts' main classes in one Java machine a release (java/ToolRunner.java; each call has streams,
-// exit code and static variables of its own) and compares what they print. TestStreams and
+// exit code and static variables of its own) and compares what they print. TestKafkaToolsOnThreeBrokers runs them
+// against a cluster whose nodes are killed and started again on the way. TestStreams and
 // TestConnect run programs on top of Kafka. With BELFRY_COMPAT_PEER=HOST:PORT the checks of the
 // tools go against that server instead of a node: what Apache Kafka fails too asks too much.
 //
@@ -48,8 +58,9 @@
 //
 // A folder suites/NAME runs the tests that a client project publishes, unchanged, in the long form only. Its file suite
 // gives the title, the node's settings and, where the tests take an address for granted, that address; its file
-// expected lists the cases that do not pass, fail or skip, with the reason. Two executables belong to it: setup CACHE
-// fetches and builds below CACHE/suites/NAME, run CACHE BOOTSTRAP prints a line for each case: its name, ok or fail or
+// expected lists the cases that do not pass, fail or skip, with the reason, its file expected3, where there is one,
+// those that do not pass with three brokers. Two executables belong to it: setup CACHE
+// fetches and builds below CACHE/suites/NAME; run CACHE BOOTSTRAP, with BELFRY_REPLICAS in the environment, prints a line for each case: its name, ok or fail or
 // skip, and why. A case that fails or is skipped and is not on the list, and one that is on the list and passes, fail
 // the test. What package managers do not carry is run by hand and kept in page/suites with the reason (suites/kafkajs).
 // Not among them: aiokafka's tests, which neither its package nor its source package carries, and sarama's

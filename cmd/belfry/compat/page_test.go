@@ -12,23 +12,26 @@ import (
 )
 
 // The page COMPATIBILITY.md is assembled from parts, so that each run writes its own only:
-// page/clients/DRIVER-VERSION.tsv, page/tools.md, page/suites.md.
+// page/clients/DRIVER-VERSION.tsv (page/clients3 for three brokers), page/tools.md, page/suites.md.
 const page = "COMPATIBILITY.md"
 
 // parts are the hand-kept or generated texts that follow the table of clients, in order.
 var parts = []string{"tools", "suites"}
 
 // keepResults writes what one client's run gave.
-func keepResults(t *testing.T, c client, found map[string]result) {
+func keepResults(t *testing.T, s stage, c client, found map[string]result) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Join("page", s.kept), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "date\t%s\n", time.Now().UTC().Format(time.DateOnly))
-	for _, feature := range features {
+	for _, feature := range s.features {
 		if r, ok := found[feature]; ok {
 			fmt.Fprintf(&b, "%s\t%s\t%s\n", feature, r.verdict, r.why)
 		}
 	}
-	save(t, filepath.Join("page", "clients", c.id()+".tsv"), b.String())
+	save(t, filepath.Join("page", s.kept, c.id()+".tsv"), b.String())
 }
 
 // writePart keeps a section of the page, which begins with its own heading, and writes the page again.
@@ -62,9 +65,34 @@ type row struct {
 
 func assemble(t *testing.T) string {
 	t.Helper()
+	var b strings.Builder
+	b.WriteString("<!-- Written by make compat from the parts in the folder page: do not edit. -->\n# Compatibility\n\n## Clients\n\n" +
+		"Each client library, unchanged, against a node: ✓ works, ✗ fails, – the client does not have it, blank: not run.\n" +
+		"What each feature means is in [the tests](doc.go).\n\n")
+	b.WriteString(clientTable(features, readRows(t, oneBroker)))
+	b.WriteString("\n## Clients against three brokers\n\n" +
+		"The same programs against a cluster of three: topics of three replicas, `min.insync.replicas=2`, every node a voter. " +
+		"For the last feature, failover, the leader of a partition that is being written and read is ended with kill -9 and started again.\n\n")
+	b.WriteString(clientTable(clusterFeatures, readRows(t, threeBrokers)))
+	for _, name := range parts {
+		text, err := os.ReadFile(filepath.Join("page", name+".md"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n" + strings.TrimSpace(string(text)) + "\n")
+	}
+	return b.String()
+}
+
+// readRows gives what the last run of each client on a stage gave.
+func readRows(t *testing.T, s stage) []row {
+	t.Helper()
 	var rows []row
 	for _, c := range allClients(t) {
-		text, err := os.ReadFile(filepath.Join("page", "clients", c.id()+".tsv"))
+		text, err := os.ReadFile(filepath.Join("page", s.kept, c.id()+".tsv"))
 		if errors.Is(err, fs.ErrNotExist) {
 			rows = append(rows, row{client: c}) // not yet run
 			continue
@@ -80,32 +108,18 @@ func assemble(t *testing.T) string {
 		}
 		rows = append(rows, row{c, date, found})
 	}
-	var b strings.Builder
-	b.WriteString("<!-- Written by make compat from the parts in the folder page: do not edit. -->\n# Compatibility\n\n")
-	b.WriteString(clientTable(rows))
-	for _, name := range parts {
-		text, err := os.ReadFile(filepath.Join("page", name+".md"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.WriteString("\n" + strings.TrimSpace(string(text)) + "\n")
-	}
-	return b.String()
+	return rows
 }
 
 // clientTable draws clients against features, with the reasons as numbered notes below.
-func clientTable(rows []row) string {
+func clientTable(columns []string, rows []row) string {
 	var b strings.Builder
-	b.WriteString("## Clients\n\nEach client library, unchanged, against a node: ✓ works, ✗ fails, – the client does not have it, blank: not run.\n")
-	b.WriteString("What each feature means is in [the tests](doc.go).\n\n| client | " + strings.Join(features, " | ") + " | run on |\n|" + strings.Repeat(" --- |", len(features)+2) + "\n")
+	b.WriteString("| client | " + strings.Join(columns, " | ") + " | run on |\n|" + strings.Repeat(" --- |", len(columns)+2) + "\n")
 	notes := map[string]int{}
 	var order []string
 	for _, r := range rows {
 		cells := []string{r.client.name}
-		for _, feature := range features {
+		for _, feature := range columns {
 			is, ok := r.found[feature]
 			cell := map[string]string{"ok": "✓", "fail": "✗", "none": "–"}[is.verdict]
 			if ok && is.why != "" {
@@ -147,8 +161,8 @@ func TestClientTable(t *testing.T) {
 		{client{name: "A 1"}, "2026-01-02", map[string]result{"create-topic": ok, "headers": {"none", why}, "tombstone": {"none", why}, "idempotent": {"fail", "broke"}}},
 		{client: client{name: "B 2"}},
 	}
-	got := clientTable(rows)
-	want := "| A 1 | ✓ |  |  |  |  |  | ✗<sup>1</sup> |  |  |  |  |  |  | –<sup>2</sup> | –<sup>2</sup> |  |  |  | 2026-01-02 |\n| B 2 |" + strings.Repeat("  |", len(features)) + "  |\n\n1. broke\n2. too | old\n"
+	got := clientTable(features, rows)
+	want := "| A 1 | ✓ |  |  |  |  |  | ✗<sup>1</sup> |  |  |  |  |  |  |  | –<sup>2</sup> | –<sup>2</sup> |  |  |  | 2026-01-02 |\n| B 2 |" + strings.Repeat("  |", len(features)) + "  |\n\n1. broke\n2. too | old\n"
 	if !strings.HasSuffix(got, want) {
 		t.Errorf("got\n%s\nwant at its end\n%s", got, want)
 	}

@@ -98,7 +98,7 @@ func TestInstanceVersions(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			for _, wrong := range judge(c, found) {
+			for _, wrong := range judge(c, features, found) {
 				t.Error(wrong)
 			}
 			n.Stop()

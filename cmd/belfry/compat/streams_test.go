@@ -117,9 +117,9 @@ type changes struct {
 	n      int
 }
 
-func followTable(t *testing.T, bootstrap, topic string) *changes {
+func followTable(t *testing.T, nodes []*nodetest.Node, topic string) *changes {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(seeds(nodes), ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,23 +150,38 @@ func TestStreams(t *testing.T) {
 	}
 	for _, release := range []string{"2.7.2", "4.3.1"} {
 		t.Run(release, func(t *testing.T) {
-			keepTool(t, release, "Kafka Streams: word count", "repartition and changelog topics, a restart whose state is gone, a second instance; every word counted once")
-			wordCount(t, release)
+			keepTool(t, oneNodeResults, release, "Kafka Streams: word count", "repartition and changelog topics, a restart whose state is gone, a second instance; every word counted once")
+			n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"group.initial.rebalance.delay.ms": "0"}})
+			wordCount(t, release, []*nodetest.Node{n}, "at_least_once")
+		})
+	}
+}
+
+// TestStreamsOnThreeBrokers counts with transactions, as a broker dies on the way.
+func TestStreamsOnThreeBrokers(t *testing.T) {
+	if !long() {
+		return // each run starts four Java machines
+	}
+	for release, guarantee := range map[string]string{"2.7.2": "exactly_once_beta", "4.3.1": "exactly_once_v2"} {
+		t.Run(release, func(t *testing.T) {
+			keepTool(t, threeNodesResults, release, "Kafka Streams: word count, a broker dies", "exactly once, with transactions; a restart whose state is gone, a second instance")
+			settings := replicated()
+			settings["group.initial.rebalance.delay.ms"] = "0"
+			wordCount(t, release, nodetest.StartCluster(t, 3, nodetest.Options{Settings: settings}), guarantee)
 		})
 	}
 }
 
 // wordCount runs the word count: two instances, a restart whose state is gone, every word
-// counted once throughout.
-func wordCount(t *testing.T, release string) {
-	n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"group.initial.rebalance.delay.ms": "0"}})
+// counted once throughout. One of several nodes is killed and comes back.
+func wordCount(t *testing.T, release string, nodes []*nodetest.Node, guarantee string) {
 	jars := cached(t, "kafka-"+release)
-	client, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka))
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(seeds(nodes), ",")...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	createTopics(t, client, map[string]int32{"lines": 2, "words": 1})
+	createTopics(t, client, map[string]int32{"lines": 2, "words": 1}, int16(len(nodes)))
 	counts := map[string]int{}
 	say := func(lines ...string) {
 		t.Helper()
@@ -180,7 +195,7 @@ func wordCount(t *testing.T, release string) {
 			}
 		}
 	}
-	output := followTable(t, n.Kafka, "words")
+	output := followTable(t, nodes, "words")
 	counted := func() {
 		t.Helper()
 		want, total := map[string]string{}, 0
@@ -195,7 +210,7 @@ func wordCount(t *testing.T, release string) {
 	}
 	start := func() *javaProgram {
 		t.Helper()
-		return startProgram(t, jars, filepath.Join("java", "WordCount.java"), n.Kafka, "wordcount", "lines", "words", t.TempDir())
+		return startProgram(t, jars, filepath.Join("java", "WordCount.java"), seeds(nodes), "wordcount", "lines", "words", t.TempDir(), strconv.Itoa(len(nodes)), guarantee)
 	}
 
 	first := start()
@@ -208,6 +223,12 @@ func wordCount(t *testing.T, release string) {
 	first.awaits("restored counts ")
 	counted()
 
+	if len(nodes) > 1 {
+		nodes[1].Kill()
+		say("one of three is dead", "that is not the end")
+		counted()
+		nodes[1].Restart()
+	}
 	second := start()
 	second.awaits("state RUNNING")
 	for i := 0; !strings.Contains(second.out.String(), "saw "); i++ {
@@ -239,12 +260,12 @@ func cleanupPolicies(t *testing.T, client *kgo.Client, want map[string]string) {
 	}
 }
 
-func createTopics(t *testing.T, client *kgo.Client, partitions map[string]int32) {
+func createTopics(t *testing.T, client *kgo.Client, partitions map[string]int32, replicas int16) {
 	t.Helper()
 	r := kmsg.NewPtrCreateTopicsRequest()
 	for topic, n := range partitions {
 		row := kmsg.NewCreateTopicsRequestTopic()
-		row.Topic, row.NumPartitions, row.ReplicationFactor = topic, n, 1
+		row.Topic, row.NumPartitions, row.ReplicationFactor = topic, n, replicas
 		r.Topics = append(r.Topics, row)
 	}
 	resp, err := r.RequestWith(t.Context(), client)

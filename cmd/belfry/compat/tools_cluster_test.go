@@ -199,7 +199,7 @@ func (k tools) transactions() {
 // fallSilent begins a transaction with one record and leaves it.
 func (k tools) fallSilent(id, topic string) {
 	k.t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(k.bootstrap), kgo.TransactionalID(id), kgo.DefaultProduceTopic(topic))
+	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(k.bootstrap, ",")...), kgo.TransactionalID(id), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		k.t.Fatal(err)
 	}

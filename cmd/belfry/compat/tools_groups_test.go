@@ -42,7 +42,7 @@ func (k tools) consumerGroups() {
 	contains(t, "list of stable groups", k.run("consumer-groups", "--list", "--state", "Stable").succeeds(t), group)
 	lacks(t, "list of empty groups", k.run("consumer-groups", "--list", "--state", "Empty").succeeds(t), group)
 	state := strings.Fields(lastLine(k.group(group, "--describe", "--state", "--verbose").succeeds(t)))
-	for _, want := range []string{group, "(0)", "range", "Stable", "1"} {
+	for _, want := range []string{group, "(" + k.coordinator(group) + ")", "range", "Stable", "1"} {
 		if !slices.Contains(state, want) {
 			t.Errorf("--state shows %q, want %q among it", state, want)
 		}
@@ -137,7 +137,7 @@ func (k tools) newProtocol() {
 	contains(t, "list of consumer groups", k.run("consumer-groups", "--list", "--type", "consumer").succeeds(t), group)
 	lacks(t, "list of classic groups", k.run("consumer-groups", "--list", "--type", "classic").succeeds(t), group)
 	state := strings.Fields(lastLine(k.group(group, "--describe", "--state", "--verbose").succeeds(t)))
-	for _, want := range []string{group, "(0)", "uniform", "Stable", "1"} {
+	for _, want := range []string{group, "(" + k.coordinator(group) + ")", "uniform", "Stable", "1"} {
 		if !slices.Contains(state, want) {
 			t.Errorf("--state shows %q, want %q among it", state, want)
 		}

@@ -3,6 +3,7 @@ package compat
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -64,7 +65,13 @@ func (k tools) replicaVerification() {
 // apiVersions: the node speaks every API that the release's admin tools rest on.
 func (k tools) apiVersions() {
 	out := k.run("broker-api-versions").succeeds(k.t)
-	contains(k.t, "broker-api-versions", out, "(id: 0 rack: null")
+	for i := range max(len(k.nodes), 1) {
+		id := k.broker()
+		if k.nodes != nil {
+			id = strconv.Itoa(i + 1)
+		}
+		contains(k.t, "broker-api-versions", out, "(id: "+id+" rack: null")
+	}
 	for key, name := range map[int]string{0: "Produce", 1: "Fetch", 2: "ListOffsets", 3: "Metadata", 8: "OffsetCommit", 11: "JoinGroup", 18: "ApiVersions", 19: "CreateTopics", 32: "DescribeConfigs"} {
 		if !regexp.MustCompile(fmt.Sprintf(`%s\(%d\): \d+ to \d+ \[usable: \d+\]`, name, key)).MatchString(out) {
 			k.t.Errorf("broker-api-versions does not list %s as usable:\n%s", name, clip(out))

@@ -13,52 +13,55 @@ import (
 	"time"
 )
 
-// toolResults keeps what the tools did, one file a release, so that a run of some of them
+// Folders below page keep what the tools did, one file a release, so that a run of some of them
 // replaces only their lines: "TOOL TAB DATE TAB VERDICT TAB REASON".
-var toolResults = filepath.Join("page", "tools")
+const (
+	oneNodeResults    = "tools"
+	threeNodesResults = "tools3"
+)
 
 // keepTool writes into the page, in the long form and when the test ends, whether the test
 // passed for a tool of a release; a note stands with a pass.
-func keepTool(t *testing.T, release, tool, note string) {
+func keepTool(t *testing.T, results, release, tool, note string) {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
-			saveTool(t, release, tool, "✗", "")
+			saveTool(t, results, release, tool, "✗", "")
 			return
 		}
-		saveTool(t, release, tool, "✓", note)
+		saveTool(t, results, release, tool, "✓", note)
 	})
 }
 
 // saveTool keeps one cell of the table, and makes the page again. A run against another server
 // than a node says nothing about the node.
-func saveTool(t *testing.T, release, tool, verdict, why string) {
+func saveTool(t *testing.T, results, release, tool, verdict, why string) {
 	t.Helper()
 	if !long() || os.Getenv(peerVariable) != "" {
 		return
 	}
-	if err := os.MkdirAll(toolResults, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join("page", results), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cells := readCells(t, release)
+	cells := readCells(t, results, release)
 	cells[tool] = cell{time.Now().UTC().Format(time.DateOnly), verdict, why}
 	var b strings.Builder
 	for _, tool := range slices.Sorted(maps.Keys(cells)) {
 		c := cells[tool]
 		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\n", tool, c.date, c.verdict, c.why)
 	}
-	save(t, filepath.Join(toolResults, release+".tsv"), b.String())
-	writePart(t, "tools", toolTable(t))
+	save(t, filepath.Join("page", results, release+".tsv"), b.String())
+	writePart(t, "tools", toolSections(t))
 }
 
 // cell is one result.
 type cell struct{ date, verdict, why string }
 
 // readCells gives what is kept of one release, by tool.
-func readCells(t *testing.T, release string) map[string]cell {
+func readCells(t *testing.T, results, release string) map[string]cell {
 	t.Helper()
 	cells := map[string]cell{}
-	text, err := os.ReadFile(filepath.Join(toolResults, release+".tsv"))
+	text, err := os.ReadFile(filepath.Join("page", results, release+".tsv"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -72,13 +75,20 @@ func readCells(t *testing.T, release string) map[string]cell {
 	return cells
 }
 
-// toolTable makes the section of the page from what is kept.
-func toolTable(t *testing.T) string {
+// toolSections makes the sections of the page from what is kept.
+func toolSections(t *testing.T) string {
+	t.Helper()
+	text := toolTable(t, oneNodeResults, "## Tools of Apache Kafka, Streams, Connect\n\nUnchanged jars of three releases against one node, each with what it printed compared")
+	return text + "\n" + toolTable(t, threeNodesResults, "## Tools of Apache Kafka against three brokers\n\nThe same against a cluster of three, topics of three replicas, `min.insync.replicas=2`")
+}
+
+// toolTable makes one section, "" when nothing of it was run.
+func toolTable(t *testing.T, results, head string) string {
 	t.Helper()
 	cells, oldest := map[string]map[string]cell{}, "9"
 	releases := slices.Clone(toolReleases)
 	for _, release := range releases {
-		for tool, c := range readCells(t, release) {
+		for tool, c := range readCells(t, results, release) {
 			if cells[tool] == nil {
 				cells[tool] = map[string]cell{}
 			}
@@ -86,8 +96,11 @@ func toolTable(t *testing.T) string {
 			oldest = min(oldest, c.date)
 		}
 	}
+	if len(cells) == 0 {
+		return ""
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "## Tools of Apache Kafka, Streams, Connect\n\nUnchanged jars of three releases against one node, each with what it printed compared; runs since %s.\n✓ works, ✗ does not, – the release has no such tool, empty not run.\n\n", oldest)
+	fmt.Fprintf(&b, "%s; runs since %s.\n✓ works, ✗ does not, – the release has no such tool, empty not run.\n\n", head, oldest)
 	fmt.Fprintf(&b, "| tool | %s |\n|---|%s\n", strings.Join(releases, " | "), strings.Repeat("---|", len(releases)))
 	var notes []string
 	for _, tool := range slices.Sorted(maps.Keys(cells)) {

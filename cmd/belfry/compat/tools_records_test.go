@@ -69,6 +69,7 @@ func (k tools) console() {
 	if k.node != nil {
 		k.node.Kill()
 		k.node.Restart()
+		k.settled(topic)
 	}
 	separator := []string{k.printProperty(), "key.separator=:"}
 	keyed := append(k.printing("key"), separator...)

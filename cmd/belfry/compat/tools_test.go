@@ -8,20 +8,33 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
-// tools is one release of Apache Kafka's command-line tools, pointed at a node.
+// tools is one release of Apache Kafka's command-line tools, pointed at a node or at several.
 type tools struct {
 	t         *testing.T
 	release   string
 	jars      string
 	vm        *jvm
-	node      *nodetest.Node // nil = another server is asked, see peerVariable
+	node      *nodetest.Node   // the first one; nil = another server is asked, see peerVariable
+	nodes     []*nodetest.Node // of a cluster; nil = one node
 	bootstrap string
+}
+
+// replicas is what a topic gets.
+func (k tools) replicas() string { return strconv.Itoa(max(len(k.nodes), 1)) }
+
+// broker is the ID of one that there is.
+func (k tools) broker() string {
+	if len(k.nodes) > 0 {
+		return "1"
+	}
+	return "0"
 }
 
 // peerVariable names the environment variable with the address of an Apache Kafka broker to
@@ -130,19 +143,23 @@ func TestKafkaTools(t *testing.T) {
 				if !long() && c.slow {
 					continue
 				}
-				if k.class(c.tool) == "" {
-					saveTool(t, release, c.script, "–", c.absent)
-					continue
-				}
-				t.Run(c.script, func(t *testing.T) {
-					keepTool(t, release, c.script, c.note)
-					k := k
-					k.t = t
-					c.run(k)
-				})
+				k.check(t, oneNodeResults, c)
 			}
 		})
 	}
+}
+
+// check runs one check as a test of its own and keeps its result.
+func (k tools) check(t *testing.T, results string, c toolCheck) {
+	if k.class(c.tool) == "" {
+		saveTool(t, results, k.release, c.script, "–", c.absent)
+		return
+	}
+	t.Run(c.script, func(t *testing.T) {
+		keepTool(t, results, k.release, c.script, c.note)
+		k.t = t
+		c.run(k)
+	})
 }
 
 func startTools(t *testing.T, release string) tools {
@@ -234,7 +251,7 @@ func (k tools) until(text, tool string, args ...string) (out string) {
 // create makes a topic.
 func (k tools) create(topic string, partitions int, args ...string) {
 	k.t.Helper()
-	all := append([]string{"--create", "--topic", topic, "--partitions", fmt.Sprint(partitions), "--replication-factor", "1"}, args...)
+	all := append([]string{"--create", "--topic", topic, "--partitions", fmt.Sprint(partitions), "--replication-factor", k.replicas()}, args...)
 	contains(k.t, "topics --create", k.run("topics", all...).succeeds(k.t), "Created topic "+topic+".")
 }
 

@@ -67,17 +67,17 @@ var topicConfigs = []string{
 
 func (k tools) configsOfBrokers() {
 	t := k.t
-	out := k.config("brokers", "0", "--describe", "--all").succeeds(t)
+	out := k.config("brokers", k.broker(), "--describe", "--all").succeeds(t)
 	contains(t, "all configs of a broker", out, "log.retention.hours=", "DEFAULT_CONFIG:", "STATIC_BROKER_CONFIG:", "num.partitions=", "message.max.bytes=")
 	k.config("brokers", "", "--alter", "--add-config", "log.retention.ms=86400000").succeeds(t)
 	contains(t, "defaults of brokers", k.config("brokers", "", "--describe").succeeds(t), "DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=86400000")
-	k.config("brokers", "0", "--alter", "--add-config", "log.retention.ms=43200000").succeeds(t)
-	contains(t, "configs of a broker", k.config("brokers", "0", "--describe").succeeds(t), "log.retention.ms=43200000", "DYNAMIC_BROKER_CONFIG:log.retention.ms=43200000")
-	k.config("brokers", "0", "--alter", "--delete-config", "log.retention.ms").succeeds(t)
-	lacks(t, "configs of a broker", k.config("brokers", "0", "--describe").succeeds(t), "43200000")
+	k.config("brokers", k.broker(), "--alter", "--add-config", "log.retention.ms=43200000").succeeds(t)
+	contains(t, "configs of a broker", k.config("brokers", k.broker(), "--describe").succeeds(t), "log.retention.ms=43200000", "DYNAMIC_BROKER_CONFIG:log.retention.ms=43200000")
+	k.config("brokers", k.broker(), "--alter", "--delete-config", "log.retention.ms").succeeds(t)
+	lacks(t, "configs of a broker", k.config("brokers", k.broker(), "--describe").succeeds(t), "43200000")
 	k.config("brokers", "", "--alter", "--delete-config", "log.retention.ms").succeeds(t)
 	lacks(t, "defaults of brokers", k.config("brokers", "", "--describe").succeeds(t), "log.retention.ms=86400000")
-	k.config("brokers", "0", "--alter", "--add-config", "node.id=7").refused(t, "node.id")
+	k.config("brokers", k.broker(), "--alter", "--add-config", "node.id=7").refused(t, "node.id")
 }
 
 func (k tools) configsOfClients() {

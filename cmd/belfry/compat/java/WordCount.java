@@ -25,7 +25,8 @@ public class WordCount {
         p.put("commit.interval.ms", "200");
         p.put("cache.max.bytes.buffering", "0"); // before 3.4
         p.put("statestore.cache.max.bytes", "0"); // since: every change goes out
-        p.put("replication.factor", "1");
+        p.put("replication.factor", args[5]);
+        p.put("processing.guarantee", args[6]);
         p.put("session.timeout.ms", "10000");
         p.put("auto.offset.reset", "earliest");
 

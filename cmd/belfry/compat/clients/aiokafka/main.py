@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import for_code
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
 
-from features import LIMIT, Member, equal, group_of_two, messages, mib, refused, run
+from features import LIMIT, REPLICAS, Member, equal, group_of_two, messages, mib, refused, run, survive
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 
@@ -34,7 +34,7 @@ def admin(use, at=BOOTSTRAP):
 
 def create(full, partitions=1, configs=None, at=BOOTSTRAP):
     """Creates a topic; aiokafka leaves it to its user to look at the answer."""
-    answer = admin(lambda a: a.create_topics([NewTopic(full, partitions, 1, topic_configs=configs)]), at)
+    answer = admin(lambda a: a.create_topics([NewTopic(full, partitions, REPLICAS, topic_configs=configs)]), at)
     for _, code, text in answer.topic_errors:
         if code:
             raise for_code(code)(text)
@@ -63,13 +63,13 @@ def consume(use, *topics, at=BOOTSTRAP, **conf):
     return asyncio.run(main())
 
 
-def read(t, n, at=BOOTSTRAP, start=0):
+def read(t, n, at=BOOTSTRAP, start=0, **conf):
     """Reads n messages of partition 0 from an offset on."""
     async def use(c):
         c.assign([TopicPartition(t, 0)])
         c.seek(TopicPartition(t, 0), start)
         return [await c.getone() for _ in range(n)]
-    return consume(use, at=at)
+    return consume(use, at=at, **conf)
 
 
 def round_trip(t, sent, at=BOOTSTRAP, **conf):
@@ -99,6 +99,72 @@ def codec(name):
 
 def idempotent():
     round_trip(topic("idempotent"), messages(100, "idempotent"), enable_idempotence=True, max_batch_size=2000)
+
+
+def transactional(name):
+    return AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, transactional_id=name)
+
+
+def transactions():
+    """A copy with its offsets is committed, a transaction aborted, another committed; a producer whose name was taken is refused."""
+    source, target = topic("txn-in"), topic("txn-out")
+    part = TopicPartition(source, 0)
+    produce(source, [{"value": v} for v in (b"a", b"b", b"c")])
+
+    async def copy(c):
+        async with transactional(source) as p:
+            async with p.transaction():
+                for _ in range(3):
+                    await p.send_and_wait(target, (await c.getone()).value)
+                await p.send_offsets_to_transaction({part: 3}, source)
+            for value, end in ((b"aborted", p.abort_transaction), (b"later", p.commit_transaction)):
+                await p.begin_transaction()
+                await p.send_and_wait(target, value)
+                await end()
+            equal(await c.committed(part), 3, "offset committed with a transaction")
+            await p.begin_transaction()
+            async with transactional(source) as second:
+                async with second.transaction():
+                    await second.send_and_wait(target, b"fence")
+            try:
+                await p.send_and_wait(target, b"fenced")
+            except (ProducerFenced, InvalidProducerEpoch):
+                return
+            raise AssertionError("a producer whose name was taken is not refused")
+    consume(copy, source, group_id=source)
+    for level, want in (("read_committed", [b"a", b"b", b"c", b"later", b"fence"]), ("read_uncommitted", [b"a", b"b", b"c", b"aborted", b"later", b"fence"])):
+        equal([m.value for m in read(target, len(want), isolation_level=level)], want, level)
+
+
+def failover():
+    t = PREFIX + "failover"  # the test has made it
+    loop = asyncio.new_event_loop()
+
+    def do(what):
+        return loop.run_until_complete(asyncio.wait_for(what, LIMIT))
+
+    async def put(values):
+        for answer in [await p.send(t, v) for v in values]:
+            await answer
+
+    async def get():
+        got = [m for some in (await c.getmany(timeout_ms=200)).values() for m in some]
+        if got:
+            await c.commit()
+        return [m.value for m in got]
+
+    async def start():
+        producer = AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, enable_idempotence=True, request_timeout_ms=int(LIMIT * 1000))
+        consumer = AIOKafkaConsumer(t, bootstrap_servers=BOOTSTRAP, group_id=t, auto_offset_reset="earliest", enable_auto_commit=False, session_timeout_ms=6000, heartbeat_interval_ms=300)
+        await producer.start()
+        await consumer.start()
+        return producer, consumer
+    p, c = do(start())
+    try:
+        survive(lambda values: do(put(values)), lambda: do(get()))
+    finally:
+        do(c.stop())
+        do(p.stop())
 
 
 class Listener(ConsumerRebalanceListener):
@@ -208,6 +274,7 @@ run([
     ("produce-lz4", codec("lz4")),
     ("produce-zstd", codec("zstd")),
     ("idempotent", idempotent),
+    ("transactions", transactions),
     ("group-eager", group_eager),
     ("group-cooperative", "aiokafka has no cooperative rebalance: every member gives up all its partitions"),
     ("group-static", group_static),
@@ -219,4 +286,5 @@ run([
     ("large-message", large_message),
     ("wrong-topic", wrong_topic),
     ("unknown-version", unknown_version),
+    ("failover", failover),
 ])

@@ -3,7 +3,7 @@
 // interface in the manner of kafkajs.
 // usage: main.js BOOTSTRAP OLD_BOOTSTRAP PREFIX, with NODE_PATH at the installed modules.
 const { KafkaJS } = require('@confluentinc/kafka-javascript')
-const { Share, equal, groupOfTwo, messages, refused, run, until } = require('../features/features.js')
+const { REPLICAS, Share, equal, groupOfTwo, messages, refused, run, survive, until } = require('../features/features.js')
 
 const { CompressionTypes, ErrorCodes, Kafka, PartitionAssigners, logLevel } = KafkaJS
 const [BOOTSTRAP, OLD_BOOTSTRAP, PREFIX] = process.argv.slice(2)
@@ -32,16 +32,16 @@ function send (topic, sent, { kafkaJS = {}, at = kafka, ...own } = {}) {
 
 async function topic (name, { partitions = 1, configEntries = [], at = kafka } = {}) {
   const topic = PREFIX + name
-  equal(await admin(a => a.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }] }), at), true, 'creation')
+  equal(await admin(a => a.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: REPLICAS, configEntries }] }), at), true, 'creation')
   return topic
 }
 
 const consumer = (groupId, own = {}, at = kafka) => at.consumer({ kafkaJS: { groupId, fromBeginning: true, autoCommit: false }, 'fetch.wait.max.ms': 100, ...own })
 
 /** Reads n messages of a topic from its start, in a group of its own. */
-async function read (name, n, at = kafka) {
+async function read (name, n, at = kafka, own = {}) {
   const got = []
-  return connected(consumer(`${name}-reader`, {}, at), async c => {
+  return connected(consumer(`${name}-reader${own['isolation.level'] ?? ''}`, own, at), async c => {
     await c.subscribe({ topic: name })
     await c.run({ eachMessage: async ({ message }) => { got.push(message) } })
     await until(() => `${got.length} of ${n} messages`, () => got.length >= n)
@@ -58,7 +58,7 @@ async function roundTrip (t, sent, options = {}) {
 async function createTopic () {
   const name = PREFIX + 'create'
   await admin(async a => {
-    const wish = { topics: [{ topic: name, numPartitions: 3, replicationFactor: 1, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
+    const wish = { topics: [{ topic: name, numPartitions: 3, replicationFactor: REPLICAS, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
     equal(await a.createTopics(wish), true, 'creation')
     equal(await a.createTopics(wish), false, 'second creation')
     const [meta] = await a.fetchTopicMetadata({ topics: [name] })
@@ -72,6 +72,62 @@ const codec = compression => async () => roundTrip(await topic(`codec-${compress
 
 async function idempotent () {
   await roundTrip(await topic('idempotent'), messages(100, 'idempotent'), { kafkaJS: { idempotent: true }, 'batch.num.messages': 7 })
+}
+
+/** A copy with its offsets is committed, a transaction aborted, another committed; a producer whose name was taken is refused. */
+async function transactions () {
+  const [source, target] = [await topic('txn-in'), await topic('txn-out')]
+  const of = (...values) => ({ topic: target, messages: values.map(value => ({ value })) })
+  const transactional = () => kafka.producer({ kafkaJS: { transactionalId: source }, 'linger.ms': 5 })
+  await send(source, ['a', 'b', 'c'].map(value => ({ value })))
+  await connected(consumer(source), async c => {
+    const copies = []
+    await c.subscribe({ topic: source })
+    await c.run({ eachMessage: async ({ message }) => { copies.push(message.value.toString()) } })
+    await until(() => `${copies.length} of 3 messages`, () => copies.length === 3)
+    await connected(transactional(), async p => {
+      const copy = await p.transaction()
+      await copy.send(of(...copies))
+      await copy.sendOffsets({ consumer: c, topics: [{ topic: source, partitions: [{ partition: 0, offset: '3' }] }] })
+      await copy.commit()
+      const aborted = await p.transaction()
+      await aborted.send(of('aborted'))
+      await aborted.abort()
+      const later = await p.transaction()
+      await later.send(of('later'))
+      await later.commit()
+      const late = await p.transaction()
+      await connected(transactional(), async second => {
+        const fence = await second.transaction()
+        await fence.send(of('fence'))
+        await fence.commit()
+      })
+      await refused((async () => {
+        await late.send(of('fenced'))
+        await late.commit()
+      })(), /fence|epoch|purged/i, 'a producer whose name was taken')
+    })
+  })
+  const [{ partitions: [found] }] = await admin(a => a.fetchOffsets({ groupId: source, topics: [source] }))
+  equal(found.offset, '3', 'offset committed with a transaction')
+  equal((await read(target, 5)).map(m => m.value.toString()), ['a', 'b', 'c', 'later', 'fence'], 'committed values')
+  equal((await read(target, 6, kafka, { 'isolation.level': 'read_uncommitted' })).map(m => m.value.toString()), ['a', 'b', 'c', 'aborted', 'later', 'fence'], 'all values')
+}
+
+async function failover () {
+  const t = PREFIX + 'failover' // the test has made it
+  const got = []
+  await connected(consumer(t, classic(PartitionAssigners.range)), async c => {
+    await c.subscribe({ topic: t })
+    await c.run({
+      eachMessage: async ({ partition, message }) => {
+        got.push(message.value.toString())
+        await c.commitOffsets([{ topic: t, partition, offset: String(Number(message.offset) + 1) }])
+      }
+    })
+    const producer = kafka.producer({ kafkaJS: { idempotent: true }, 'linger.ms': 5 })
+    await connected(producer, p => survive(values => p.send({ topic: t, messages: values.map(value => ({ value })) }), got))
+  })
 }
 
 /** The scenario of two members; own(member) gives librdkafka's settings for each. */
@@ -190,6 +246,7 @@ run([
   ['produce-lz4', codec(CompressionTypes.LZ4)],
   ['produce-zstd', codec(CompressionTypes.ZSTD)],
   ['idempotent', idempotent],
+  ['transactions', transactions],
   ['group-eager', groupEager],
   ['group-cooperative', groupCooperative],
   ['group-static', groupStatic],
@@ -200,5 +257,6 @@ run([
   ['tombstone', tombstone],
   ['large-message', largeMessage],
   ['wrong-topic', wrongTopic],
-  ['unknown-version', unknownVersion]
+  ['unknown-version', unknownVersion],
+  ['failover', failover]
 ])

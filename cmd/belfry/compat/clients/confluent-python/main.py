@@ -10,7 +10,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-from features import LIMIT, Lacks, Member, equal, group_of_two, messages, mib, refused, run, until
+from features import LIMIT, REPLICAS, Lacks, Member, equal, group_of_two, messages, mib, refused, run, survive, until
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 LIBRDKAFKA = confluent_kafka.libversion()[1]
@@ -30,7 +30,7 @@ def wait(futures):
 
 def topic(name, partitions=1, config=None, at=BOOTSTRAP):
     full = PREFIX + name
-    wait(admin(at).create_topics([NewTopic(full, partitions, 1, config=config or {})]))
+    wait(admin(at).create_topics([NewTopic(full, partitions, REPLICAS, config=config or {})]))
     return full
 
 
@@ -86,7 +86,7 @@ def round_trip(t, sent, at=BOOTSTRAP, **conf):
 
 def create_topic():
     name = PREFIX + "create"
-    a, wish = admin(), NewTopic(name, 3, 1, config={"retention.ms": "3600000"})
+    a, wish = admin(), NewTopic(name, 3, REPLICAS, config={"retention.ms": "3600000"})
     wait(a.create_topics([wish]))
     refused(lambda: wait(a.create_topics([wish])), "TOPIC_ALREADY_EXISTS", "second creation")
     equal(sorted(a.list_topics(name, timeout=LIMIT).topics[name].partitions), [0, 1, 2], "partitions")
@@ -104,6 +104,70 @@ def codec(name):
 
 def idempotent():
     round_trip(topic("idempotent"), messages(100, "idempotent"), enable_idempotence=True, batch_num_messages=7)
+
+
+def transactional(name):
+    p = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": name, "linger.ms": 5})
+    p.init_transactions(LIMIT / 2)
+    p.begin_transaction()
+    return p
+
+
+def transactions():
+    """A copy with its offsets is committed, a transaction aborted, another committed; a producer whose name was taken is refused."""
+    source, target = topic("txn-in"), topic("txn-out")
+    send(source, [{"value": v} for v in (b"a", b"b", b"c")])
+    p, c = transactional(source), consumer(source)
+    try:
+        c.subscribe([source])
+        for m in poll(c, 3):
+            p.produce(target, value=m.value())
+        p.send_offsets_to_transaction(c.position(c.assignment()), c.consumer_group_metadata(), LIMIT / 2)
+        p.commit_transaction(LIMIT / 2)
+        for value, end in ((b"aborted", p.abort_transaction), (b"later", p.commit_transaction)):
+            p.begin_transaction()
+            p.produce(target, value=value)
+            p.flush(LIMIT / 2)
+            end(LIMIT / 2)
+        (found,) = c.committed([TopicPartition(source, 0)], timeout=LIMIT)
+        equal(found.offset, 3, "offset committed with a transaction")
+    finally:
+        c.close()
+    p.begin_transaction()
+    second = transactional(source)
+    second.produce(target, value=b"fence")
+    second.commit_transaction(LIMIT / 2)
+    p.produce(target, value=b"fenced")
+    refused(lambda: p.commit_transaction(LIMIT / 2), "_FENCED|PRODUCER_FENCED|INVALID_PRODUCER_EPOCH", "a producer whose name was taken")
+    for level, want in (("read_committed", [b"a", b"b", b"c", b"later", b"fence"]), ("read_uncommitted", [b"a", b"b", b"c", b"aborted", b"later", b"fence"])):
+        c = consumer(target + level, conf={"isolation.level": level})
+        try:
+            c.assign([TopicPartition(target, 0, 0)])
+            equal([m.value() for m in poll(c, len(want))], want, level)
+        finally:
+            c.close()
+
+
+def failover():
+    t = PREFIX + "failover"  # the test has made it
+    p, c = Producer({"bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "linger.ms": 5}), consumer(t)
+
+    def put(values):
+        errors = []
+        for value in values:
+            p.produce(t, value=value, on_delivery=lambda err, _: err and errors.append(err))
+        equal((p.flush(LIMIT), errors), (0, []), "messages without an answer, errors")
+
+    def get():
+        got = [m for m in c.consume(100, 0.2) if not m.error()]
+        if got:
+            c.commit(got[-1], asynchronous=False)
+        return [m.value() for m in got]
+    try:
+        c.subscribe([t])
+        survive(put, get)
+    finally:
+        c.close()
 
 
 def group(name, conf, **kind):
@@ -233,6 +297,7 @@ run([
     ("produce-lz4", codec("lz4")),
     ("produce-zstd", codec("zstd")),
     ("idempotent", idempotent),
+    ("transactions", transactions),
     ("group-eager", group_eager),
     ("group-cooperative", group_cooperative),
     ("group-static", group_static),
@@ -244,4 +309,5 @@ run([
     ("large-message", large_message),
     ("wrong-topic", wrong_topic),
     ("unknown-version", unknown_version),
+    ("failover", failover),
 ])

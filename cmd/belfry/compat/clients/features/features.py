@@ -9,9 +9,12 @@ import sys
 import threading
 import time
 import traceback
+import urllib.request
 
 LIMIT = 40  # seconds that one feature may take
 PATIENCE = LIMIT / 2  # seconds that one awaited thing may take
+REPLICAS = int(os.environ.get("BELFRY_REPLICAS", "1"))  # of a new topic
+FAULTS = os.environ.get("BELFRY_FAULTS", "")  # address of who ends nodes and starts them again
 
 
 class Lacks(Exception):
@@ -178,9 +181,34 @@ def group_of_two(join, send, cooperative=False, static=False):
             m.leave()
 
 
+def survive(send, read, once=True):
+    """The leader of a partition is killed and started again while one producer writes and one consumer reads.
+
+    send(values) waits for the answers; read() gives some values, perhaps none.
+    once: the producer is idempotent, so that each value arrives once and in order; else it may come again.
+    """
+    sent, got = [], []
+    for fault, name in ((None, "before"), ("kill", "without it"), ("restart", "after")):
+        if fault:
+            with urllib.request.urlopen(f"{FAULTS}/{fault}", timeout=LIMIT + 10) as answer:
+                equal(answer.status, 200, f"answer to {fault}")
+        values = [f"{name} {i}".encode() for i in range(50)]
+        send(values)
+        sent += values
+
+        def arrived():
+            got.extend(read())
+            return not set(sent) - set(got)
+        until(lambda: f"{len(set(sent) - set(got))} of {len(sent)} values are missing in the round {name!r}", arrived, LIMIT)
+    if once:
+        equal(got, sent, "values")
+
+
 def run(features):
     """Tries the features one after the other, prints a line for each and ends the process."""
     for name, feature in features:
+        if name == "failover" and not FAULTS:
+            continue  # one node: nobody takes over
         began = time.monotonic()
         outcome = []
         if isinstance(feature, str):

@@ -30,6 +30,7 @@ func main() {
 		{Name: "produce-lz4", Try: d.codec("lz4", kgo.Lz4Compression())},
 		{Name: "produce-zstd", Try: d.codec("zstd", kgo.ZstdCompression())},
 		{Name: "idempotent", Try: d.idempotent},
+		{Name: "transactions", Try: d.transactions},
 		{Name: "group-eager", Try: d.groupEager},
 		{Name: "group-cooperative", Try: d.groupCooperative},
 		{Name: "group-static", Try: d.groupStatic},
@@ -41,6 +42,7 @@ func main() {
 		{Name: "large-message", Try: d.largeMessage},
 		{Name: "wrong-topic", Try: d.wrongTopic},
 		{Name: "unknown-version", Try: d.unknownVersion},
+		{Name: "failover", Try: d.failover},
 	})
 }
 
@@ -63,7 +65,7 @@ func admin(address string, use func(*kadm.Client) error) error {
 // create creates one topic.
 func create(ctx context.Context, address, topic string, partitions int32, entries map[string]*string) error {
 	return admin(address, func(a *kadm.Client) error {
-		r, err := a.CreateTopic(ctx, partitions, 1, entries, topic)
+		r, err := a.CreateTopic(ctx, partitions, features.Replicas(), entries, topic)
 		if err != nil {
 			return err
 		}

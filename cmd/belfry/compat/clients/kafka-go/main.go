@@ -29,6 +29,7 @@ func main() {
 		{Name: "produce-lz4", Try: d.codec("lz4", kafka.Lz4)},
 		{Name: "produce-zstd", Try: d.codec("zstd", kafka.Zstd)},
 		{Name: "idempotent", Lacks: "kafka-go's Writer sends no producer ID and no sequence numbers"},
+		{Name: "transactions", Lacks: "kafka-go's Writer has no transactions"},
 		{Name: "group-eager", Try: d.groupEager},
 		{Name: "group-cooperative", Lacks: "kafka-go has no cooperative rebalance: every generation assigns all partitions anew"},
 		{Name: "group-static", Lacks: "kafka-go has no group.instance.id"},
@@ -40,6 +41,7 @@ func main() {
 		{Name: "large-message", Try: d.largeMessage},
 		{Name: "wrong-topic", Try: d.wrongTopic},
 		{Name: "unknown-version", Try: d.unknownVersion},
+		{Name: "failover", Try: d.failover},
 	})
 }
 
@@ -57,7 +59,7 @@ func create(ctx context.Context, address string, t kafka.TopicConfig) error {
 // topic creates a topic and gives its full name.
 func (d driver) topic(ctx context.Context, name string, partitions int, entries ...kafka.ConfigEntry) (string, error) {
 	full := d.Topic(name)
-	return full, create(ctx, d.Bootstrap, kafka.TopicConfig{Topic: full, NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: entries})
+	return full, create(ctx, d.Bootstrap, kafka.TopicConfig{Topic: full, NumPartitions: partitions, ReplicationFactor: int(features.Replicas()), ConfigEntries: entries})
 }
 
 // toPartition is a balancer that sends message i into partition i modulo n, by what the message says.
@@ -126,7 +128,7 @@ func roundTrip(ctx context.Context, w *kafka.Writer, address, name string, n int
 }
 
 func (d driver) createTopic(ctx context.Context) error {
-	wish := kafka.TopicConfig{Topic: d.Topic("create"), NumPartitions: 3, ReplicationFactor: 1, ConfigEntries: []kafka.ConfigEntry{{ConfigName: "retention.ms", ConfigValue: "3600000"}}}
+	wish := kafka.TopicConfig{Topic: d.Topic("create"), NumPartitions: 3, ReplicationFactor: int(features.Replicas()), ConfigEntries: []kafka.ConfigEntry{{ConfigName: "retention.ms", ConfigValue: "3600000"}}}
 	if err := create(ctx, d.Bootstrap, wish); err != nil {
 		return err
 	}
@@ -289,7 +291,7 @@ func (d driver) wrongTopic(ctx context.Context) error {
 
 func (d driver) unknownVersion(ctx context.Context) error {
 	t := d.Topic("old")
-	if err := create(ctx, d.OldBootstrap, kafka.TopicConfig{Topic: t, NumPartitions: 1, ReplicationFactor: 1}); err != nil {
+	if err := create(ctx, d.OldBootstrap, kafka.TopicConfig{Topic: t, NumPartitions: 1, ReplicationFactor: int(features.Replicas())}); err != nil {
 		return err
 	}
 	return roundTrip(ctx, writer(d.OldBootstrap, t), d.OldBootstrap, "old", 20)

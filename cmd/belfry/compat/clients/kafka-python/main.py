@@ -10,7 +10,7 @@ from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, Ka
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.structs import OffsetAndMetadata
 
-from features import LIMIT, Member, equal, group_of_two, messages, mib, refused, run, until
+from features import LIMIT, REPLICAS, Member, equal, group_of_two, messages, mib, refused, run, survive, until
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 MODERN = kafka.__version__ >= "3"  # 2.0.2 lacks what came later
@@ -46,13 +46,13 @@ def consumer(*topics, at=BOOTSTRAP, **conf):
 def topic(name, partitions=1, configs=None, at=BOOTSTRAP):
     full = PREFIX + name
     with admin(at) as a:
-        a.create_topics([NewTopic(full, partitions, 1, topic_configs=configs)])
+        a.create_topics([NewTopic(full, partitions, REPLICAS, topic_configs=configs)])
     return full
 
 
-def read(name, n, at=BOOTSTRAP, start=0):
+def read(name, n, at=BOOTSTRAP, start=0, **conf):
     """Reads n messages of partition 0 from an offset on."""
-    with consumer(at=at) as c:
+    with consumer(at=at, **conf) as c:
         part = TopicPartition(name, 0)
         c.assign([part])
         c.seek(part, start)
@@ -79,7 +79,7 @@ def round_trip(t, sent, at=BOOTSTRAP, **conf):
 
 def create_topic():
     name = PREFIX + "create"
-    wish = NewTopic(name, 3, 1, topic_configs={"retention.ms": "3600000"})
+    wish = NewTopic(name, 3, REPLICAS, topic_configs={"retention.ms": "3600000"})
     with admin() as a:
         a.create_topics([wish])
         refused(lambda: a.create_topics([wish]), "TopicAlreadyExists", "second creation")
@@ -107,6 +107,62 @@ def codec(name):
 
 def idempotent():
     round_trip(topic("idempotent"), messages(100, "idempotent"), enable_idempotence=True, acks="all", batch_size=1000)
+
+
+def transactional(name):
+    p = KafkaProducer(bootstrap_servers=BOOTSTRAP, transactional_id=name)
+    p.init_transactions()
+    p.begin_transaction()
+    return p
+
+
+def transactions():
+    """A copy with its offsets is committed, a transaction aborted, another committed; a producer whose name was taken is refused."""
+    source, target = topic("txn-in"), topic("txn-out")
+    part = TopicPartition(source, 0)
+    send(source, [(None, v) for v in (b"a", b"b", b"c")])
+    with client(transactional(source)) as p, consumer(source, group_id=source) as c:
+        got = []
+
+        def polled():
+            for some in c.poll(timeout_ms=100).values():
+                got.extend(m.value for m in some)
+            return len(got) >= 3
+        until(lambda: "three messages", polled)
+        for value in got:
+            p.send(target, value=value)
+        p.send_offsets_to_transaction({part: OffsetAndMetadata(3, "", -1)}, c.group_metadata())
+        p.commit_transaction()
+        for value, end in ((b"aborted", p.abort_transaction), (b"later", p.commit_transaction)):
+            p.begin_transaction()
+            p.send(target, value=value).get(LIMIT)
+            end()
+        equal(c.committed(part), 3, "offset committed with a transaction")
+        p.begin_transaction()
+        with client(transactional(source)) as second:
+            second.send(target, value=b"fence")
+            second.commit_transaction()
+        refused(lambda: p.send(target, value=b"fenced").get(LIMIT), "Fenced|InvalidProducerEpoch|Epoch", "a producer whose name was taken")
+        for level, want in (("read_committed", [b"a", b"b", b"c", b"later", b"fence"]), ("read_uncommitted", [b"a", b"b", b"c", b"aborted", b"later", b"fence"])):
+            equal([m.value for m in read(target, len(want), isolation_level=level)], want, level)
+
+
+def failover():
+    t = PREFIX + "failover"  # the test has made it
+    conf = {"acks": "all", "retries": 1000, "retry_backoff_ms": 100, "max_in_flight_requests_per_connection": 1}
+    if MODERN:
+        conf["enable_idempotence"] = True
+    with producer(**conf) as p, consumer(t, group_id=t, session_timeout_ms=6000, heartbeat_interval_ms=300) as c:
+        def put(values):
+            for future in [p.send(t, value=v) for v in values]:
+                future.get(LIMIT)
+
+        def get():
+            got = [m.value for some in c.poll(timeout_ms=200).values() for m in some]
+            if got:
+                c.commit()
+            return got
+        survive(put, get, once=MODERN)
 
 
 class Listener(ConsumerRebalanceListener):
@@ -246,6 +302,7 @@ run([
     ("produce-lz4", codec("lz4")),
     ("produce-zstd", codec("zstd")),
     ("idempotent", since_3(idempotent, "kafka-python 2.0 has no idempotent producer")),
+    ("transactions", since_3(transactions, "kafka-python 2.0 has no transactions")),
     ("group-eager", group_eager),
     ("group-cooperative", since_3(group_cooperative, "kafka-python 2.0 has no cooperative rebalance")),
     ("group-static", since_3(group_static, "kafka-python 2.0 has no group_instance_id")),
@@ -257,4 +314,5 @@ run([
     ("large-message", large_message),
     ("wrong-topic", wrong_topic),
     ("unknown-version", unknown_version),
+    ("failover", failover),
 ])

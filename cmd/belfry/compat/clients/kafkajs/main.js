@@ -3,7 +3,7 @@
 // usage: main.js BOOTSTRAP OLD_BOOTSTRAP PREFIX, with NODE_PATH at the installed modules.
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const zstd = require('@bokuweb/zstd-wasm')
-const { Share, equal, groupOfTwo, messages, refused, run, until } = require('../features/features.js')
+const { REPLICAS, Share, equal, groupOfTwo, messages, refused, run, survive, until } = require('../features/features.js')
 
 const [BOOTSTRAP, OLD_BOOTSTRAP, PREFIX] = process.argv.slice(2)
 
@@ -34,13 +34,13 @@ const producer = (use, options = {}, at = kafka) => connected(at.producer(option
 
 async function topic (name, { partitions = 1, configEntries = [], at = kafka } = {}) {
   const full = PREFIX + name
-  await admin(a => a.createTopics({ topics: [{ topic: full, numPartitions: partitions, configEntries }] }), at)
+  await admin(a => a.createTopics({ topics: [{ topic: full, numPartitions: partitions, replicationFactor: REPLICAS, configEntries }] }), at)
   return full
 }
 
 /** Reads n messages of a topic from its start, in a group of its own. */
-async function read (name, n, at = kafka) {
-  const consumer = at.consumer({ groupId: `${name}-reader`, maxWaitTimeInMs: 200, rebalanceTimeout: 3000 })
+async function read (name, n, at = kafka, options = {}) {
+  const consumer = at.consumer({ groupId: `${name}-reader${options.readUncommitted ? '-all' : ''}`, maxWaitTimeInMs: 200, rebalanceTimeout: 3000, ...options })
   const got = []
   return connected(consumer, async () => {
     await consumer.subscribe({ topic: name, fromBeginning: true })
@@ -53,7 +53,7 @@ async function read (name, n, at = kafka) {
 async function createTopic () {
   const name = PREFIX + 'create'
   await admin(async a => {
-    const wish = { topics: [{ topic: name, numPartitions: 3, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
+    const wish = { topics: [{ topic: name, numPartitions: 3, replicationFactor: REPLICAS, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
     equal(await a.createTopics(wish), true, 'creation')
     equal(await a.createTopics(wish), false, 'second creation')
     const meta = await a.fetchTopicMetadata({ topics: [name] })
@@ -84,6 +84,51 @@ async function idempotent () {
     for (let i = 0; i < sent.length; i += 10) await p.send({ topic: t, messages: sent.slice(i, i + 10) })
   }, { idempotent: true })
   equal((await read(t, 100)).map(m => m.key.toString()), sent.map(m => m.key), 'keys')
+}
+
+/** A copy with its offsets is committed, a transaction aborted, another committed; a producer whose name was taken is refused. */
+async function transactions () {
+  const [source, target] = [await topic('txn-in'), await topic('txn-out')]
+  const of = (...values) => ({ topic: target, messages: values.map(value => ({ value })) })
+  const options = { transactionalId: source, idempotent: true, maxInFlightRequests: 1 }
+  await producer(p => p.send({ topic: source, messages: ['a', 'b', 'c'].map(value => ({ value })) }))
+  const copies = (await read(source, 3)).map(m => m.value.toString())
+  const first = kafka.producer(options)
+  await connected(first, async p => {
+    const copy = await p.transaction()
+    await copy.send(of(...copies))
+    await copy.sendOffsets({ consumerGroupId: source, topics: [{ topic: source, partitions: [{ partition: 0, offset: '3' }] }] })
+    await copy.commit()
+    const aborted = await p.transaction()
+    await aborted.send(of('aborted'))
+    await aborted.abort()
+    const later = await p.transaction()
+    await later.send(of('later'))
+    await later.commit()
+    const [{ partitions }] = await admin(a => a.fetchOffsets({ groupId: source, topics: [source] }))
+    equal(partitions[0].offset, '3', 'offset committed with a transaction')
+    const late = await p.transaction()
+    await producer(async second => {
+      const fence = await second.transaction()
+      await fence.send(of('fence'))
+      await fence.commit()
+    }, options)
+    await refused(late.send(of('fenced')), /fence|epoch/i, 'a producer whose name was taken')
+  })
+  equal((await read(target, 5)).map(m => m.value.toString()), ['a', 'b', 'c', 'later', 'fence'], 'committed values')
+  equal((await read(target, 6, kafka, { readUncommitted: true })).map(m => m.value.toString()), ['a', 'b', 'c', 'aborted', 'later', 'fence'], 'all values')
+}
+
+async function failover () {
+  const t = PREFIX + 'failover' // the test has made it
+  const patient = new Kafka({ clientId: PREFIX, brokers: [BOOTSTRAP], logLevel: logLevel.ERROR, retry: { retries: 60, initialRetryTime: 100, maxRetryTime: 500 } })
+  const got = []
+  const consumer = patient.consumer({ groupId: t, sessionTimeout: 6000, rebalanceTimeout: 6000, heartbeatInterval: 300, maxWaitTimeInMs: 200 })
+  await connected(consumer, async () => {
+    await consumer.subscribe({ topic: t, fromBeginning: true })
+    await consumer.run({ autoCommitThreshold: 1, eachMessage: async ({ message }) => { got.push(message.value.toString()) } })
+    await producer(p => survive(values => p.send({ topic: t, messages: values.map(value => ({ value })) }), got), { idempotent: true, maxInFlightRequests: 1 }, patient)
+  })
 }
 
 async function groupEager () {
@@ -195,6 +240,7 @@ zstd.init().then(() => run([
   ['produce-lz4', codec('lz4', CompressionTypes.LZ4)],
   ['produce-zstd', codec('zstd', CompressionTypes.ZSTD)],
   ['idempotent', idempotent],
+  ['transactions', transactions],
   ['group-eager', groupEager],
   ['group-cooperative', 'kafkajs has no cooperative rebalance: every member gives up all its partitions'],
   ['group-static', 'kafkajs has no group.instance.id'],
@@ -205,5 +251,6 @@ zstd.init().then(() => run([
   ['tombstone', tombstone],
   ['large-message', largeMessage],
   ['wrong-topic', wrongTopic],
-  ['unknown-version', unknownVersion]
+  ['unknown-version', unknownVersion],
+  ['failover', failover]
 ]))

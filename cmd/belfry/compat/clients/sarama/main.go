@@ -30,6 +30,7 @@ func main() {
 		{Name: "produce-lz4", Try: d.codec(sarama.CompressionLZ4)},
 		{Name: "produce-zstd", Try: d.codec(sarama.CompressionZSTD)},
 		{Name: "idempotent", Try: d.idempotent},
+		{Name: "transactions", Try: d.transactions},
 		{Name: "group-eager", Try: d.groupEager},
 		d.groupCooperative(),
 		{Name: "group-static", Try: d.groupStatic},
@@ -41,6 +42,7 @@ func main() {
 		{Name: "large-message", Try: d.largeMessage},
 		{Name: "wrong-topic", Try: d.wrongTopic},
 		{Name: "unknown-version", Try: d.unknownVersion},
+		{Name: "failover", Try: d.failover},
 	})
 }
 
@@ -69,7 +71,7 @@ func admin(address string, c *sarama.Config, use func(sarama.ClusterAdmin) error
 func (d driver) topic(name string, partitions int32, entries map[string]*string) (string, error) {
 	full := d.Topic(name)
 	return full, admin(d.Bootstrap, config(), func(a sarama.ClusterAdmin) error {
-		return a.CreateTopic(full, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: entries}, false)
+		return a.CreateTopic(full, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: features.Replicas(), ConfigEntries: entries}, false)
 	})
 }
 
@@ -140,7 +142,7 @@ func roundTrip(ctx context.Context, address string, c *sarama.Config, topic, nam
 func (d driver) createTopic(context.Context) error {
 	name, hour := d.Topic("create"), "3600000"
 	return admin(d.Bootstrap, config(), func(a sarama.ClusterAdmin) error {
-		detail := &sarama.TopicDetail{NumPartitions: 3, ReplicationFactor: 1, ConfigEntries: map[string]*string{"retention.ms": &hour}}
+		detail := &sarama.TopicDetail{NumPartitions: 3, ReplicationFactor: features.Replicas(), ConfigEntries: map[string]*string{"retention.ms": &hour}}
 		if err := a.CreateTopic(name, detail, false); err != nil {
 			return err
 		}
@@ -375,7 +377,7 @@ func (d driver) unknownVersion(ctx context.Context) error {
 	capped(c)
 	t := d.Topic("old")
 	err := admin(d.OldBootstrap, c, func(a sarama.ClusterAdmin) error {
-		return a.CreateTopic(t, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false)
+		return a.CreateTopic(t, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: features.Replicas()}, false)
 	})
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ for (const line of fs.readFileSync(kept, 'utf8').split('\n')) {
   if (f[0] === 'title' || f[0] === 'by hand') head.push(line)
 }
 const settings = fs.readFileSync(config, 'utf8').split('\n')
-  .map(l => l.split(': ')).filter(f => f.length === 2 && !f[0].startsWith('#') && f[0] !== 'listeners')
+  .map(l => l.split(': ')).filter(f => f.length === 2 && !f[0].startsWith('#'))
   .map(([name, value]) => `${name}=${value}`).sort().join(', ')
 console.log(head[0])
 console.log(`date\t${new Date().toISOString().slice(0, 10)}`)
@@ -20,8 +20,7 @@ console.log(head[1])
 
 // patterns are what a message says, where nobody has looked at the case before.
 const patterns = [
-  [/ECONNREFUSED [0-9.]*:909[34]\b|SASL/, 'needs TLS or SASL'],
-  [/ECONNREFUSED [0-9.]*:(909[5-9]|9100)\b/, 'needs several brokers'],
+  [/ECONNREFUSED [0-9.]*:(909[34679]|9100)\b|SASL/, 'needs TLS or SASL'],
 ]
 const reason = (name, is, said) =>
   reasons.get(name + '\t' + is) || (patterns.find(([p]) => p.test(said)) || [])[1] || said

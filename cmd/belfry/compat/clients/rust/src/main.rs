@@ -1,9 +1,10 @@
 //! Tries every feature of the compat table with rskafka.
 //!
 //! usage: belfry-rskafka BOOTSTRAP OLD_BOOTSTRAP PREFIX
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::future::Future;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
@@ -59,7 +60,7 @@ impl Driver {
     }
 
     async fn create(&self, topic: &str, partitions: i32) -> Outcome {
-        Ok(self.client().await?.controller_client()?.create_topic(topic, partitions, 1, 5_000).await?)
+        Ok(self.client().await?.controller_client()?.create_topic(topic, partitions, replicas(), 5_000).await?)
     }
 
     /// Opens partition 0 of a topic that there may not be.
@@ -143,10 +144,54 @@ impl Driver {
         Ok(self.open(topic).await?.produce(records(1, "one"), Compression::NoCompression).await?)
     }
 
+    /// The leader of a partition is killed and started again: each value arrives, one may come again.
+    async fn failover(&self, faults: &str) -> Outcome {
+        let p = self.open(&(self.prefix.clone() + "failover")).await?; // the test has made it
+        let (mut sent, mut got, mut next) = (HashSet::new(), HashSet::new(), 0);
+        for (fault, name) in [("", "before"), ("kill", "without it"), ("restart", "after")] {
+            if !fault.is_empty() {
+                ask(faults, fault).await?;
+            }
+            for i in 0..50 {
+                let value = format!("{name} {i}").into_bytes();
+                sent.insert(value.clone());
+                p.produce(vec![record(None, Some(value), Utc::now().trunc_subsecs(3))], Compression::NoCompression).await?;
+            }
+            while !sent.is_subset(&got) {
+                let (some, _) = p.fetch_records(next, 1..1 << 20, 200).await?;
+                for r in some {
+                    next = r.offset + 1;
+                    got.extend(r.record.value);
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn unknown_version(&self) -> Outcome {
         let p = self.topic("old").await?;
         round_trip(&p, records(20, "old"), Compression::NoCompression).await
     }
+}
+
+/// Replicas of a new topic.
+fn replicas() -> i16 {
+    std::env::var("BELFRY_REPLICAS").map_or(1, |n| n.parse().expect("BELFRY_REPLICAS is a number"))
+}
+
+/// Asks for a fault and waits until it is done.
+async fn ask(faults: &str, fault: &str) -> Outcome {
+    let address = faults.trim_start_matches("http://").to_owned();
+    let request = format!("GET /{fault} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let answer = tokio::task::spawn_blocking(move || -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    let answer = answer.await??;
+    equal(answer.split_whitespace().nth(1), Some("200"), "answer to a fault")
 }
 
 /// Sends records to an empty partition and compares what comes back.
@@ -187,6 +232,7 @@ async fn main() {
     feature("produce-snappy", d.codec("snappy", Compression::Snappy)).await;
     feature("produce-lz4", d.codec("lz4", Compression::Lz4)).await;
     feature("produce-zstd", d.codec("zstd", Compression::Zstd)).await;
+    println!("transactions\tnone\trskafka sends no producer ID and has no transactions");
     println!("idempotent\tnone\trskafka sends no producer ID and no sequence numbers");
     for name in ["group-eager", "group-cooperative", "group-static", "group-new-protocol", "commit-resume"] {
         println!("{name}\tnone\trskafka has no consumer groups and no committed offsets");
@@ -197,4 +243,7 @@ async fn main() {
     feature("large-message", d.large_message()).await;
     feature("wrong-topic", d.wrong_topic()).await;
     feature("unknown-version", old.unknown_version()).await;
+    if let Ok(faults) = std::env::var("BELFRY_FAULTS") {
+        feature("failover", d.failover(&faults)).await;
+    }
 }

@@ -26,6 +26,7 @@ public final class Main {
             feature("produce-" + codec, () -> produce.codec(codec));
         }
         feature("idempotent", produce::idempotent);
+        feature("transactions", new Transactions(node, release)::copy);
         feature("group-eager", groups::eager);
         feature("group-cooperative", groups::cooperative);
         feature("group-static", groups::fixed);
@@ -37,6 +38,7 @@ public final class Main {
         feature("large-message", produce::large);
         feature("wrong-topic", topics::wrong);
         feature("unknown-version", topics::oldNode);
+        if (Failover.ASKED) feature("failover", new Failover(node, release)::survive);
         System.out.flush();
         Runtime.getRuntime().halt(0); // a client that hangs must not keep the program
     }

@@ -21,6 +21,9 @@ final class Node {
     /** The longest that one step may take on a busy machine, in ms. */
     static final long STEP = 30_000;
 
+    /** Replicas of a new topic. */
+    static final short REPLICAS = Short.parseShort(System.getenv().getOrDefault("BELFRY_REPLICAS", "1"));
+
     final String bootstrap;
     private final String prefix;
 

@@ -18,7 +18,7 @@ final class Modern {
 
     static void create(Node node, String topic, int partitions, Map<String, String> config) throws Exception {
         try (AdminClient admin = admin(node)) {
-            NewTopic fresh = new NewTopic(topic, partitions, (short) 1).configs(config);
+            NewTopic fresh = new NewTopic(topic, partitions, Node.REPLICAS).configs(config);
             await(admin.createTopics(Collections.singleton(fresh)).all());
         }
     }

@@ -19,7 +19,7 @@ final class RawCreate {
         out.writeInt(1); // topics
         out.writeUTF(topic);
         out.writeInt(partitions);
-        out.writeShort(1); // replicas
+        out.writeShort(Node.REPLICAS);
         out.writeInt(0); // assignments
         out.writeInt(config.size());
         for (Map.Entry<String, String> entry : config.entrySet()) {
