@@ -164,6 +164,7 @@ func (a *attendance) run(ctx context.Context) error {
 	var next time.Time
 	asked, told := a.o.road.Controller(), uint64(0)
 	for {
+		changed := a.o.news.changed() // before the image is looked at
 		now, img := a.o.now(), a.o.news.Image()
 		if to := a.o.road.Controller(); !now.Before(next) || to != asked || img.Index() != told && othersWait(img) {
 			asked, told = to, img.Index()
@@ -182,6 +183,7 @@ func (a *attendance) run(ctx context.Context) error {
 		case <-a.hurry:
 			next = time.Time{}
 		case <-look.C:
+		case <-changed: // somebody may wait until this broker says that it knows
 		}
 	}
 }

@@ -87,6 +87,13 @@ func (p *publisher) wait(ctx context.Context, holdsLocked func() bool) error {
 	}
 }
 
+// changed is closed when the next image comes in or is passed on.
+func (p *publisher) changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.changed
+}
+
 // image takes a new image; quorum calls it.
 func (p *publisher) image(_, img *metadata.Image) {
 	p.mu.Lock()

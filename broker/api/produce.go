@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -63,6 +64,9 @@ func (a *API) produce(r *wire.Request) {
 func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Duration) {
 	p := s.request
 	part, err := c.api.produceTo(s.topic, p.Partition, c.req)
+	if part != nil && errors.Is(err, replica.ErrNotLeader) && c.awaitLead(part, now) {
+		part, err = c.api.produceTo(s.topic, p.Partition, c.req)
+	}
 	s.part = part
 	if err != nil {
 		c.lead(s, err)
@@ -88,6 +92,23 @@ func (c *produceCall) partition(s *produceSlot, now time.Time, timeout time.Dura
 	}
 	got, err := part.Append(b, c.req.Acks, now)
 	c.appended(s, info, got, err, timeout)
+}
+
+// handoverTime is how long a request waits, at most and as a whole, for partitions that this
+// broker does not lead: it may be about to, see replica.Partition.AwaitLead. Why so short:
+// the requests behind it on its connection wait, too.
+const handoverTime = 50 * time.Millisecond
+
+// awaitLead waits for this broker's leadership; false: it had no time to. The request began at now.
+func (c *produceCall) awaitLead(part *replica.Partition, now time.Time) bool {
+	left := handoverTime - c.api.now().Sub(now)
+	if left <= 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), left)
+	defer cancel()
+	part.AwaitLead(ctx)
+	return true
 }
 
 // appended takes the answer of the log and arranges for the acknowledgement.

@@ -39,10 +39,12 @@ func (c *cluster) epoch(id metadata.BrokerID) int64 {
 	return -1
 }
 
-// serves tells whether a broker is in service under the very registration by which it fetches.
+// serves tells whether a broker is in service under the very registration by which it
+// fetches, and not on its way out. Why that counts: one that stops goes on fetching for a
+// moment, and the high watermark would wait for it while its return is proposed (R4).
 func (c *cluster) serves(id metadata.BrokerID, epoch int64) bool {
 	b := c.broker(id)
-	return b != nil && !b.Fenced && b.Epoch == epoch
+	return b.Active() && b.Epoch == epoch
 }
 
 func (c *cluster) broker(id metadata.BrokerID) *metadata.Broker {

@@ -25,7 +25,7 @@ const syncPatience = time.Second
 
 // backOffFirst is the wait after a first failure. Why so short: a follower that asks a new
 // leader before that one knows of its leadership is the ordinary case of a failover.
-const backOffFirst = 20 * time.Millisecond
+const backOffFirst = 5 * time.Millisecond
 
 // fetcher follows one leader, for the partitions that are given to it. One goroutine, one
 // request at a time, one incremental session (KIP-227). What a request costs depends on how
@@ -205,7 +205,7 @@ func (f *fetcher) pause(ctx context.Context, wait time.Duration, early chan stru
 }
 
 func (f *fetcher) backOff(failures int) time.Duration {
-	return min(f.o.BackOff, backOffFirst<<min(max(0, failures-1), 10))
+	return min(f.o.BackOff, backOffFirst<<min(max(0, failures-1), 12))
 }
 
 // begin forgets the session; the next request asks for everything.

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +44,62 @@ func TestIsolatedLeaderRefusesAcksOne(t *testing.T) {
 			t.Errorf("with a new lease acks=1 gives %v", err)
 		}
 	})
+}
+
+// noISR never gives an answer.
+type noISR struct{}
+
+func (noISR) Alter(ctx context.Context, _ []Proposal) ([]Altered, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A broker that is about to stop is not proposed as in sync, though it fetches still: the
+// high watermark would wait for it until the controller has refused.
+func TestOneThatStopsIsNotProposed(t *testing.T) {
+	store := &fakeStore{held: make(map[topic.Partition]*fakeLog)}
+	s := newSet(Options{Node: 1, Logger: slog.New(slog.DiscardHandler), Now: time.Now, ISR: noISR{}}, store, &fakeCounters{})
+	img := metadata.Empty()
+	fold := func(r metadata.Record) {
+		t.Helper()
+		next, err := img.Fold(img.Index()+1, []metadata.Record{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img = next
+		s.cluster.image.Store(img)
+	}
+	fold(&metadata.BrokerRegistered{Broker: metadata.Broker{ID: 2, Epoch: 1}})
+	w := placed(idA, 1, 0, []metadata.BrokerID{1, 2}, nil)
+	w.state.ISR = []metadata.BrokerID{1}
+	if err := s.apply(map[topic.Partition]wish{orders: w}, true); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Partition(orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() (proposed bool) {
+		t.Helper()
+		if _, err := p.ReadFollower(FollowerFetch{Broker: 2, BrokerEpoch: 1, LastFetched: -1, LogStart: 0}); err != nil {
+			t.Fatal(err)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.mu.change != nil
+	}
+	fold(&metadata.BrokerLeaving{ID: 2, Epoch: 1})
+	if fetch() {
+		t.Error("one that stops is proposed")
+	}
+	appendOne(t, p, -1)
+	if hw := p.HighWatermark(); hw != 1 {
+		t.Errorf("high watermark is %d", hw)
+	}
+	fold(&metadata.BrokerUnfenced{ID: 2, Epoch: 1})
+	if fetch(); p.HighWatermark() != 1 {
+		t.Errorf("high watermark is %d", p.HighWatermark())
+	}
 }
 
 // A deletion is answered when no member of the in-sync set has the records any more.

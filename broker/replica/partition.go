@@ -91,6 +91,9 @@ type Partition struct {
 		noChange       time.Time // none is proposed before
 		deletes        []deletion
 		durable        func() // told when more of a follower's log is durable
+
+		resigned time.Time     // when this broker led last
+		turn     chan struct{} // closed at the next change of role; nil: nobody waits
 	}
 }
 
@@ -271,6 +274,7 @@ func (p *Partition) takeOver(m metadata.Partition, set *settings) error {
 	p.mu.Lock()
 	p.mu.leader, p.mu.epoch, p.mu.lead = p.self, m.LeaderEpoch, &l
 	p.mu.partitionEpoch, p.mu.change, p.mu.noChange = m.PartitionEpoch, nil, time.Time{}
+	p.turnedLocked()
 	p.settle()
 	p.observed(true)
 	return nil
@@ -340,7 +344,11 @@ func (p *Partition) resign(m metadata.Partition) {
 		p.mu.Unlock()
 		return
 	}
+	if p.mu.lead != nil {
+		p.mu.resigned = p.now()
+	}
 	p.mu.leader, p.mu.epoch, p.mu.lead, p.mu.change = m.Leader, m.LeaderEpoch, nil, nil
+	p.turnedLocked()
 	failed, wake, deletes := p.failLocked(), p.everybodyLocked(), p.mu.deletes
 	p.mu.deletes = nil
 	p.mu.Unlock()
@@ -360,6 +368,7 @@ func (p *Partition) end(why error) {
 		return
 	}
 	p.mu.gone, p.mu.lead, p.mu.change = why, nil, nil
+	p.turnedLocked()
 	failed, wake, deletes, durable := p.failLocked(), p.everybodyLocked(), p.mu.deletes, p.mu.durable
 	p.mu.deletes = nil
 	p.mu.Unlock()

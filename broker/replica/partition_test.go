@@ -113,6 +113,53 @@ func TestAckedTimesOut(t *testing.T) {
 	})
 }
 
+// TestAwaitLead: who asks a broker that is the next leader and does not know it yet waits
+// until it does; who asks the one before does not.
+func TestAwaitLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p, _ := led(t)
+		both := []metadata.BrokerID{1, 2}
+		become := func(leader metadata.BrokerID, epoch record.Epoch) {
+			t.Helper()
+			if err := s.apply(map[topic.Partition]wish{orders: placed(idA, leader, epoch, both, nil)}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waits := func(limit time.Duration) time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			begin := time.Now()
+			p.AwaitLead(ctx)
+			return time.Since(begin)
+		}
+		if got := waits(time.Second); got != 0 {
+			t.Errorf("a leader waits %v to be it", got)
+		}
+		become(2, 1)
+		if got := waits(time.Second); got != 0 {
+			t.Errorf("one that has just resigned waits %v", got)
+		}
+		time.Sleep(lately)
+		if got := waits(50 * time.Millisecond); got != 50*time.Millisecond {
+			t.Errorf("one that hears nothing waits %v of 50 ms", got)
+		}
+		time.AfterFunc(3*time.Millisecond, func() { become(1, 2) })
+		if got := waits(time.Second); got != 3*time.Millisecond || p.CheckLeader(2) != nil {
+			t.Errorf("one that leads after 3 ms waits %v, %v", got, p.CheckLeader(2))
+		}
+		become(2, 3)
+		time.Sleep(lately)
+		time.AfterFunc(3*time.Millisecond, func() { become(2, 4) })
+		if got := waits(time.Second); got != 3*time.Millisecond {
+			t.Errorf("one that hears after 3 ms that another leads waits %v", got)
+		}
+		time.AfterFunc(3*time.Millisecond, func() { p.end(ErrUnknownPartition) })
+		if got := waits(time.Second); got != 3*time.Millisecond {
+			t.Errorf("one whose topic goes after 3 ms waits %v", got)
+		}
+	})
+}
+
 func TestResignTellsEverybody(t *testing.T) {
 	s, p, log := led(t)
 	log.lazy = true

@@ -33,6 +33,7 @@ type world struct {
 	nodes   []*simNode // ID = index+1
 	control *modelController
 	parts   int
+	beat    time.Duration // the longest pause between two looks for news from the controller
 	ctx     context.Context
 	wg      sync.WaitGroup
 
@@ -63,7 +64,7 @@ var errSim = errors.New("lost in the simulated network")
 const simParts = 2
 
 func newWorld(t *testing.T, seed uint64, flush bool, fl flaws) *world {
-	w := &world{t: t, seed: seed, flush: flush, flaws: fl, parts: simParts, ctx: t.Context(), began: time.Now()}
+	w := &world{t: t, seed: seed, flush: flush, flaws: fl, parts: simParts, beat: simHeartbeat, ctx: t.Context(), began: time.Now()}
 	w.mu.r = rand.New(rand.NewPCG(seed, 4))
 	w.mu.cut = make(map[[2]metadata.BrokerID]bool)
 	w.mu.bad = make(map[int]spoilt)
@@ -257,7 +258,7 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 		} else if err == nil {
 			epoch = n.register(ctx, inc, set) // an earlier request came late
 		}
-		sleep(ctx, time.Duration(w.roll(int(simHeartbeat))))
+		sleep(ctx, time.Duration(w.roll(int(w.beat))))
 	}
 }
 

@@ -210,7 +210,7 @@ func partitions(n int) string {
 }
 
 // lookEvery is how often the cluster is asked, at most. Of a large one, whose answers take
-// long, the questions take a tenth of the time.
+// long, the questions take a quarter of the time.
 const lookEvery = 100 * time.Millisecond
 
 func (r *rolling) look(ctx context.Context) (*cluster.Standing, error) {
@@ -242,7 +242,7 @@ func (r *rolling) wait(ctx context.Context, what string, amiss func(*cluster.Sta
 				return fmt.Errorf("%s within %v: %s", what, r.o.Limit, last)
 			}
 			return fmt.Errorf("%s: %w", what, ctx.Err())
-		case <-time.After(max(lookEvery, 10*r.cost)):
+		case <-time.After(max(lookEvery, 3*r.cost)):
 		}
 	}
 }
