@@ -1,55 +1,33 @@
 package quota
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write what the scripts gave into testdata")
+	"github.com/belfry-mq/belfry/broker/golden"
+)
 
 // TestScripts plays testdata/*.txt: each line is "at what", the time since the beginning and
 // one of rate, left, spend, pass, wait; what it gives stands behind the arrow.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	golden.Scripts(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		var b Bucket
+		var got strings.Builder
+		for line := range strings.Lines(text) {
+			command, _, _ := strings.Cut(strings.TrimRight(line, "\n"), " →")
+			got.WriteString(command)
+			if f := strings.Fields(command); len(f) > 0 && f[0] != "#" {
+				got.WriteString(play(t, &b, f))
 			}
-			var b Bucket
-			var got strings.Builder
-			for line := range strings.Lines(string(text)) {
-				line = strings.TrimRight(line, "\n")
-				command, _, _ := strings.Cut(line, " →")
-				got.WriteString(command)
-				if f := strings.Fields(command); len(f) > 0 && f[0] != "#" {
-					got.WriteString(play(t, &b, f))
-				}
-				got.WriteString("\n")
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got.String() != string(text) {
-				t.Errorf("%s gives\n%s\nwant\n%s", file, got.String(), text)
-			}
-		})
-	}
+			got.WriteString("\n")
+		}
+		return got.String()
+	})
 }
 
 func play(t *testing.T, b *Bucket, f []string) string {

@@ -64,6 +64,9 @@ func (j *judge) look() error {
 			if err := j.replica(n, node.id, inc, p); err != nil {
 				return fmt.Errorf("partition %d on node %d: %w", n, node.id, err)
 			}
+			if err := node.sessions.untold(); err != nil {
+				return fmt.Errorf("a follower's session with node %d: %w", node.id, err)
+			}
 		}
 	}
 	return j.acked()

@@ -147,7 +147,7 @@ func (w *world) replay(from metadata.BrokerID) {
 	w.mu.Unlock()
 	for _, k := range old {
 		if set, _ := w.nodes[k.to-1].now(); set != nil && k.from == from {
-			readWants(set, k.from, &k.f, k.wants)
+			readWants(set, k.from, &k.f, k.wants, nil)
 		}
 	}
 }

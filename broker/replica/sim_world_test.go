@@ -3,7 +3,6 @@ package replica
 import (
 	"bytes"
 	"cmp"
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/metadata"
@@ -338,178 +335,6 @@ func (p peersOf) Fetch(ctx context.Context, to metadata.BrokerID, _ string, f *p
 		}
 		return a, err
 	})
-}
-
-// fakeSessions is a leader's side of Fetch: what broker/api does, in short.
-type fakeSessions struct {
-	mu   sync.Mutex
-	next int32
-	all  map[int32]*fakeSession
-}
-
-type fakeSession struct {
-	epoch int32
-	over  chan struct{} // closed by the next request
-	order list.List     // of *simWant
-	index map[peer.PartitionID]*list.Element
-}
-
-type simWant struct {
-	peer.FetchPartition
-	told      bool
-	hw, start record.Offset
-	code      int16
-}
-
-func (s *fakeSessions) clear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = nil
-}
-
-func (s *fakeSession) put(p peer.FetchPartition) {
-	if e := s.index[p.PartitionID]; e != nil {
-		e.Value.(*simWant).FetchPartition = p
-		return
-	}
-	s.index[p.PartitionID] = s.order.PushBack(&simWant{FetchPartition: p})
-}
-
-// open finds or makes the session of a request and gives what it wants.
-func (s *fakeSessions) open(f *peer.Fetch) (id int32, sess *fakeSession, wants []peer.FetchPartition, over chan struct{}, code int16) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all == nil {
-		s.all = make(map[int32]*fakeSession)
-	}
-	if f.SessionEpoch == 0 {
-		delete(s.all, f.Session)
-		s.next++
-		id = s.next
-		sess = &fakeSession{index: make(map[peer.PartitionID]*list.Element)}
-		s.all[id] = sess
-	} else {
-		id, sess = f.Session, s.all[f.Session]
-		if sess == nil {
-			return 0, nil, nil, nil, kerr.FetchSessionIDNotFound.Code
-		}
-		if f.SessionEpoch != sess.epoch {
-			return 0, nil, nil, nil, kerr.InvalidFetchSessionEpoch.Code
-		}
-	}
-	sess.epoch++
-	if sess.over != nil {
-		close(sess.over)
-	}
-	sess.over = make(chan struct{})
-	for _, p := range f.Partitions {
-		sess.put(p)
-	}
-	for _, p := range f.Forget {
-		if e := sess.index[p]; e != nil {
-			sess.order.Remove(e)
-			delete(sess.index, p)
-		}
-	}
-	for e := sess.order.Front(); e != nil; e = e.Next() {
-		wants = append(wants, e.Value.(*simWant).FetchPartition)
-	}
-	return id, sess, wants, sess.over, 0
-}
-
-// serve answers a fetch, after a while if there is nothing.
-func (s *fakeSessions) serve(w *world, set *Set, from, to metadata.BrokerID, f *peer.Fetch) (*peer.FetchAnswer, error) {
-	id, sess, wants, over, code := s.open(f)
-	if code != 0 {
-		return &peer.FetchAnswer{Code: code}, nil
-	}
-	w.keep(kept{from, to, *f, wants})
-	wake := make(chan struct{}, 1)
-	for _, want := range wants {
-		if p, err := set.Partition(nameOf(want.Partition)); err == nil {
-			defer p.WatchEnd(func() { kick(wake) })()
-		}
-	}
-	timer := time.NewTimer(f.Wait)
-	defer timer.Stop()
-	for last := false; ; {
-		got, urgent := readWants(set, from, f, wants)
-		if urgent || last {
-			return &peer.FetchAnswer{Session: id, Partitions: s.settle(sess, got, f.SessionEpoch == 0)}, nil
-		}
-		select {
-		case <-wake:
-		case <-timer.C:
-			last = true
-		case <-over:
-			last, over = true, nil
-		case <-w.ctx.Done():
-			return nil, errSim
-		}
-	}
-}
-
-func readWants(set *Set, from metadata.BrokerID, f *peer.Fetch, wants []peer.FetchPartition) (out []peer.FetchedPartition, urgent bool) {
-	left := f.MaxBytes
-	for _, w := range wants {
-		got := readWant(set, from, f, w, min(left, w.MaxBytes), left == f.MaxBytes)
-		left = max(0, left-len(got.Records))
-		urgent = urgent || got.Code != 0 || got.Diverged || len(got.Records) > 0
-		out = append(out, got)
-	}
-	return out, urgent
-}
-
-func readWant(set *Set, from metadata.BrokerID, f *peer.Fetch, w peer.FetchPartition, most int, minOne bool) peer.FetchedPartition {
-	out := peer.FetchedPartition{PartitionID: w.PartitionID, HighWatermark: -1, LogStart: -1}
-	p, err := set.Partition(nameOf(w.Partition))
-	if err != nil {
-		out.Code = kerr.NotLeaderForPartition.Code
-		return out
-	}
-	got, err := p.ReadFollower(FollowerFetch{
-		Broker: from, BrokerEpoch: f.BrokerEpoch, LeaderEpoch: w.LeaderEpoch, Offset: w.Offset,
-		LastFetched: w.LastFetched, LogStart: w.LogStart, Max: most, MinOne: minOne,
-	})
-	if errors.Is(err, storage.ErrOffsetOutOfRange) {
-		out.Code = kerr.OffsetOutOfRange.Code
-	} else if err != nil {
-		out.Code = kerr.NotLeaderForPartition.Code
-		return out
-	}
-	out.HighWatermark, out.LogStart = got.HighWatermark, got.LogStart
-	out.Diverged, out.EndEpoch, out.EndOffset = got.Diverged, got.EndEpoch, got.EndOffset
-	if got.Slice.Len() > 0 {
-		out.Records = make([]byte, got.Slice.Len())
-		if _, err := got.Slice.ReadAt(out.Records, 0); err != nil {
-			out.Code, out.Records = kerr.KafkaStorageError.Code, nil
-		}
-	}
-	got.Slice.Release()
-	return out
-}
-
-// settle gives what the follower must be told.
-func (s *fakeSessions) settle(sess *fakeSession, got []peer.FetchedPartition, full bool) (out []peer.FetchedPartition) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, g := range got {
-		e := sess.index[g.PartitionID]
-		if e == nil {
-			out = append(out, g)
-			continue
-		}
-		w := e.Value.(*simWant)
-		changed := !w.told || g.Code != 0 || w.code != 0 || g.Diverged || len(g.Records) > 0 || w.hw != g.HighWatermark || w.start != g.LogStart
-		w.told, w.code, w.hw, w.start = true, g.Code, g.HighWatermark, g.LogStart
-		if len(g.Records) > 0 {
-			sess.order.MoveToBack(e)
-		}
-		if full || changed {
-			out = append(out, g)
-		}
-	}
-	return out
 }
 
 // produce sends one record to a node that takes itself for the leader.

@@ -113,7 +113,7 @@ func toolChecks() []toolCheck {
 		{script: "kafka-e2e-latency.sh", tool: "e2e-latency", slow: true, run: tools.endToEnd},
 		{script: "kafka-verifiable-producer.sh, kafka-verifiable-consumer.sh", tool: "verifiable-producer", slow: true, run: tools.verifiable},
 		{script: "kafka-replica-verification.sh", tool: "replica-verification", slow: true, run: tools.replicaVerification},
-		{script: "kafka-reassign-partitions.sh", tool: "reassign-partitions", run: tools.reassign, note: "--throttle is refused: one node replicates nothing that could be slowed"},
+		{script: "kafka-reassign-partitions.sh", tool: "reassign-partitions", run: tools.reassign},
 		{script: "kafka-reassign-partitions.sh (log_dirs)", tool: "reassign-partitions", slow: true, run: tools.moveDirs},
 		{script: "kafka-leader-election.sh", tool: "leader-election", run: tools.leaderElection},
 		{script: "kafka-preferred-replica-election.sh", tool: "preferred-election", run: tools.preferredElection, absent: "replaced by kafka-leader-election.sh"},
