@@ -191,12 +191,16 @@ func (m *Mesh) Nodes() []string {
 	return all
 }
 
-// Tell sends part of a state to every node that is met. It does not wait.
-func (m *Mesh) Tell(name string, b []byte) {
+// Tell sends part of a state to every node that is met. It does not wait; sent is closed when it
+// has left for all of them, or was given up.
+func (m *Mesh) Tell(name string, b []byte) (sent <-chan struct{}) {
+	done := make(chan struct{})
 	list := m.list.Load()
 	if list == nil {
-		return // nobody is met yet: the first exchange brings it
+		close(done)
+		return done // nobody is met yet: the first exchange brings it
 	}
+	var under sync.WaitGroup
 	message := appendFrame(nil, name, b)
 	self := list.LocalNode().Name
 	for _, n := range list.Members() {
@@ -209,13 +213,20 @@ func (m *Mesh) Tell(name string, b []byte) {
 			m.dropped.Add(1)
 			continue
 		}
+		under.Add(1)
 		m.sends.Go(func() {
+			defer under.Done()
 			defer func() { <-m.outbox }()
 			if err := list.SendReliable(n, message); err != nil {
 				m.log.Debug("the agent of another node was not told", "node", string(n.Meta), "state", name, "err", err)
 			}
 		})
 	}
+	m.sends.Go(func() {
+		under.Wait()
+		close(done)
+	})
+	return done
 }
 
 // Run meets the other nodes and merges what they say until ctx ends. It may be called again
