@@ -83,8 +83,12 @@ type Mesh struct {
 	settled   chan struct{}
 	settle    sync.Once
 	dropped   atomic.Int64
-	list      atomic.Pointer[memberlist.Memberlist] // nil unless Run runs
 	sends     sync.WaitGroup
+
+	mu struct {
+		sync.RWMutex
+		list *memberlist.Memberlist // nil unless Run runs
+	}
 }
 
 // delivery is what came from another node; merged, if set, is called once it is merged.
@@ -179,7 +183,9 @@ func (m *Mesh) Dropped() int64 { return m.dropped.Load() }
 
 // Nodes gives the IDs of the nodes that are met at the moment, this one included; sorted.
 func (m *Mesh) Nodes() []string {
-	list := m.list.Load()
+	m.mu.RLock()
+	list := m.mu.list
+	m.mu.RUnlock()
 	if list == nil {
 		return nil
 	}
@@ -195,7 +201,9 @@ func (m *Mesh) Nodes() []string {
 // has left for all of them, or was given up.
 func (m *Mesh) Tell(name string, b []byte) (sent <-chan struct{}) {
 	done := make(chan struct{})
-	list := m.list.Load()
+	m.mu.RLock() // until all have begun, so that Run waits for them
+	defer m.mu.RUnlock()
+	list := m.mu.list
 	if list == nil {
 		close(done)
 		return done // nobody is met yet: the first exchange brings it
@@ -240,12 +248,12 @@ func (m *Mesh) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.list.Store(list)
+	m.setList(list)
 	var merging sync.WaitGroup
 	mergeCtx, stopMerging := context.WithCancel(context.WithoutCancel(ctx))
 	merging.Go(func() { m.merge(mergeCtx) })
 	m.meet(ctx, list)
-	m.list.Store(nil)
+	m.setList(nil)
 	m.sends.Wait()
 	// Why the error is not told: who did not hear the farewell finds out by itself.
 	_ = list.Leave(leaveLimit)
@@ -253,6 +261,12 @@ func (m *Mesh) Run(ctx context.Context) error {
 	stopMerging()
 	merging.Wait()
 	return err
+}
+
+func (m *Mesh) setList(list *memberlist.Memberlist) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.list = list
 }
 
 // awaitCluster waits until the cluster's ID is known; "" when ctx ended.
