@@ -22,6 +22,8 @@ const (
 	// saveWait is how long a change waits for the disk before it is handed on
 	// all the same: an alarm that comes is worth more than one that is on disk.
 	saveWait = 5 * time.Second
+	// tellWait is how long a change waits for the other nodes, for the same reason.
+	tellWait = time.Second
 	// saveRetry is the pause after a write that failed.
 	saveRetry = 5 * time.Second
 )
@@ -116,8 +118,9 @@ func Open(cfg Config, notify Notifier, record Recorder, log *slog.Logger) (*Eval
 }
 
 // Receive evaluates a snapshot: states move, the state is saved, then the changes
-// are handed on. Blocks: for the disk, at most five seconds, and only when a state
-// changed; not at all while an earlier write hangs.
+// are handed on. Blocks: for the disk, at most five seconds, and for the other nodes of
+// a cluster, at most one, and only when a state changed; for the disk not at all while an
+// earlier write hangs.
 func (e *Evaluator) Receive(ctx context.Context, s *metric.Snapshot) {
 	speaker := Here
 	if e.cfg.Peers.Speaker != nil {
@@ -159,10 +162,25 @@ func (e *Evaluator) handOn(ctx context.Context, events []Event, mine *share) {
 	e.saver.save(ctx, payload, wait)
 	e.record(events)
 	if mine != nil {
-		// Why before people are told: should this node die now, the next one knows of what they heard.
-		e.cfg.Peers.Tell(encodeShare(mine))
+		// Why before people are told: should this node die then, the next one knows of what they heard.
+		sent := e.cfg.Peers.Tell(encodeShare(mine))
+		if len(events) > 0 {
+			e.awaitSent(ctx, sent)
+		}
 	}
 	e.notify.Sync(firing, ended)
+}
+
+// awaitSent waits a moment, no longer: nodes that do not answer must not silence alarms.
+func (e *Evaluator) awaitSent(ctx context.Context, sent <-chan struct{}) {
+	timer := time.NewTimer(tellWait)
+	defer timer.Stop()
+	select {
+	case <-sent:
+	case <-ctx.Done():
+	case <-timer.C:
+		e.log.Warn("other nodes were not told of a change of alarms in time, people are", "waited", tellWait)
+	}
 }
 
 // Reload reads the rule files and puts them in force, or refuses all of them and

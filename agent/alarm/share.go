@@ -29,7 +29,8 @@ const (
 type Peers struct {
 	Node    string         // this node's ID
 	Speaker func() Speaker // asked once a snapshot
-	Tell    func([]byte)   // sends what this node knows to the others; it does not wait. May be nil
+	// Tell sends what this node knows to the others, without waiting; sent is closed when it has left. May be nil.
+	Tell func([]byte) (sent <-chan struct{})
 	// ToldThrough gives the moment before which every end of an alarm has reached all receivers;
 	// zero: none has for sure. May be nil.
 	ToldThrough func() time.Time

@@ -83,8 +83,12 @@ type Mesh struct {
 	settled   chan struct{}
 	settle    sync.Once
 	dropped   atomic.Int64
-	list      atomic.Pointer[memberlist.Memberlist] // nil unless Run runs
 	sends     sync.WaitGroup
+
+	mu struct {
+		sync.RWMutex
+		list *memberlist.Memberlist // nil unless Run runs
+	}
 }
 
 // delivery is what came from another node; merged, if set, is called once it is merged.
@@ -179,7 +183,9 @@ func (m *Mesh) Dropped() int64 { return m.dropped.Load() }
 
 // Nodes gives the IDs of the nodes that are met at the moment, this one included; sorted.
 func (m *Mesh) Nodes() []string {
-	list := m.list.Load()
+	m.mu.RLock()
+	list := m.mu.list
+	m.mu.RUnlock()
 	if list == nil {
 		return nil
 	}
@@ -191,12 +197,18 @@ func (m *Mesh) Nodes() []string {
 	return all
 }
 
-// Tell sends part of a state to every node that is met. It does not wait.
-func (m *Mesh) Tell(name string, b []byte) {
-	list := m.list.Load()
+// Tell sends part of a state to every node that is met. It does not wait; sent is closed when it
+// has left for all of them, or was given up.
+func (m *Mesh) Tell(name string, b []byte) (sent <-chan struct{}) {
+	done := make(chan struct{})
+	m.mu.RLock() // until all have begun, so that Run waits for them
+	defer m.mu.RUnlock()
+	list := m.mu.list
 	if list == nil {
-		return // nobody is met yet: the first exchange brings it
+		close(done)
+		return done // nobody is met yet: the first exchange brings it
 	}
+	var under sync.WaitGroup
 	message := appendFrame(nil, name, b)
 	self := list.LocalNode().Name
 	for _, n := range list.Members() {
@@ -209,13 +221,20 @@ func (m *Mesh) Tell(name string, b []byte) {
 			m.dropped.Add(1)
 			continue
 		}
+		under.Add(1)
 		m.sends.Go(func() {
+			defer under.Done()
 			defer func() { <-m.outbox }()
 			if err := list.SendReliable(n, message); err != nil {
 				m.log.Debug("the agent of another node was not told", "node", string(n.Meta), "state", name, "err", err)
 			}
 		})
 	}
+	m.sends.Go(func() {
+		under.Wait()
+		close(done)
+	})
+	return done
 }
 
 // Run meets the other nodes and merges what they say until ctx ends. It may be called again
@@ -229,12 +248,12 @@ func (m *Mesh) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.list.Store(list)
+	m.setList(list)
 	var merging sync.WaitGroup
 	mergeCtx, stopMerging := context.WithCancel(context.WithoutCancel(ctx))
 	merging.Go(func() { m.merge(mergeCtx) })
 	m.meet(ctx, list)
-	m.list.Store(nil)
+	m.setList(nil)
 	m.sends.Wait()
 	// Why the error is not told: who did not hear the farewell finds out by itself.
 	_ = list.Leave(leaveLimit)
@@ -242,6 +261,12 @@ func (m *Mesh) Run(ctx context.Context) error {
 	stopMerging()
 	merging.Wait()
 	return err
+}
+
+func (m *Mesh) setList(list *memberlist.Memberlist) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.list = list
 }
 
 // awaitCluster waits until the cluster's ID is known; "" when ctx ended.

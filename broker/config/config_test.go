@@ -45,6 +45,8 @@ func TestReadErrorsNameFileLineValueAndLimit(t *testing.T) {
 		{"node.id: 1\nnode:\n  id: 2", `node.yaml:3: node.id is set a second time; the first is at line 1`},
 		{"node.id:", `node.yaml:1: node.id has no value`},
 		{"notify.email.to: [a@b.c]", "notify.email.to is set without notify.email.smarthost"},
+		{"agent.cluster.listen: 10.0.0.1:9310", "agent.cluster.listen is \"10.0.0.1:9310\" without agent.cluster.secret"},
+		{"agent.cluster.listen: 9310", "want HOST:PORT"},
 		{"notify.email.password: &x secret\nnode.id: *x", "node.yaml:2: node.id: aliases are not read"},
 		{"a: [", "cannot read configuration"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -173,10 +174,27 @@ func (v *Values) together(name string) []error {
 	if v.String("notify.email.smarthost") == "" && len(v.List("notify.email.to")) > 0 {
 		errs = append(errs, fmt.Errorf("%s: notify.email.to is set without notify.email.smarthost: name the mail server as HOST:PORT", name))
 	}
+	errs = append(errs, v.meeting(name)...)
 	if len(v.List("log.dirs")) == 0 {
 		errs = append(errs, fmt.Errorf("%s: log.dirs names no directory", name))
 	}
 	return errs
+}
+
+// meeting checks where the agents of a cluster's nodes talk to each other.
+func (v *Values) meeting(name string) []error {
+	at := v.String("agent.cluster.listen")
+	if at == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(at)
+	if err != nil || host == "" {
+		return []error{fmt.Errorf("%s: agent.cluster.listen is %q: want HOST:PORT, with this node's own address", name, at)}
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && v.String("agent.cluster.secret") == "" {
+		return []error{fmt.Errorf("%s: agent.cluster.listen is %q without agent.cluster.secret: set it to the same on all nodes, as whoever reaches the port could silence alarms", name, at)}
+	}
+	return nil
 }
 
 // consumerLimits checks that the times of groups of the consumer protocol fit together.

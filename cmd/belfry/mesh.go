@@ -66,13 +66,13 @@ func (u union) notifiers() notify.Peers {
 	if u.mesh == nil {
 		return notify.Peers{}
 	}
-	return notify.Peers{Tell: u.mesh.Tell, Settled: u.mesh.AwaitSettled()}
+	return notify.Peers{Tell: func(name string, b []byte) { u.mesh.Tell(name, b) }, Settled: u.mesh.AwaitSettled()}
 }
 
 func (u union) evaluators(broker string, n *notify.Engine) alarm.Peers {
 	p := alarm.Peers{Node: broker, Speaker: u.speaker, ToldThrough: n.ToldThrough}
 	if u.mesh != nil {
-		p.Tell = func(b []byte) { u.mesh.Tell(alarmState, b) }
+		p.Tell = func(b []byte) <-chan struct{} { return u.mesh.Tell(alarmState, b) }
 	}
 	return p
 }

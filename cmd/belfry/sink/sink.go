@@ -113,11 +113,11 @@ func (w *Webhook) Listen(address string) (string, error) {
 func (w *Webhook) Run(ctx context.Context) error {
 	var n atomic.Int64
 	return w.serveHTTP(ctx, func(out http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(out, r.Body, bodyLimit))
 		status := http.StatusOK
-		if w.answer != nil {
+		if w.answer != nil { // when the message has arrived
 			status = w.answer(int(n.Add(1)))
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(out, r.Body, bodyLimit))
 		switch {
 		case err != nil:
 			http.Error(out, err.Error(), http.StatusBadRequest)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -26,7 +27,15 @@ type trio struct {
 	nodes []*nodetest.Node
 }
 
-func startTrio(t *testing.T, more map[string]string) *trio {
+// startTrio starts one; more gives each node's settings beside those that all have, and may be nil.
+func startTrio(t *testing.T, more func(id int) map[string]string) *trio {
+	c := newTrio(t, more)
+	c.start()
+	return c
+}
+
+// newTrio prepares one without starting it.
+func newTrio(t *testing.T, more func(id int) map[string]string) *trio {
 	c := &trio{t: t}
 	var voters []string
 	for id := range 3 {
@@ -38,18 +47,21 @@ func startTrio(t *testing.T, more map[string]string) *trio {
 			"default.replication.factor": "3", "broker.heartbeat.interval.ms": "500", "broker.session.timeout.ms": "3000",
 			"controller.quorum.fetch.timeout.ms": "300",
 		}
-		for name, value := range more {
-			settings[name] = value
+		if more != nil {
+			maps.Copy(settings, more(id))
 		}
 		c.nodes = append(c.nodes, nodetest.New(t, nodetest.Options{Settings: settings}))
 	}
+	return c
+}
+
+func (c *trio) start() {
 	for _, n := range c.nodes {
 		n.Launch()
 	}
 	for _, n := range c.nodes {
 		n.WaitReady()
 	}
-	return c
 }
 
 func freeAddress(t *testing.T) string {
@@ -116,7 +128,6 @@ func speakers(pages map[int]*page) (ids []int) {
 // every period: exactly one node emits each, but for the one in which the kill fell, when it
 // is one or none.
 func TestClusterSpeaksOnce(t *testing.T) {
-	t.Parallel()
 	c := startTrio(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
