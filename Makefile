@@ -62,7 +62,7 @@ fuzz: ## every fuzzer for FUZZTIME
 	  done; done
 
 .PHONY: bench
-bench: build ## a node side by side with Apache Kafka, klite, NATS JetStream and the machine's limits; BENCHFLAGS='--only produce --rounds 3'
+bench: build ## a node, and three, side by side with Apache Kafka, klite, NATS JetStream and the machine's limits; BENCHFLAGS='--only produce --rounds 3'
 	./cmd/belfry/bench/peers.sh '$(CACHE)'
 	./bin/belfry bench --cache '$(CACHE)' $(BENCHFLAGS)
 

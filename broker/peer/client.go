@@ -83,6 +83,7 @@ type Client struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // readers
+	frames frames
 
 	mu struct {
 		sync.Mutex
@@ -128,40 +129,46 @@ func Dial(ctx context.Context, address string) (net.Conn, error) {
 //
 // Errors: those of this package, context.DeadlineExceeded, context.Canceled.
 func (c *Client) Do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error) {
+	resp, _, err := c.ask(ctx, to, lane, req)
+	return resp, err
+}
+
+// ask is Do, with the frame that the answer's byte slices are parts of.
+func (c *Client) ask(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, []byte, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
 		defer cancel()
 	}
-	resp, err := c.do(ctx, to, lane, req)
+	resp, frame, err := c.do(ctx, to, lane, req)
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask broker %d for %s: %w", to, kmsg.NameForKey(req.Key()), err)
+		return nil, nil, fmt.Errorf("cannot ask broker %d for %s: %w", to, kmsg.NameForKey(req.Key()), err)
 	}
-	return resp, nil
+	return resp, frame, nil
 }
 
-func (c *Client) do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, error) {
+func (c *Client) do(ctx context.Context, to metadata.BrokerID, lane string, req kmsg.Request) (kmsg.Response, []byte, error) {
 	l, err := c.line(to, lane)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conn, err := l.connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := conn.version(req); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	body, err := conn.exchange(ctx, req)
+	r, err := conn.exchange(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp := req.ResponseKind()
-	if err := resp.ReadFrom(body); err != nil {
+	if err := resp.ReadFrom(r.body); err != nil {
 		conn.fail(fmt.Errorf("it sent what is no answer: %w", err))
-		return nil, fmt.Errorf("%w: it sent what is no answer: %w", ErrLost, err)
+		return nil, nil, fmt.Errorf("%w: it sent what is no answer: %w", ErrLost, err)
 	}
-	return resp, nil
+	return resp, r.frame, nil
 }
 
 // line finds or makes the line to a broker.

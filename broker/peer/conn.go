@@ -38,8 +38,11 @@ type conn struct {
 type call struct {
 	correlation int32
 	flexible    bool
-	answer      chan []byte // capacity 1
+	answer      chan reply // capacity 1
 }
+
+// reply is an answer's body, and the frame that it is a part of.
+type reply struct{ frame, body []byte }
 
 func newConn(c *Client, socket net.Conn, address string) *conn {
 	n := &conn{
@@ -95,27 +98,27 @@ func (c *conn) version(req kmsg.Request) error {
 	return nil
 }
 
-// exchange sends a request and gives the body of its answer.
-func (c *conn) exchange(ctx context.Context, req kmsg.Request) ([]byte, error) {
+// exchange sends a request and gives its answer.
+func (c *conn) exchange(ctx context.Context, req kmsg.Request) (reply, error) {
 	w, err := c.send(ctx, req)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	select {
-	case body := <-w.answer:
-		return body, nil
+	case r := <-w.answer:
+		return r, nil
 	case <-c.gone:
 		select {
-		case body := <-w.answer: // it came before
-			return body, nil
+		case r := <-w.answer: // it came before
+			return r, nil
 		default:
-			return nil, c.lost()
+			return reply{}, c.lost()
 		}
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			c.fail(errors.New("it did not answer in time"))
 		}
-		return nil, ctx.Err()
+		return reply{}, ctx.Err()
 	}
 }
 
@@ -137,7 +140,7 @@ func (c *conn) send(ctx context.Context, req kmsg.Request) (*call, error) {
 		return nil, unreachable(ctx.Err())
 	}
 	defer func() { c.writing <- struct{}{} }()
-	w := &call{correlation: c.next, flexible: req.IsFlexible() && req.Key() != kmsg.ApiVersions.Int16(), answer: make(chan []byte, 1)}
+	w := &call{correlation: c.next, flexible: req.IsFlexible() && req.Key() != kmsg.ApiVersions.Int16(), answer: make(chan reply, 1)}
 	if !c.wait(w) {
 		return nil, unreachable(c.why())
 	}
@@ -202,7 +205,7 @@ func (c *conn) deliver(frame []byte) error {
 		}
 		body = body[1:]
 	}
-	w.answer <- body
+	w.answer <- reply{frame, body}
 	return nil
 }
 
@@ -216,7 +219,7 @@ func (c *conn) frame() ([]byte, error) {
 	if size < 4 || size > maxFrame {
 		return nil, fmt.Errorf("it sent an answer of %d bytes; at least 4 and at most %d are taken", size, maxFrame)
 	}
-	b := make([]byte, size)
+	b := c.client.frames.take(int(size))
 	if _, err := io.ReadFull(c.in, b); err != nil {
 		return nil, err
 	}

@@ -56,6 +56,18 @@ type FetchAnswer struct {
 	Code       int16 // Kafka's error code of the whole; 0: none
 	Session    int32 // 0: the leader keeps none
 	Partitions []FetchedPartition
+
+	frame  []byte // that the records are parts of
+	frames *frames
+}
+
+// Release gives the memory of the records back for later answers. It need not be called.
+// Requires: nobody looks at the records any more.
+func (a *FetchAnswer) Release() {
+	if a.frames != nil {
+		a.frames.give(a.frame)
+	}
+	a.frame, a.frames, a.Partitions = nil, nil, nil
 }
 
 // fetchVersion is the oldest that can say all that a follower must.
@@ -68,7 +80,8 @@ const TagFull = 10_002
 // maxWhyFull bounds the text in bytes.
 const maxWhyFull = 500
 
-// Fetch asks a leader for what it has. The records of the answer belong to the caller.
+// Fetch asks a leader for what it has. The records of the answer belong to the caller until it
+// releases them.
 //
 // Blocks: for Wait at the leader, and for the road; see Do, of which ctx should allow both.
 // Errors: those of Do.
@@ -79,7 +92,7 @@ func (c *Client) Fetch(ctx context.Context, to metadata.BrokerID, lane string, f
 			req.UnknownTags.Set(TagFull, []byte(why[:min(len(why), maxWhyFull)]))
 		}
 	}
-	resp, err := c.Do(ctx, to, lane, req)
+	resp, frame, err := c.ask(ctx, to, lane, req)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +100,9 @@ func (c *Client) Fetch(ctx context.Context, to metadata.BrokerID, lane string, f
 	if r.Version < fetchVersion {
 		return nil, fmt.Errorf("cannot fetch from broker %d: %w: it knows Fetch only up to %d", to, ErrVersion, r.Version)
 	}
-	return answerOf(r), nil
+	a := answerOf(r)
+	a.frame, a.frames = frame, &c.frames
+	return a, nil
 }
 
 // request gives the request in Kafka's words.

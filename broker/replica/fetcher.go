@@ -189,6 +189,7 @@ func (f *fetcher) land(ctx context.Context, fl flight, l landing) bool {
 		f.begin()
 	}
 	f.take(fl.n, l.answer)
+	l.answer.Release() // a log keeps nothing of what it appends
 	f.sync(ctx)
 	return true
 }

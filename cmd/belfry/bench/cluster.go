@@ -50,6 +50,7 @@ func (r *run) cluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.res.remark("3 nodes: equal settings, 3 replicas, acks=all, min.insync.replicas=2, with which both answer from the page cache by default; ours does so only with at least 3 replicas and min.insync.replicas=2, else every in-sync replica flushes first. Memory is PSS, idle nodes beside each other take processor time from who is measured")
 	// Why it goes on after an error: the others do not depend on it.
 	failed := r.clusterPart(ctx, "few partitions", func() error {
 		ts, stop, err := r.startClusters(ctx, specs)

@@ -14,8 +14,8 @@ const (
 	manyTopic = "bench-many"
 	// manyLimit is the longest that one step may take.
 	manyLimit = 5 * time.Minute
-	// manyRounds is how often clusters with thousands of partitions are made at most: it takes minutes.
-	manyRounds = 2
+	// manyRounds is how often clusters with thousands of partitions are made at most: it takes Kafka minutes.
+	manyRounds = 1
 	// manyIdle is how long the processor time of idle nodes is counted.
 	manyIdle = 5 * time.Second
 )
@@ -25,7 +25,7 @@ const (
 func (r *run) many(ctx context.Context, specs []peer.ClusterSpec) error {
 	rounds := min(r.o.Rounds, manyRounds)
 	r.readAhead()
-	r.res.remark("3 nodes, %d partitions × %d: %d rounds, each with new clusters, one at a time; in sync means that a node that stayed says so of every partition, to which a message came meanwhile; all take writes once each has acknowledged (acks=all) a message sent after the kill", r.o.ClusterPartitions, peer.ClusterSize, rounds)
+	r.res.remark("3 nodes, %d partitions × %d: rounds %d, each with new clusters, one at a time; in sync means that a node that stayed says so of every partition, to which a message came meanwhile; all take writes once each has acknowledged (acks=all) a message sent after the kill", r.o.ClusterPartitions, peer.ClusterSize, rounds)
 	var failed []error
 	for round := range rounds {
 		for i := range specs {
