@@ -296,6 +296,7 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 // concerns. Requires: mu is held, this broker leads. It gives mu back.
 func (p *Partition) membersLocked(s isr, replicas []metadata.BrokerID) {
 	p.mu.lead.members(s, replicas, p.now())
+	p.register(p.mu.lead) // those that are new
 	if p.mu.lead.enough() {
 		p.settle()
 		return
