@@ -326,6 +326,7 @@ func (p *Partition) membersLocked(s isr, replicas []metadata.BrokerID) {
 		defer p.observed(true)
 	}
 	p.mu.lead.members(s, replicas, p.now())
+	p.register(p.mu.lead) // those that are new
 	if p.mu.lead.enough() {
 		p.settle()
 		return

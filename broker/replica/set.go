@@ -74,8 +74,8 @@ type Set struct {
 
 	// partitions is a map that is never changed: Apply puts a new one in its place.
 	partitions atomic.Pointer[map[topic.Partition]*entry]
-	resolved   map[string]resolved // settings by topic; Apply's alone
-	applied    bool                // some image was; Apply's alone
+	now        following
+	applied    bool // some image was; Apply's alone
 
 	kick chan struct{} // capacity 1: there is something in failed
 	mu   struct {
@@ -239,7 +239,18 @@ func (s *Set) Apply(old, img *metadata.Image) error {
 	if s.o.Rates != nil {
 		s.limits.set(s.o.Rates())
 	}
-	return s.apply(s.wishes(old, img), first)
+	touched, ok := s.changed(old, img)
+	s.now.image = img
+	if !ok {
+		return s.apply(s.wishes(old, img), first)
+	}
+	wishes, gone := s.some(touched)
+	before := s.roles(touched)
+	errs := s.bring(wishes, gone, false)
+	if !maps.Equal(before, s.roles(touched)) {
+		s.assign(s.now.wanted)
+	}
+	return errors.Join(errs...)
 }
 
 // shrink looks for followers that are behind for too long (R12: not while this broker may
@@ -305,7 +316,7 @@ func (s *Set) wishes(old, img *metadata.Image) map[topic.Partition]wish {
 	out := make(map[topic.Partition]wish)
 	next := make(map[string]resolved)
 	for _, t := range img.Topics() {
-		r := s.resolved[t.Name]
+		r := s.now.resolved[t.Name]
 		if !broker || r.topic != t || !same(metadata.Resource{Kind: resourceTopic, Name: t.Name}) {
 			r = resolved{topic: t}
 		}
@@ -323,7 +334,7 @@ func (s *Set) wishes(old, img *metadata.Image) map[topic.Partition]wish {
 			next[t.Name] = r
 		}
 	}
-	s.resolved = next
+	s.now.resolved = next
 	return out
 }
 
@@ -333,32 +344,43 @@ const (
 	resourceBroker = 4
 )
 
+// apply makes everything what is wished.
 func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
+	s.now.wanted = wishes
 	var errs []error
 	if first {
 		errs = append(errs, s.removeStrays(wishes))
 	}
-	// Deletions first: a topic made again under its name needs the name free.
-	now := *s.partitions.Load()
-	kept := maps.Clone(now)
-	maps.DeleteFunc(kept, func(name topic.Partition, e *entry) bool {
-		w, wanted := wishes[name]
-		return !wanted || w.id != e.id
-	})
-	s.publish(kept)
-	errs = append(errs, s.drop(now, kept)...)
+	errs = append(errs, s.bring(wishes, true, first)...)
+	s.assign(wishes)
+	return errors.Join(errs...)
+}
 
+// bring takes up the partitions of some wishes. gone tells that there may be some that are
+// not wanted any more.
+func (s *Set) bring(wishes map[topic.Partition]wish, gone, first bool) (errs []error) {
+	// Deletions first: a topic made again under its name needs the name free.
+	kept := *s.partitions.Load()
+	if gone {
+		now := kept
+		kept = maps.Clone(now)
+		maps.DeleteFunc(kept, func(name topic.Partition, e *entry) bool {
+			w, wanted := s.now.wanted[name]
+			return !wanted || w.id != e.id
+		})
+		s.publish(kept)
+		errs = s.drop(now, kept)
+	}
 	next, opened, failed := s.take(wishes, kept, first)
 	s.publish(next)
-	s.forgetDamage(wishes)
-	s.assign(wishes)
+	s.forgetDamage(s.now.wanted)
 	if opened {
 		// A directory that failed in between has told nobody who is new.
 		for _, dir := range s.store.failedDirs() {
 			s.DirFailed(dir, nil)
 		}
 	}
-	return errors.Join(append(errs, failed...)...)
+	return append(errs, failed...)
 }
 
 func (s *Set) publish(next map[topic.Partition]*entry) { s.partitions.Store(&next) }

@@ -27,10 +27,9 @@ type job struct {
 // take opens what is new, tries again what could not be opened, and brings every partition's
 // role and settings up to date. opened tells whether a log was opened.
 func (s *Set) take(wishes map[topic.Partition]wish, kept map[topic.Partition]*entry, first bool) (next map[topic.Partition]*entry, opened bool, errs []error) {
-	next = maps.Clone(kept)
 	jobs := make([]job, 0, len(wishes))
 	for name, w := range wishes {
-		if e := next[name]; e == nil || !e.lost { // what was lost was said when it was found out; nothing changes before the next start
+		if e := kept[name]; e == nil || !e.lost { // what was lost was said when it was found out; nothing changes before the next start
 			jobs = append(jobs, job{name: name, wish: w, was: e})
 		}
 	}
@@ -46,12 +45,22 @@ func (s *Set) take(wishes map[topic.Partition]wish, kept map[topic.Partition]*en
 	}
 	work()
 	wg.Wait()
+	next = kept
+	s.now.failed = nil
 	for i := range jobs {
 		j := &jobs[i]
-		opened = opened || j.now != j.was
-		next[j.name] = j.now
+		if j.now != j.was && !opened {
+			next, opened = maps.Clone(kept), true
+		}
+		if j.now != j.was {
+			next[j.name] = j.now
+		}
 		if j.err != nil {
 			errs = append(errs, j.err)
+			if s.now.failed == nil {
+				s.now.failed = make(map[topic.Partition]bool)
+			}
+			s.now.failed[j.name] = true
 		}
 	}
 	return next, opened, errs
