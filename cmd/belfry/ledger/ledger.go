@@ -5,8 +5,8 @@
 // was known before: a message lost, written twice, out of order, another one at an offset that was acknowledged or
 // was read before, a damaged one. It is made for tens of millions of messages: one word an offset, two bits a message.
 //
-// The ledger itself (this file, reading.go) is pure: no clock, socket or process. road.go produces and reads by a real client, transact.go
-// and copy.go send transactions. It is for tests only.
+// The ledger itself (this file, reading.go, oracle.go) is pure: no clock, socket or process. road.go produces and reads
+// by a real client, group.go as a member of a group, transact.go and copy.go send transactions. It is for tests only.
 package ledger
 
 import (
@@ -32,6 +32,10 @@ const (
 	Refused   Kind = "refused"      // a client gave up
 	Aborted   Kind = "aborted read" // a message of an aborted transaction was given to a reader of committed ones
 	Torn      Kind = "torn"         // a committed transaction of which some messages are missing
+	Rewound   Kind = "rewound"      // a group's committed offset went back
+	Owned     Kind = "owned twice"  // two members of a group had one partition in one generation
+	Unfenced  Kind = "unfenced"     // somebody whose time was over was obeyed
+	Unread    Kind = "unreadable"   // what is there could not be read
 )
 
 // Finding is one thing that is wrong.
@@ -185,6 +189,18 @@ func (l *Ledger) Note(partition int32, offset int64, name string, i int) {
 		return
 	}
 	l.stateLocked(partition, offset, name, i, true)
+}
+
+// Taker is Note for a producer outside this process that tells a message's number as text.
+func (l *Ledger) Taker(name string) func(partition int32, offset int64, number []byte) {
+	return func(partition int32, offset int64, number []byte) {
+		i, err := strconv.Atoi(string(number))
+		if err != nil {
+			l.Find(Damaged, "%s was told of number %q", name, number)
+			return
+		}
+		l.Note(partition, offset, name, i)
+	}
 }
 
 // stateLocked says that a message stands at an offset: acknowledged there, or read there.

@@ -203,3 +203,54 @@ func TestTops(t *testing.T) {
 		t.Errorf("a message is %.10q", v)
 	}
 }
+
+// TestOracle: what a group may do, and what it may not.
+func TestOracle(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		do   func(o *Oracle)
+		want []Kind
+	}{
+		{"all is well", func(o *Oracle) {
+			o.Owns("a", 1, []int32{0})
+			o.Owns("a", 1, []int32{0})
+			o.Committed(0, 5)
+			o.Observe(0, 5, o.Promised()[0])
+			o.Owns("b", 2, []int32{0})
+			o.Committed(0, 7)
+			o.Observe(0, 9, o.Promised()[0]) // the answer is on its way
+		}, nil},
+		{"nothing was promised", func(o *Oracle) { o.Observe(0, -1, o.Promised()[0]) }, nil},
+		{"two owners", func(o *Oracle) {
+			o.Owns("a", 3, []int32{0})
+			o.Owns("b", 3, []int32{0})
+		}, []Kind{Owned}},
+		{"back", func(o *Oracle) {
+			o.Committed(0, 5)
+			o.Committed(0, 9)
+			o.Observe(0, 5, o.Promised()[0])
+			o.Observe(0, 5, o.Promised()[0])
+		}, []Kind{Rewound}},
+		{"lost", func(o *Oracle) {
+			o.Committed(0, 5)
+			o.Observe(0, -1, o.Promised()[0])
+		}, []Kind{Rewound}},
+		{"back to what was on its way for long", func(o *Oracle) {
+			o.Committed(0, 9)
+			o.Observe(0, 5, o.Promised()[0])
+			o.Unsure(0, 5) // its sender gives up only now
+		}, nil},
+	} {
+		l := New(Options{Topic: "t", Partitions: 1})
+		o := l.Oracle("g")
+		x.do(o)
+		o.End()
+		var got []Kind
+		for _, f := range l.Findings() {
+			got = append(got, f.Kind)
+		}
+		if !slices.Equal(got, x.want) {
+			t.Errorf("%s: found %v, want %v", x.name, l.Findings(), x.want)
+		}
+	}
+}

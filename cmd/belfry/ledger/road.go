@@ -98,20 +98,6 @@ func (l *Ledger) Follow(ctx context.Context, seeds []string, who string, opts ..
 	return r.Count()
 }
 
-// Join reads as a member of a group until ctx ends; the members share r, one at a time holding the lock.
-// What was read is committed after it was taken down.
-func (l *Ledger) Join(ctx context.Context, seeds []string, group string, r *Shared, opts ...kgo.Opt) {
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(l.Topic), kgo.BlockRebalanceOnPoll(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(200 * time.Millisecond),
-		kgo.SessionTimeout(10 * time.Second), kgo.RebalanceTimeout(20 * time.Second)}, append(l.isolation(), opts...)...)...)
-	if err != nil {
-		l.Find(Refused, "a member of group %s: %v", group, err)
-		return
-	}
-	defer c.CloseAllowingRebalance()
-	l.poll(ctx, c, nil, r)
-}
-
 func (l *Ledger) poll(ctx context.Context, c *kgo.Client, own *Reading, shared *Shared) {
 	for {
 		fetches := c.PollFetches(ctx)
@@ -202,12 +188,27 @@ func (l *Ledger) Verify(ctx context.Context, seeds []string, who string) (weakLo
 	return r.End(ends), nil
 }
 
-func (l *Ledger) readAll(ctx context.Context, seeds []string, who string) (r *Reading, ends []int64, err error) {
+// ReadOnce reads everything that is there now from the beginning and compares, while others produce. The client looks
+// at no check sum: that is for the nodes to do. What cannot be read is a finding, too.
+func (l *Ledger) ReadOnce(ctx context.Context, seeds []string, who string) {
+	if _, _, err := l.readAll(ctx, seeds, who, kgo.DisableFetchCRCValidation()); err != nil {
+		l.Find(Unread, "%s: %v", who, err)
+	}
+}
+
+// TryReadOnce is ReadOnce by a client that looks at check sums; what is wrong is a finding, that something cannot be read
+// an error.
+func (l *Ledger) TryReadOnce(ctx context.Context, seeds []string, who string) error {
+	_, _, err := l.readAll(ctx, seeds, who)
+	return err
+}
+
+func (l *Ledger) readAll(ctx context.Context, seeds []string, who string, opts ...kgo.Opt) (r *Reading, ends []int64, err error) {
 	from := map[int32]kgo.Offset{}
 	for p := range l.Partitions {
 		from[p] = kgo.NewOffset().At(0)
 	}
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, l.isolation()...)...)
+	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, append(l.isolation(), opts...)...)...)
 	if err != nil {
 		return nil, nil, err
 	}

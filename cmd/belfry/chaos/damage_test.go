@@ -1,0 +1,202 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/belfry-mq/belfry/broker/record"
+)
+
+// damageFaults are what becomes of bytes that a node has kept: nobody is ever given them, nothing that others hold, too,
+// is lost, and the node has the log again as the others have it.
+//
+// A node checks what it has not read since it began. What rots later, where it looked already, its scrubber finds; until
+// then a client that looks at the check sum, as all do by default, refuses it. So here most damage comes to be while
+// the node is away.
+func damageFaults() []fault {
+	return []fault{
+		{"a flipped bit in a leader's log", func(w *world) {
+			if d := w.damageable(w.leads); d != nil {
+				w.node(d.id).Kill()
+				w.flip(d, 0)
+				w.node(d.id).Restart()
+				w.leadsAgain(d)
+				w.damaged(d)
+			}
+		}},
+		{"a flipped bit in a follower's log", func(w *world) {
+			if d := w.damageable(w.follows); d != nil {
+				w.node(d.id).Kill()
+				w.flip(d, 0)
+				w.pause(w.between(0, 8*time.Second))
+				w.node(d.id).Restart()
+				w.damaged(d)
+			}
+		}},
+		{"a flipped bit under a node that runs", func(w *world) {
+			if d := w.damageable(w.anyRole); d != nil {
+				w.flip(d, record.HeaderSize) // what no check sum covers only the node itself could find
+				w.refused(d)
+				w.node(d.id).Kill()
+				w.node(d.id).Restart()
+				w.damaged(d)
+			}
+		}},
+		{"a truncated file under a node that runs", func(w *world) {
+			if d := w.damageable(w.anyRole); d != nil {
+				w.truncate(d)
+				w.refused(d)
+				w.node(d.id).Kill()
+				w.node(d.id).Restart()
+				w.damaged(d)
+			}
+		}},
+		{"a truncated file of one that is killed", func(w *world) {
+			if d := w.damageable(w.anyRole); d != nil {
+				w.node(d.id).Kill()
+				w.truncate(d)
+				w.pause(w.between(0, 8*time.Second))
+				w.node(d.id).Restart()
+				w.damaged(d)
+			}
+		}},
+		{"a truncated file of one that was stopped cleanly", func(w *world) {
+			if d := w.damageable(w.anyRole); d != nil {
+				w.node(d.id).Stop()
+				w.truncate(d)
+				w.node(d.id).Restart()
+				w.damaged(d)
+			}
+		}},
+	}
+}
+
+// victim is a file of a partition's log on one node, which it does not write any more.
+type victim struct {
+	id, partition int
+	folder, file  string
+	size          int64
+	was           string // what was done to it
+}
+
+func (w *world) anyRole(int, int) bool { return true }
+func (w *world) leads(id, partition int) bool {
+	return w.leader(w.ledgers[0].Topic, int32(partition)) == id
+}
+func (w *world) follows(id, partition int) bool {
+	leader := w.leader(w.ledgers[0].Topic, int32(partition))
+	return leader != 0 && leader != id
+}
+
+// damageable picks a closed segment of a replica with that role; nil if there is none yet.
+func (w *world) damageable(fits func(id, partition int) bool) *victim {
+	w.t.Helper()
+	for _, p := range w.rnd.Perm(partitions) {
+		for _, id := range w.ids() {
+			if !fits(id, p) {
+				continue
+			}
+			folder, segments, err := segmentsOf(w.node(id).Dir, w.ledgers[0].Topic, p)
+			if err != nil || len(segments) < 2 {
+				continue
+			}
+			d := &victim{id: id, partition: p, folder: folder, file: segments[w.rnd.IntN(len(segments)-1)]}
+			info, err := os.Stat(d.file)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if d.size = info.Size(); d.size > 0 {
+				return d
+			}
+		}
+	}
+	w.say("no node has a segment that is old enough")
+	return nil
+}
+
+// flip changes one bit of a batch, behind so many bytes of it.
+func (w *world) flip(d *victim, behind int) {
+	w.t.Helper()
+	b, err := os.ReadFile(d.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var at int
+	for pos := 0; pos < len(b); { // one of all such bytes, each as likely
+		h, err := record.ReadHeader(b[pos:])
+		if err != nil {
+			w.t.Fatalf("cannot read %s: %v", d.file, err)
+		}
+		end := pos + h.Size()
+		if pick := behind + w.rnd.IntN(h.Size()-behind); w.rnd.IntN(end) < h.Size() {
+			at = pos + pick
+		}
+		pos = end
+	}
+	f, err := os.OpenFile(d.file, os.O_WRONLY, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte{b[at] ^ 1<<w.rnd.IntN(8)}, int64(at))
+	if err = errors.Join(err, f.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	d.was = fmt.Sprintf("byte %d of %s was changed", at, filepath.Base(d.file))
+}
+
+// truncate cuts off some end.
+func (w *world) truncate(d *victim) {
+	w.t.Helper()
+	at := w.rnd.Int64N(d.size)
+	if err := os.Truncate(d.file, at); err != nil {
+		w.t.Fatal(err)
+	}
+	d.was = fmt.Sprintf("%s was cut to %d bytes", filepath.Base(d.file), at)
+}
+
+// damaged has everything read after that, and a damaged replica made good.
+func (w *world) damaged(d *victim) {
+	w.t.Helper()
+	w.say("on node %d, of partition %d, %s", d.id, d.partition, d.was)
+	ctx, cancel := context.WithTimeout(w.t.Context(), healLimit)
+	defer cancel()
+	w.ledgers[0].ReadOnce(ctx, w.Seeds(), "reader of all after "+d.was)
+	w.repaired(d)
+}
+
+// refused has everything read while a node may not know yet: a client that looks at check sums is given what is right,
+// or nothing.
+func (w *world) refused(d *victim) {
+	w.t.Helper()
+	w.say("on node %d, of partition %d, %s", d.id, d.partition, d.was)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := w.ledgers[0].TryReadOnce(ctx, w.Seeds(), "reader of what can be read after "+d.was); err != nil {
+		w.say("a client refuses it: %v", err)
+	}
+}
+
+// leadsAgain waits until a node that was started leads the partition again, or does not by right.
+func (w *world) leadsAgain(d *victim) {
+	end := time.Now().Add(20 * time.Second)
+	for time.Now().Before(end) && !w.leads(d.id, d.partition) {
+		w.pause(200 * time.Millisecond)
+	}
+}
+
+// repaired does what an operator does: the log is thrown away, the node fetches it again.
+func (w *world) repaired(d *victim) {
+	w.t.Helper()
+	n := w.node(d.id)
+	n.Kill()
+	for _, path := range []string{d.folder, filepath.Join(n.Dir, "data", "broker-epoch")} { // it has lost something, and says so
+		if err := os.RemoveAll(path); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	n.Restart()
+}
