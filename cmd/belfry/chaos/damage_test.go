@@ -20,57 +20,51 @@ import (
 func damageFaults() []fault {
 	return []fault{
 		{"a flipped bit in a leader's log", func(w *world) {
-			if d := w.damageable(w.leads); d != nil {
-				w.node(d.id).Kill()
-				w.flip(d, 0)
-				w.node(d.id).Restart()
-				w.leadsAgain(d)
-				w.damaged(d)
-			}
+			d := w.damageable(w.leads)
+			w.node(d.id).Kill()
+			w.flip(d, 0)
+			w.node(d.id).Restart()
+			w.leadsAgain(d)
+			w.damaged(d)
 		}},
 		{"a flipped bit in a follower's log", func(w *world) {
-			if d := w.damageable(w.follows); d != nil {
-				w.node(d.id).Kill()
-				w.flip(d, 0)
-				w.pause(w.between(0, 8*time.Second))
-				w.node(d.id).Restart()
-				w.damaged(d)
-			}
+			d := w.damageable(w.follows)
+			w.node(d.id).Kill()
+			w.flip(d, 0)
+			w.pause(w.between(0, 8*time.Second))
+			w.node(d.id).Restart()
+			w.damaged(d)
 		}},
 		{"a flipped bit under a node that runs", func(w *world) {
-			if d := w.damageable(w.anyRole); d != nil {
-				w.flip(d, record.HeaderSize) // what no check sum covers only the node itself could find
-				w.refused(d)
-				w.node(d.id).Kill()
-				w.node(d.id).Restart()
-				w.damaged(d)
-			}
+			d := w.damageable(w.anyRole)
+			w.flip(d, record.HeaderSize) // what no check sum covers only the node itself could find
+			w.refused(d)
+			w.node(d.id).Kill()
+			w.node(d.id).Restart()
+			w.damaged(d)
 		}},
 		{"a truncated file under a node that runs", func(w *world) {
-			if d := w.damageable(w.anyRole); d != nil {
-				w.truncate(d)
-				w.refused(d)
-				w.node(d.id).Kill()
-				w.node(d.id).Restart()
-				w.damaged(d)
-			}
+			d := w.damageable(w.anyRole)
+			w.truncate(d)
+			w.refused(d)
+			w.node(d.id).Kill()
+			w.node(d.id).Restart()
+			w.damaged(d)
 		}},
 		{"a truncated file of one that is killed", func(w *world) {
-			if d := w.damageable(w.anyRole); d != nil {
-				w.node(d.id).Kill()
-				w.truncate(d)
-				w.pause(w.between(0, 8*time.Second))
-				w.node(d.id).Restart()
-				w.damaged(d)
-			}
+			d := w.damageable(w.anyRole)
+			w.node(d.id).Kill()
+			w.truncate(d)
+			w.pause(w.between(0, 8*time.Second))
+			w.node(d.id).Restart()
+			w.damaged(d)
 		}},
 		{"a truncated file of one that was stopped cleanly", func(w *world) {
-			if d := w.damageable(w.anyRole); d != nil {
-				w.node(d.id).Stop()
-				w.truncate(d)
-				w.node(d.id).Restart()
-				w.damaged(d)
-			}
+			d := w.damageable(w.anyRole)
+			w.node(d.id).Stop()
+			w.truncate(d)
+			w.node(d.id).Restart()
+			w.damaged(d)
 		}},
 	}
 }
@@ -92,9 +86,18 @@ func (w *world) follows(id, partition int) bool {
 	return leader != 0 && leader != id
 }
 
-// damageable picks a closed segment of a replica with that role; nil if there is none yet.
-func (w *world) damageable(fits func(id, partition int) bool) *victim {
+// damageable picks a closed segment of a replica with that role, once there is one.
+func (w *world) damageable(fits func(id, partition int) bool) (d *victim) {
 	w.t.Helper()
+	w.eventually("a segment is closed", func() string {
+		var why string
+		d, why = w.closedSegment(fits)
+		return why
+	})
+	return d
+}
+
+func (w *world) closedSegment(fits func(id, partition int) bool) (d *victim, why string) {
 	for _, p := range w.rnd.Perm(partitions) {
 		for _, id := range w.ids() {
 			if !fits(id, p) {
@@ -107,15 +110,14 @@ func (w *world) damageable(fits func(id, partition int) bool) *victim {
 			d := &victim{id: id, partition: p, folder: folder, file: segments[w.rnd.IntN(len(segments)-1)]}
 			info, err := os.Stat(d.file)
 			if err != nil {
-				w.t.Fatal(err)
+				return nil, err.Error()
 			}
 			if d.size = info.Size(); d.size > 0 {
-				return d
+				return d, ""
 			}
 		}
 	}
-	w.say("no node has a segment that is old enough")
-	return nil
+	return nil, "each has only one"
 }
 
 // flip changes one bit of a batch, behind so many bytes of it.

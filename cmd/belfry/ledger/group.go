@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -129,6 +130,12 @@ func (o *Oracle) Watch(ctx context.Context, c *kgo.Client) {
 		promised := o.Promised()
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		got, err := admin.FetchOffsets(asking, o.group)
+		where := "coordinator not known"
+		if err == nil && got.Error() == nil {
+			if at := admin.FindGroupCoordinators(asking, o.group)[o.group]; at.Err == nil {
+				where = fmt.Sprintf("node %d at %s", at.NodeID, time.Now().Format("15:04:05.000"))
+			}
+		}
 		cancel()
 		if err == nil && got.Error() == nil {
 			for p, floor := range promised {
@@ -136,7 +143,7 @@ func (o *Oracle) Watch(ctx context.Context, c *kgo.Client) {
 				if r, ok := got.Lookup(o.l.Topic, int32(p)); ok {
 					at = r.At
 				}
-				o.Observe(int32(p), at, floor)
+				o.Observe(int32(p), at, floor, where)
 			}
 		}
 		if i%8 == 7 {

@@ -215,12 +215,12 @@ func TestOracle(t *testing.T) {
 			o.Owns("a", 1, []int32{0})
 			o.Owns("a", 1, []int32{0})
 			o.Committed(0, 5)
-			o.Observe(0, 5, o.Promised()[0])
+			o.Observe(0, 5, o.Promised()[0], "")
 			o.Owns("b", 2, []int32{0})
 			o.Committed(0, 7)
-			o.Observe(0, 9, o.Promised()[0]) // the answer is on its way
+			o.Observe(0, 9, o.Promised()[0], "") // the answer is on its way
 		}, nil},
-		{"nothing was promised", func(o *Oracle) { o.Observe(0, -1, o.Promised()[0]) }, nil},
+		{"nothing was promised", func(o *Oracle) { o.Observe(0, -1, o.Promised()[0], "") }, nil},
 		{"two owners", func(o *Oracle) {
 			o.Owns("a", 3, []int32{0})
 			o.Owns("b", 3, []int32{0})
@@ -228,16 +228,16 @@ func TestOracle(t *testing.T) {
 		{"back", func(o *Oracle) {
 			o.Committed(0, 5)
 			o.Committed(0, 9)
-			o.Observe(0, 5, o.Promised()[0])
-			o.Observe(0, 5, o.Promised()[0])
+			o.Observe(0, 5, o.Promised()[0], "")
+			o.Observe(0, 5, o.Promised()[0], "")
 		}, []Kind{Rewound}},
 		{"lost", func(o *Oracle) {
 			o.Committed(0, 5)
-			o.Observe(0, -1, o.Promised()[0])
+			o.Observe(0, -1, o.Promised()[0], "")
 		}, []Kind{Rewound}},
 		{"back to what was on its way for long", func(o *Oracle) {
 			o.Committed(0, 9)
-			o.Observe(0, 5, o.Promised()[0])
+			o.Observe(0, 5, o.Promised()[0], "")
 			o.Unsure(0, 5) // its sender gives up only now
 		}, nil},
 	} {

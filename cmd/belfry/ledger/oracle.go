@@ -27,6 +27,7 @@ type Oracle struct {
 type observed struct {
 	partition        int32
 	offset, promised int64
+	where            string
 }
 
 // Oracle begins to judge a group that reads this ledger's topic.
@@ -78,12 +79,13 @@ func (o *Oracle) Promised() []int64 {
 }
 
 // Observe takes down what the coordinator says is committed, -1 for nothing; promised is what Promised gave before it
-// was asked.
-func (o *Oracle) Observe(partition int32, offset, promised int64) {
+// was asked. Where says who said it when, for the finding.
+func (o *Oracle) Observe(partition int32, offset, promised int64, where string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if seen := (observed{partition, offset, promised}); offset < promised && !slices.Contains(o.mu.below, seen) {
-		o.mu.below = append(o.mu.below, seen)
+	again := func(b observed) bool { return b.partition == partition && b.offset == offset }
+	if offset < promised && !slices.ContainsFunc(o.mu.below, again) {
+		o.mu.below = append(o.mu.below, observed{partition, offset, promised, where})
 	}
 }
 
@@ -93,7 +95,7 @@ func (o *Oracle) End() {
 	defer o.mu.Unlock()
 	for _, b := range o.mu.below {
 		if !o.mu.unsure[b.partition][b.offset] {
-			o.l.Find(Rewound, "group %s: partition %d: %d was acknowledged as committed, later %s is", o.group, b.partition, b.promised, orNothing(b.offset))
+			o.l.Find(Rewound, "group %s: partition %d: %d was acknowledged as committed, later %s is (%s)", o.group, b.partition, b.promised, orNothing(b.offset), b.where)
 		}
 	}
 	o.mu.below = nil
