@@ -336,9 +336,14 @@ func (w *world) finish() {
 	}
 	w.stopCopying()
 	w.copiers.Wait()
+	looked, late := 0, 0
 	for _, o := range w.oracles {
-		o.End()
+		n, l := o.End()
+		looked, late = looked+n, late+l
 	}
+	line := fmt.Sprintf("groups: %d committed offsets looked at; %d answers by a coordinator that was deposed and had not heard of it", looked, late)
+	w.report.lines = append(w.report.lines, line)
+	w.say("%s", line)
 	for _, l := range w.ledgers {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 		if l.Holes {

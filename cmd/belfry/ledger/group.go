@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -120,36 +119,90 @@ func fenced(code int16) bool {
 func (o *Oracle) Watch(ctx context.Context, c *kgo.Client) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	admin := kadm.NewClient(c)
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		promised := o.Promised()
-		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		got, err := admin.FetchOffsets(asking, o.group)
-		where := "coordinator not known"
-		if err == nil && got.Error() == nil {
-			if at := admin.FindGroupCoordinators(asking, o.group)[o.group]; at.Err == nil {
-				where = fmt.Sprintf("node %d at %s", at.NodeID, time.Now().Format("15:04:05.000"))
-			}
-		}
-		cancel()
-		if err == nil && got.Error() == nil {
-			for p, floor := range promised {
-				at := int64(-1)
-				if r, ok := got.Lookup(o.l.Topic, int32(p)); ok {
-					at = r.At
-				}
-				o.Observe(int32(p), at, floor, where)
-			}
-		}
+		o.ask(ctx, c)
 		if i%8 == 7 {
 			o.late(ctx, c)
 		}
 	}
+}
+
+// ask asks the coordinator once. What it refuses to say, as it is none or is loading, it does not say wrongly.
+func (o *Oracle) ask(ctx context.Context, c *kgo.Client) {
+	promised := o.Promised()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = o.group // and all that it has committed: it reads one topic
+	for _, shard := range c.RequestSharded(ctx, req) {
+		resp, ok := shard.Resp.(*kmsg.OffsetFetchResponse)
+		if shard.Err != nil || !ok || resp.ErrorCode != 0 || len(resp.Groups) == 1 && resp.Groups[0].ErrorCode != 0 {
+			continue
+		}
+		where := fmt.Sprintf("node %d at %s", shard.Meta.NodeID, time.Now().Format("15:04:05.000"))
+		at, refused := committedIn(resp)
+		below := false
+		for p, floor := range promised {
+			if _, there := at[int32(p)]; !there {
+				at[int32(p)] = -1
+			}
+			below = below || at[int32(p)] < floor
+		}
+		if refused {
+			continue
+		}
+		if below && o.deposed(ctx, c, shard.Meta.NodeID) {
+			o.Late()
+			continue
+		}
+		for p, floor := range promised {
+			o.Observe(int32(p), at[int32(p)], floor, where)
+		}
+	}
+}
+
+// deposed tells whether another node than this one is the coordinator by now, as some node says. One that is cut off
+// from the others does not know that it is none any more, and says what it knew; what it is told to write down it
+// cannot acknowledge.
+func (o *Oracle) deposed(ctx context.Context, c *kgo.Client, node int32) bool {
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorKey, req.CoordinatorKeys = o.group, []string{o.group}
+	for _, b := range c.SeedBrokers() {
+		// Why not all that the client knows: a node's answer must not change where the client looks for the group.
+		resp, err := b.Request(ctx, req)
+		if err != nil {
+			continue
+		}
+		found := resp.(*kmsg.FindCoordinatorResponse)
+		if len(found.Coordinators) == 1 && found.Coordinators[0].ErrorCode == 0 && found.Coordinators[0].NodeID != node ||
+			len(found.Coordinators) == 0 && found.ErrorCode == 0 && found.NodeID != node {
+			return true
+		}
+	}
+	return false
+}
+
+// committedIn gives the offsets in an answer, by partition; refused: there is an error among them.
+func committedIn(resp *kmsg.OffsetFetchResponse) (at map[int32]int64, refused bool) {
+	at = map[int32]int64{}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			at[p.Partition], refused = p.Offset, refused || p.ErrorCode != 0
+		}
+	}
+	for _, g := range resp.Groups {
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				at[p.Partition], refused = p.Offset, refused || p.ErrorCode != 0
+			}
+		}
+	}
+	return at, refused
 }
 
 // late plays a packet of an earlier generation that comes late: its sender is a member by now of the next one.

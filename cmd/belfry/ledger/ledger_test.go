@@ -221,6 +221,7 @@ func TestOracle(t *testing.T) {
 			o.Observe(0, 9, o.Promised()[0], "") // the answer is on its way
 		}, nil},
 		{"nothing was promised", func(o *Oracle) { o.Observe(0, -1, o.Promised()[0], "") }, nil},
+		{"nobody says anything", func(o *Oracle) { o.Committed(0, 5) }, []Kind{Unread}},
 		{"two owners", func(o *Oracle) {
 			o.Owns("a", 3, []int32{0})
 			o.Owns("b", 3, []int32{0})

@@ -20,6 +20,8 @@ type Oracle struct {
 		committed []int64            // by partition: the highest offset that was acknowledged as committed; -1 none
 		unsure    []map[int64]bool   // by partition: offsets of which nobody knows whether, and when, they are committed
 		below     []observed         // to be judged at the end
+		answers   int                // that were looked at
+		late      int                // by a coordinator that was none any more
 	}
 }
 
@@ -83,22 +85,35 @@ func (o *Oracle) Promised() []int64 {
 func (o *Oracle) Observe(partition int32, offset, promised int64, where string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.mu.answers++
 	again := func(b observed) bool { return b.partition == partition && b.offset == offset }
 	if offset < promised && !slices.ContainsFunc(o.mu.below, again) {
 		o.mu.below = append(o.mu.below, observed{partition, offset, promised, where})
 	}
 }
 
-// End judges what could not be judged before every member had been told what became of its commits.
-func (o *Oracle) End() {
+// Late takes down that a coordinator said what it knew before it was deposed, without knowing that.
+func (o *Oracle) Late() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.mu.late++
+}
+
+// End judges what could not be judged before every member had been told what became of its commits. It gives how many
+// offsets were looked at, and how many answers came from a coordinator that was none any more.
+func (o *Oracle) End() (looked, late int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.answers == 0 && slices.Max(o.mu.committed) >= 0 {
+		o.l.Find(Unread, "group %s: no coordinator ever said what is committed", o.group)
+	}
 	for _, b := range o.mu.below {
 		if !o.mu.unsure[b.partition][b.offset] {
 			o.l.Find(Rewound, "group %s: partition %d: %d was acknowledged as committed, later %s is (%s)", o.group, b.partition, b.promised, orNothing(b.offset), b.where)
 		}
 	}
 	o.mu.below = nil
+	return o.mu.answers, o.mu.late
 }
 
 func orNothing(offset int64) string {
