@@ -69,6 +69,17 @@ func (m *member) options() []kgo.Opt {
 		}),
 		kgo.OnPartitionsLost(gone),
 		kgo.AutoCommitCallback(m.committed),
+		// Why no second try of a commit: the first may still be on its way, and come after a later one; with one try
+		// what the callback is told is all there is to know.
+		kgo.RetryTimeoutFn(func(key int16) time.Duration {
+			switch key {
+			case int16(kmsg.OffsetCommit):
+				return time.Nanosecond
+			case int16(kmsg.JoinGroup), int16(kmsg.SyncGroup), int16(kmsg.Heartbeat):
+				return 10 * time.Second
+			}
+			return 30 * time.Second
+		}),
 		kgo.WithHooks(m),
 	}
 }
