@@ -37,6 +37,7 @@ type attendanceOptions struct {
 	road     road
 	news     *publisher
 	offline  func() []controller.Replica
+	damaged  func() []controller.DamagedReplica
 	// heard is told when the controller answered a heartbeat: when that was sent.
 	heard func(sent time.Time)
 	step  func(string)
@@ -205,7 +206,7 @@ func (a *attendance) beat(ctx context.Context) (controller.Pulse, error) {
 	defer cancel()
 	sent := a.o.now()
 	pulse, err := a.o.road.Heartbeat(ctx, controller.Heartbeat{
-		ID: a.o.me.ID, Epoch: a.epoch.Load(), Seen: a.o.news.Image().Index(), Shutdown: a.stop.Load(), Offline: a.o.offline(),
+		ID: a.o.me.ID, Epoch: a.epoch.Load(), Seen: a.o.news.Image().Index(), Shutdown: a.stop.Load(), Offline: a.o.offline(), Damaged: a.o.damaged(),
 	})
 	if err == nil && !pulse.Fenced {
 		a.o.heard(sent)

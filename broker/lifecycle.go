@@ -191,11 +191,20 @@ func (b *Broker) openAlone(r *rooms, p *parts) (err error) {
 // openStore opens the logs; cluster is the ID that they must have, "" for what they have.
 func (b *Broker) openStore(r *rooms, p *parts, cluster string) (err error) {
 	v := b.values
+	kept := false // Why not alone: there is nobody to fetch anew from what is taken for damaged
+	if b.membership != nil {
+		previous, err := previousEpoch(b.fs, b.dirs[0], bootID(b.fs))
+		if err != nil {
+			return err
+		}
+		kept = previous != controller.NoEpoch
+	}
 	r.store, err = storage.Open(storage.Options{
 		FS: b.fs, Dirs: b.dirs, NodeID: int32(b.node), ClusterID: cluster, Stats: b.stats, Logger: b.log, Now: b.now,
 		Checkpoint:     v.Duration("log.flush.offset.checkpoint.interval.ms"),
 		RetentionCheck: v.Duration("log.retention.check.interval.ms"),
 		Reserve:        v.Int("storage.reserve.bytes"),
+		Kept:           kept,
 		CleanEvery:     v.Duration("log.cleaner.backoff.ms"),
 		ProducerExpiry: v.Duration("producer.id.expiration.ms"),
 		MovePace: func() int64 {
@@ -248,6 +257,11 @@ func (b *Broker) join(r *rooms, p *parts) (*controllerRoad, error) {
 	}
 	if b.membership != nil {
 		replicas.Peers, replicas.ISR, replicas.Replication = r.peers, road, replica.ReplicationOf(b.values)
+		replicas.Hurry = func() {
+			if r := b.running(); r != nil && r.standing != nil {
+				r.standing.soon()
+			}
+		}
 	}
 	r.set = replica.New(replicas)
 	r.groups = group.New(group.Options{
@@ -352,6 +366,7 @@ func (b *Broker) register(ctx context.Context, r *rooms, road *controllerRoad) e
 		previous: previous,
 		every:    every, look: look, session: session, nobody: 3 * b.values.Duration("controller.quorum.fetch.timeout.ms"),
 		road: road, news: r.news, offline: func() []controller.Replica { return offlineReplicas(r.set) },
+		damaged: func() []controller.DamagedReplica { return b.damagedReplicas(r.set) },
 		heard: func(sent time.Time) {
 			if b.membership != nil { // alone, nobody else could lead in its place
 				r.set.Lease(sent.Add(session))
@@ -437,6 +452,25 @@ func offlineReplicas(set *replica.Set) (rs []controller.Replica) {
 			break
 		}
 		rs = append(rs, controller.Replica{Topic: p.TopicID(), Number: p.Name().Partition})
+	}
+	return rs
+}
+
+// maxDamaged is how many damaged replicas a heartbeat names; the others follow when these
+// have begun anew.
+const maxDamaged = 4000
+
+// damagedReplicas gives the replicas whose data is damaged. A node alone has nobody to fetch
+// them from: there they are offline and no more.
+func (b *Broker) damagedReplicas(set *replica.Set) (rs []controller.DamagedReplica) {
+	if b.membership == nil {
+		return nil
+	}
+	for _, d := range set.Damaged() {
+		if len(rs) == maxDamaged {
+			break
+		}
+		rs = append(rs, controller.DamagedReplica{Replica: controller.Replica{Topic: d.Topic, Number: d.Partition}, Epoch: d.Epoch})
 	}
 	return rs
 }

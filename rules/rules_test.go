@@ -30,6 +30,7 @@ func testEnv() Env {
 		"belfry_under_replicated_partitions": {Unit: "count", Sampled: true},
 		"belfry_controller_known":            {Unit: "bool", Sampled: true, Labels: broker, Max: 1},
 		"belfry_offline_log_dirs":            {Unit: "count", Sampled: true, Labels: broker},
+		"belfry_damaged_replicas":            {Unit: "count", Sampled: true, Labels: broker},
 		"belfry_collector_timeouts_total":    {Unit: "count", Counter: true, Sampled: true, Labels: []string{"collector", "kafka_broker"}},
 		"belfry_guard_active":                {Unit: "bool", Sampled: true, Labels: broker, Max: 1},
 		"belfry_guard_rejecting":             {Unit: "bool", Sampled: true, Labels: broker, Max: 1},

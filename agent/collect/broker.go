@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/metric"
@@ -66,6 +67,12 @@ func brokerState(id string, r stats.Reading) []metric.Sample {
 		}
 	}
 	s.addIf(len(r.Dirs) > 0, metric.OfflineLogDirs, float64(offline), labels)
+	s.add(metric.DamagedReplicas, float64(len(r.Spoiled)), labels)
+	for _, p := range r.Spoiled {
+		s.add(metric.ReplicaDamaged, 1, metric.Labels(metric.LabelBroker, id, metric.LabelTopic, p.Topic,
+			metric.LabelPartition, strconv.Itoa(int(p.Partition)), metric.LabelDir, p.Dir, metric.LabelWhy, p.Why))
+	}
+	s.add(metric.ReplicasRefetched, float64(r.Refetched), labels)
 	s.add(metric.ReplicationLag, float64(r.Replication.Now.MaxBehind), labels)
 	for where, n := range r.Corruptions {
 		s.add(metric.Corruptions, float64(n), metric.Labels(metric.LabelBroker, id, metric.LabelWhere, where))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/belfry-mq/belfry/agent/metric"
 	"github.com/belfry-mq/belfry/broker/stats"
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 func TestBroker(t *testing.T) {
@@ -25,9 +26,12 @@ func TestBroker(t *testing.T) {
 		broker.Replicated(stats.Replicated{MaxBehind: 17})
 		broker.Request(0, 0, 0, 0, time.Millisecond, time.Second)
 		broker.Corruption("segment")
+		broker.ReplicaDamaged(topic.Partition{Topic: "orders"}, "/a", "a check sum is wrong")
+		broker.ReplicaRefetched()
 
 		v, err := got(t, c)
-		if err != nil || v[metric.BrokerConnections] != 3 || v[metric.OfflineLogDirs] != 1 || v[metric.LogDirFailed] != 1 || v[metric.ReplicationLag] != 17 || v[metric.Corruptions] != 1 {
+		if err != nil || v[metric.BrokerConnections] != 3 || v[metric.OfflineLogDirs] != 1 || v[metric.LogDirFailed] != 1 || v[metric.ReplicationLag] != 17 || v[metric.Corruptions] != 1 ||
+			v[metric.DamagedReplicas] != 1 || v[metric.ReplicaDamaged] != 1 || v[metric.ReplicasRefetched] != 1 {
 			t.Errorf("got %v, %v", v, err)
 		}
 		if hasKey(v, metric.BrokerBytesInRate) || hasKey(v, metric.BrokerProduceMean) {

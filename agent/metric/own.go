@@ -15,6 +15,9 @@ const (
 	LogDirOnline              ID = "belfry_log_dir_online"
 	OfflineLogDirs            ID = "belfry_offline_log_dirs"
 	LogDirFailed              ID = "belfry_log_dir_failed"
+	DamagedReplicas           ID = "belfry_damaged_replicas"
+	ReplicaDamaged            ID = "belfry_replica_damaged"
+	ReplicasRefetched         ID = "belfry_replicas_refetched_total"
 	OfflineReplicas           ID = "belfry_offline_replicas"
 	ReplicationLag            ID = "belfry_replication_lag"
 	ActiveController          ID = "belfry_active_controller"
@@ -70,6 +73,9 @@ func ownMetrics() []Metric {
 		{ID: LogDirOnline, Help: "1 when the data directory works, 0 when it was taken offline.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker}},
 		{ID: OfflineLogDirs, Help: "Data directories that were taken offline.", Unit: "count", Labels: b},
 		{ID: LogDirFailed, Help: "1 for each data directory that was taken offline, and why.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker, LabelWhy}},
+		{ID: DamagedReplicas, Help: "Replicas of the broker whose data was found damaged and that are not whole and in sync again.", Unit: "count", Labels: b},
+		{ID: ReplicaDamaged, Help: "1 for each damaged replica, and why; a replica of a cluster is fetched anew by itself where another one is in sync.", Unit: "bool", Max: 1, Labels: []string{LabelDir, LabelBroker, LabelPartition, LabelTopic, LabelWhy}},
+		{ID: ReplicasRefetched, Help: "Times that the damaged files of a replica were set aside and it was fetched anew.", Unit: "count", Counter: true, Labels: b},
 		{ID: OfflineReplicas, Help: "Replicas whose broker or data directory is out of service.", Unit: "count"},
 		{ID: ReplicationLag, Help: "Messages that the slowest replica of any partition that the broker leads lacks.", Unit: "count", Labels: b},
 		{ID: ActiveController, Help: "1 while this node is the active controller, as a majority of the voters confirmed at the beginning of the period.", Unit: "bool", Max: 1, Labels: b},

@@ -50,8 +50,11 @@ func (a *API) brokerHeartbeat(r *wire.Request) {
 		Fence: req.WantFence, Shutdown: req.WantShutdown, Tie: r.Context(),
 	}
 	req.UnknownTags.Each(func(tag uint32, v []byte) {
-		if tag == peer.TagOffline {
+		switch tag {
+		case peer.TagOffline:
 			h.Offline = peer.ReadOffline(v)
+		case peer.TagDamaged:
+			h.Damaged = peer.ReadDamaged(v)
 		}
 	})
 	ctx, cancel := within(r, int32(patience.Milliseconds()))

@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
@@ -16,6 +18,9 @@ type Heartbeat struct {
 	Shutdown bool   // it wishes to stop
 	// Offline are its replicas on log directories that have failed, all of them each time.
 	Offline []Replica
+	// Damaged are its replicas whose data is not what was written, until they begin anew, all
+	// of them each time (R20).
+	Damaged []DamagedReplica
 	// Tie ends with the connection by which it was heard; nil: there is none.
 	Tie context.Context
 }
@@ -24,6 +29,12 @@ type Heartbeat struct {
 type Replica struct {
 	Topic  topic.ID
 	Number int32
+}
+
+// DamagedReplica is a replica that does not have what it had.
+type DamagedReplica struct {
+	Replica
+	Epoch record.Epoch // the last leader epoch in which its broker may have said what it has
 }
 
 // Pulse is what the controller answers.
@@ -85,6 +96,9 @@ func (c *Controller) Heartbeat(ctx context.Context, h Heartbeat) (Pulse, error) 
 		return Pulse{}, c.notActive()
 	}
 	c.tie(h)
+	if err := c.damagesOf(ctx, h); err != nil {
+		return Pulse{}, err
+	}
 	if err := c.disksOf(ctx, h); err != nil {
 		return Pulse{}, err
 	}
@@ -130,9 +144,12 @@ func (c *Controller) others(img *metadata.Image, id metadata.BrokerID) (ids []me
 
 // disksOf takes leaderships from a broker's replicas whose disks have failed (R19).
 func (c *Controller) disksOf(ctx context.Context, h Heartbeat) error {
-	places := make([]place, len(h.Offline))
-	for i, r := range h.Offline {
-		places[i] = place{r.Topic, r.Number}
+	places := make([]place, 0, len(h.Offline)+len(h.Damaged))
+	for _, r := range h.Offline {
+		places = append(places, place{r.Topic, r.Number})
+	}
+	for _, r := range h.Damaged {
+		places = append(places, place{r.Topic, r.Number})
 	}
 	if !c.watch.failed(h.ID, h.Epoch, places) {
 		return nil
@@ -141,4 +158,49 @@ func (c *Controller) disksOf(ctx context.Context, h Heartbeat) error {
 		return d.settleWhere(asNow, holds(b.ID))
 	})
 	return err
+}
+
+// damagesOf takes a broker's damaged replicas out of all that they are counted for.
+func (c *Controller) damagesOf(ctx context.Context, h Heartbeat) error {
+	if len(h.Damaged) == 0 {
+		return nil
+	}
+	_, err := c.change(ctx, h.ID, h.Epoch, func(d *decision, b *metadata.Broker) []wish { return d.renounce(b.ID, h.Damaged) })
+	return err
+}
+
+// renounce gives what becomes of partitions of which a broker's replica is damaged: it
+// leaves the ISR and the ELR, unless nobody else is in them, and where the cluster goes on
+// without it, it does so in a new leader epoch.
+//
+// Why a new one where the leader stays: by it the broker knows that nothing it said before
+// counts any more, nor an in-sync set that was proposed because of it, and that it may begin
+// anew with an empty log.
+func (d *decision) renounce(id metadata.BrokerID, damaged []DamagedReplica) (wishes []wish) {
+	seen := make(map[Replica]bool, len(damaged))
+	for _, r := range damaged {
+		t := d.img.TopicByID(r.Topic)
+		if t == nil || r.Number < 0 || int(r.Number) >= len(t.Partitions) || seen[r.Replica] {
+			continue
+		}
+		seen[r.Replica] = true
+		p := &t.Partitions[r.Number]
+		if !slices.Contains(p.Replicas, id) {
+			continue
+		}
+		s := d.situation(t, r.Number, circumstance{broker: id, lost: true})
+		next, changed := settle(*p, p.ISR, s)
+		counts := next.Leader == metadata.NoBroker || slices.Contains(next.ISR, id) || slices.Contains(next.ELR, id)
+		if !counts && next.LeaderEpoch <= r.Epoch {
+			next.LeaderEpoch++
+			if !changed {
+				next.PartitionEpoch++
+			}
+			changed = true
+		}
+		if changed {
+			wishes = append(wishes, wish{records: []metadata.Record{&metadata.PartitionChanged{Topic: t.ID, Number: r.Number, State: next}}})
+		}
+	}
+	return wishes
 }

@@ -152,7 +152,7 @@ func (s *stage) with(over map[string]string) {
 //	fence|unfence ID [EPOCH]
 //	isr BROKER                 items: TOPIC-N LEADEREPOCH PARTITIONEPOCH ID[@BROKEREPOCH],…
 //	pass DURATION              time goes on
-//	beat ID [seen=N] [stop] [fence] [epoch=N] [offline=TOPIC-N]
+//	beat ID [seen=N] [stop] [fence] [epoch=N] [offline=TOPIC-N] [damaged=TOPIC-N@LEADEREPOCH]
 //	tie ID                     a connection by which it is heard; untie ID: it is gone
 //	silent                     looks at the sessions
 //	takeover                   another node becomes the active controller, or this one again
@@ -362,6 +362,10 @@ func (s *stage) beat(ctx context.Context, words []string) error {
 		case "offline":
 			p := partition(v)
 			h.Offline = append(h.Offline, Replica{s.img.Topic(p.Topic).ID, p.Partition})
+		case "damaged": // topic-partition@epoch
+			name, epoch, _ := strings.Cut(v, "@")
+			p := partition(name)
+			h.Damaged = append(h.Damaged, DamagedReplica{Replica{s.img.Topic(p.Topic).ID, p.Partition}, record.Epoch(number(epoch))})
 		}
 	}
 	p, err := s.c.Heartbeat(ctx, h)

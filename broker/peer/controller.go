@@ -55,6 +55,9 @@ func (c *Client) Heartbeat(ctx context.Context, to metadata.BrokerID, h controll
 	if len(h.Offline) > 0 {
 		req.UnknownTags.Set(TagOffline, AppendOffline(nil, h.Offline))
 	}
+	if len(h.Damaged) > 0 {
+		req.UnknownTags.Set(TagDamaged, AppendDamaged(nil, h.Damaged))
+	}
 	got, err := c.Do(ctx, to, laneLife, req)
 	if err != nil {
 		return controller.Pulse{}, err
@@ -92,6 +95,31 @@ func AppendOffline(b []byte, rs []controller.Replica) []byte {
 func ReadOffline(b []byte) (rs []controller.Replica) {
 	for ; len(b) >= offlineSize; b = b[offlineSize:] {
 		rs = append(rs, controller.Replica{Topic: topic.ID(b[:len(topic.ID{})]), Number: int32(binary.BigEndian.Uint32(b[len(topic.ID{}):]))})
+	}
+	return rs
+}
+
+// TagDamaged is a tag of BrokerHeartbeat: the broker's damaged replicas, each a topic ID, a
+// partition number and a leader epoch of 4 bytes.
+const TagDamaged = 10_001
+
+const damagedSize = offlineSize + 4
+
+// AppendDamaged writes what ReadDamaged reads.
+func AppendDamaged(b []byte, rs []controller.DamagedReplica) []byte {
+	for _, r := range rs {
+		b = AppendOffline(b, []controller.Replica{r.Replica})
+		b = binary.BigEndian.AppendUint32(b, uint32(r.Epoch))
+	}
+	return b
+}
+
+// ReadDamaged reads the tag TagDamaged; what is cut short at its end is left out.
+func ReadDamaged(b []byte) (rs []controller.DamagedReplica) {
+	for ; len(b) >= damagedSize; b = b[damagedSize:] {
+		rs = append(rs, controller.DamagedReplica{
+			Replica: ReadOffline(b[:offlineSize])[0], Epoch: record.Epoch(binary.BigEndian.Uint32(b[offlineSize:])),
+		})
 	}
 	return rs
 }

@@ -31,6 +31,7 @@ type fakeLog struct {
 	config []storage.LogConfig
 	lazy   bool // do not sync with each append
 	broken error
+	damage error
 }
 
 func (l *fakeLog) Append(b []byte, a storage.Append) (storage.Appended, error) {
@@ -62,6 +63,9 @@ func (l *fakeLog) sync() {
 func (l *fakeLog) Read(record.Offset, int, record.Offset, bool) (storage.Slice, error) {
 	return storage.Slice{}, nil
 }
+func (l *fakeLog) ReadChecked(record.Offset, int, record.Offset, bool) (storage.Slice, error) {
+	return storage.Slice{}, nil
+}
 func (l *fakeLog) ReadCommitted(record.Offset, int, record.Offset, bool) (storage.Slice, []storage.Aborted, error) {
 	return storage.Slice{}, nil, nil
 }
@@ -82,6 +86,11 @@ func (l *fakeLog) offset(o *record.Offset) record.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return *o
+}
+func (l *fakeLog) Damage() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.damage
 }
 func (l *fakeLog) Start() record.Offset         { return l.offset(&l.start) }
 func (l *fakeLog) End() record.Offset           { return l.offset(&l.end) }
@@ -139,6 +148,7 @@ type fakeStore struct {
 	failed  []string
 	refuse  error
 	removed []topic.Partition
+	kept    []time.Time // when logs were set aside
 }
 
 func (s *fakeStore) has(p topic.Partition, id topic.ID) bool {
@@ -176,6 +186,23 @@ func (s *fakeStore) logs() (out []held) {
 		out = append(out, held{name: p, id: l.id})
 	}
 	return out
+}
+
+func (s *fakeStore) setAside(p topic.Partition, _ topic.ID) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, p)
+	s.kept = append(s.kept, time.Now())
+	return "aside", nil
+}
+
+func (s *fakeStore) asides(_ topic.Partition, _ topic.ID, since time.Time) (n int, last time.Time) {
+	for _, at := range s.kept {
+		if at.After(since) {
+			n, last = n+1, at
+		}
+	}
+	return n, last
 }
 
 func (s *fakeStore) failedDirs() []string { return s.failed }

@@ -12,6 +12,7 @@ type flaws struct {
 	anyJoins      bool // a follower joins the in-sync set wherever it is (R8)
 	hasty         bool // acks=all is answered when the leader has the records (R4)
 	blind         bool // a follower does not look at check sums (R21)
+	forgetful     bool // a damaged replica begins anew while it is counted on (R20)
 	zombies       bool // a follower's broker epoch is not looked at (R8)
 	undecided     bool // readers of committed messages are given those of open transactions (R6)
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/storage"
@@ -32,6 +33,14 @@ func (s storeLogs) create(p topic.Partition, id topic.ID, c storage.LogConfig) (
 }
 
 func (s storeLogs) remove(p topic.Partition, id topic.ID) error { return s.store.Delete(p, id) }
+
+func (s storeLogs) setAside(p topic.Partition, id topic.ID) (string, error) {
+	return s.store.SetAside(p, id)
+}
+
+func (s storeLogs) asides(p topic.Partition, id topic.ID, since time.Time) (int, time.Time) {
+	return s.store.Asides(p, id, since)
+}
 
 func (s storeLogs) logs() []held {
 	logs := s.store.Logs()

@@ -21,12 +21,14 @@ import (
 type localLog interface {
 	Append(b []byte, a storage.Append) (storage.Appended, error)
 	Read(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, error)
+	ReadChecked(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, error)
 	ReadCommitted(from record.Offset, max int, limit record.Offset, minOne bool) (storage.Slice, []storage.Aborted, error)
 	LastStable(high record.Offset) record.Offset
 	Ticket(h record.Header, now int64) (t storage.Ticket, begins bool)
 	Bytes(from, limit record.Offset, max int) int
 	Dir() string
 	Err() error
+	Damage() error
 	Start() record.Offset
 	End() record.Offset
 	Durable() record.Offset
@@ -60,6 +62,7 @@ type Partition struct {
 	numbers   numbers
 	logger    *slog.Logger
 	flaws     flaws
+	looks     chan struct{} // the set's kick: the log is out of service
 
 	settings atomic.Pointer[settings]
 	hw       atomic.Int64 // a copy of the high watermark for readers; written under mu
@@ -126,7 +129,7 @@ func newPartition(s *Set, name topic.Partition, id topic.ID, log localLog, set *
 	p := &Partition{
 		name: name, id: id, self: s.o.Node, log: log,
 		stats: s.counters.Topic(name.Topic), deadlines: s.deadlines, now: s.o.Now,
-		cluster: s.cluster, alterer: s.alterer, numbers: s.o.Stats, logger: s.o.Logger, flaws: s.flaws,
+		cluster: s.cluster, alterer: s.alterer, numbers: s.o.Stats, logger: s.o.Logger, flaws: s.flaws, looks: s.kick,
 	}
 	p.settings.Store(set)
 	p.mu.leader, p.mu.epoch = metadata.NoBroker, -1
@@ -362,6 +365,7 @@ func (p *Partition) everybodyLocked() []*watcher {
 func (p *Partition) advance() {
 	if p.log.Err() != nil {
 		p.end(storage.ErrOffline)
+		kick(p.looks)
 		return
 	}
 	p.mu.Lock()

@@ -19,6 +19,8 @@ func planted() flaws {
 		return flaws{blind: true}
 	case "reads of open transactions":
 		return flaws{undecided: true}
+	case "a damaged replica begins anew while it counts":
+		return flaws{forgetful: true}
 	default:
 		return flaws{} // it is another room's, or none
 	}

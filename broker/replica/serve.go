@@ -43,11 +43,18 @@ func (p *Partition) ReadFollower(f FollowerFetch) (Fetched, error) {
 	if f.Offset < got.LogStart || f.Offset > end {
 		return got, storage.ErrOffsetOutOfRange
 	}
-	if err := p.heard(&f, end); err != nil {
+	again, err := p.heard(&f, end)
+	if err != nil {
 		return got, err
 	}
 	got = p.marks()
-	if f.Offset < end {
+	switch {
+	case f.Offset >= end:
+	case again:
+		// Why: it may be what it was given that it could not use, and nobody but this broker can
+		// find out whether that lies here as it was written.
+		got.Slice, err = p.log.ReadChecked(f.Offset, f.Max, end, f.MinOne)
+	default:
 		got.Slice, err = p.log.Read(f.Offset, f.Max, end, f.MinOne)
 	}
 	return got, err
@@ -81,25 +88,28 @@ func (p *Partition) checkFollowerLocked(f *FollowerFetch) error {
 }
 
 // heard takes in how far the follower is. Its log is a beginning of this one up to its
-// offset: that was looked at in this epoch, and within an epoch a leader cuts nothing.
-func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
+// offset: that was looked at in this epoch, and within an epoch a leader cuts nothing. again
+// tells that it was given records at that very offset before.
+func (p *Partition) heard(f *FollowerFetch, end record.Offset) (again bool, err error) {
 	p.mu.Lock()
 	if err := p.checkFollowerLocked(f); err != nil {
 		p.mu.Unlock()
-		return err
+		return false, err
 	}
+	o := p.mu.lead.others[f.Broker]
+	again = o.end == f.Offset && o.saw > f.Offset
 	epoch := f.BrokerEpoch
 	if p.flaws.zombies {
 		epoch = -1
 	}
 	now := p.now()
 	low := p.mu.lead.lowStart(p.log.Start())
-	err := p.mu.lead.note(fetched{
+	err = p.mu.lead.note(fetched{
 		broker: f.Broker, brokerEpoch: epoch, offset: f.Offset, start: f.LogStart, logEnd: end, now: now,
 	})
 	if err != nil {
 		p.mu.Unlock()
-		return err
+		return false, err
 	}
 	c := p.growLocked(f.Broker, now)
 	rose := p.mu.lead.lowStart(p.log.Start()) > low
@@ -110,7 +120,7 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) error {
 	if rose {
 		p.deleted()
 	}
-	return nil
+	return again, nil
 }
 
 // Replicated counts bytes of records that a follower was given.

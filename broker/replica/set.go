@@ -15,6 +15,7 @@ import (
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/peer"
+	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
@@ -34,6 +35,9 @@ type Options struct {
 	// ISR is the controller. Nil: in-sync sets are changed by the metadata alone.
 	ISR         ISR
 	Replication Replication // zero fields: DefaultReplication's
+	// Hurry is told that Damaged or Offline has news for the controller. It must not block.
+	// Nil: the next heartbeat tells.
+	Hurry func()
 }
 
 // logStore is what a set needs of the store.
@@ -43,6 +47,8 @@ type logStore interface {
 	remove(p topic.Partition, id topic.ID) error
 	logs() []held
 	failedDirs() []string
+	setAside(p topic.Partition, id topic.ID) (kept string, err error)
+	asides(p topic.Partition, id topic.ID, since time.Time) (n int, last time.Time)
 }
 
 // counters is what a set needs of the broker's numbers.
@@ -70,7 +76,8 @@ type Set struct {
 	kick chan struct{} // capacity 1: there is something in failed
 	mu   struct {
 		sync.Mutex
-		failed []string // log directories, one entry each
+		failed  []string // log directories, one entry each
+		damaged map[topic.Partition]*damaged
 	}
 }
 
@@ -79,7 +86,8 @@ type entry struct {
 	id        topic.ID
 	partition *Partition // nil with err
 	err       error
-	lost      bool // its log lies in a directory that failed before the start: never made anew
+	lost      bool         // its log lies in a directory that failed before the start: never made anew
+	epoch     record.Epoch // of a log that was found damaged when it was opened: the leader epoch of then; else -1
 }
 
 // New wires a set without any partition; Apply fills it.
@@ -94,6 +102,7 @@ func newSet(o Options, store logStore, c counters) *Set {
 	if o.ISR != nil {
 		s.alterer = newAlterer(o.ISR, o.Now)
 	}
+	s.mu.damaged = make(map[topic.Partition]*damaged)
 	s.fetchers.s = s
 	s.fetchers.mu.list = make(map[fetcherKey]*fetcher)
 	s.publish(map[topic.Partition]*entry{})
@@ -116,6 +125,7 @@ func (s *Set) Run(ctx context.Context) error {
 	defer look.Stop()
 	for ctx.Err() == nil {
 		s.takeOffline()
+		s.lookForDamage()
 		select {
 		case <-ctx.Done():
 		case <-s.kick:
@@ -332,6 +342,7 @@ func (s *Set) apply(wishes map[topic.Partition]wish, first bool) error {
 
 	next, opened, failed := s.take(wishes, kept, first)
 	s.publish(next)
+	s.forgetDamage(wishes)
 	s.assign(wishes)
 	if opened {
 		// A directory that failed in between has told nobody who is new.
@@ -374,7 +385,7 @@ func (s *Set) drop(now, next map[topic.Partition]*entry) (errs []error) {
 
 // open makes the log of a partition or finds it.
 func (s *Set) open(name topic.Partition, w wish, first bool) *entry {
-	e := &entry{id: w.id}
+	e := &entry{id: w.id, epoch: -1}
 	// A partition that was there before the start and is not in the directories that are
 	// online lies in one that is not. Making it anew, empty, would lose it (R19).
 	if first && !s.store.has(name, w.id) && len(s.store.failedDirs()) > 0 {
@@ -383,11 +394,12 @@ func (s *Set) open(name topic.Partition, w wish, first bool) *entry {
 	}
 	log, err := s.store.create(name, w.id, LogConfig(w.set.values, topic.IsInternal(name.Topic)))
 	if err != nil {
-		e.err = fmt.Errorf("%w: %w", storage.ErrOffline, err)
+		e.err, e.epoch = fmt.Errorf("%w: %w", storage.ErrOffline, err), w.state.LeaderEpoch
 		return e
 	}
 	e.partition = newPartition(s, name, w.id, log, w.set)
 	if log.Err() != nil {
+		e.epoch = w.state.LeaderEpoch
 		e.partition.end(storage.ErrOffline)
 	}
 	return e

@@ -1,11 +1,13 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/storage"
 )
 
 // judge holds what the simulation has seen against what must hold at every moment.
@@ -34,6 +36,7 @@ type written struct {
 // seen is one replica in one life.
 type seen struct {
 	inc    int
+	of     *Partition // another one after it began anew
 	hw     record.Offset
 	leader record.Epoch // it was looked at as the leader of this epoch
 }
@@ -70,8 +73,8 @@ func (j *judge) look() error {
 func (j *judge) replica(n int, id metadata.BrokerID, inc int, p *Partition) error {
 	part := j.parts[n]
 	s := part.seen[id]
-	if s == nil || s.inc != inc {
-		s = &seen{inc: inc, hw: -1, leader: -1}
+	if s == nil || s.inc != inc || s.of != p {
+		s = &seen{inc: inc, of: p, hw: -1, leader: -1}
 		part.seen[id] = s
 	}
 	hw := p.HighWatermark()
@@ -81,6 +84,9 @@ func (j *judge) replica(n int, id metadata.BrokerID, inc int, p *Partition) erro
 	from := max(s.hw, 0)
 	s.hw = hw
 	got, err := entries(p, from, hw)
+	if errors.Is(err, storage.ErrOffline) {
+		return nil // its damage was found: it serves nobody
+	}
 	if err != nil {
 		return err
 	}
@@ -126,6 +132,9 @@ func (j *judge) leader(n int, id metadata.BrokerID, p *Partition, s *seen) error
 		return fmt.Errorf("it leads in epoch %d with a log that ends at %d; committed is up to %d", epoch, p.End(), len(part.committed))
 	}
 	got, err := entries(p, 0, record.Offset(len(part.committed)))
+	if errors.Is(err, storage.ErrOffline) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -137,10 +146,11 @@ func (j *judge) leader(n int, id metadata.BrokerID, p *Partition, s *seen) error
 	return nil
 }
 
-// entries reads records; each batch has one.
+// entries reads records; each batch has one. Why checked: a byte may be changed after it was
+// read for the first time, and who reads it again must not see it.
 func entries(p *Partition, from, to record.Offset) (out []written, err error) {
 	for at := from; at < to; {
-		s, err := p.Log().Read(at, 1<<20, to, true)
+		s, err := p.Log().ReadChecked(at, 1<<20, to, true)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read offset %d of a log from %d to %d: %w", at, p.LogStart(), p.End(), err)
 		}

@@ -23,6 +23,13 @@ type modelController struct {
 	said  func(string, ...any)
 	// kept are the controller's own thoughts about a partition.
 	parts []metadata.Partition
+	// spoiled are the replicas that said they are damaged, and did not say otherwise since.
+	spoiled map[spoiledReplica]bool
+}
+
+type spoiledReplica struct {
+	id   metadata.BrokerID
+	part int32
 }
 
 const (
@@ -31,7 +38,7 @@ const (
 )
 
 func newModelController(nodes, partitions, minISR int, said func(string, ...any)) *modelController {
-	c := &modelController{min: minISR, img: metadata.Empty(), beat: make(map[metadata.BrokerID]time.Time), said: said}
+	c := &modelController{min: minISR, img: metadata.Empty(), beat: make(map[metadata.BrokerID]time.Time), said: said, spoiled: make(map[spoiledReplica]bool)}
 	var ids []metadata.BrokerID
 	for i := range nodes {
 		ids = append(ids, metadata.BrokerID(i+1))
@@ -84,18 +91,22 @@ func without(ids []metadata.BrokerID, id metadata.BrokerID) []metadata.BrokerID 
 }
 
 // elect gives the partition a leader that may lead, or none, in a new epoch.
-func (c *modelController) elect(p *metadata.Partition, not metadata.BrokerID) {
+func (c *modelController) elect(n int, p *metadata.Partition, not metadata.BrokerID) {
 	p.LeaderEpoch++
 	p.Leader = metadata.NoBroker
+	good := func(id metadata.BrokerID) bool {
+		return id != not && c.serves(id) && !c.spoiled[spoiledReplica{id, int32(n)}]
+	}
 	for _, id := range p.Replicas {
-		if id != not && contains(p.ISR, id) && c.serves(id) {
+		if contains(p.ISR, id) && good(id) {
 			p.Leader = id
 			return
 		}
 	}
 	for _, id := range p.Replicas {
-		if id != not && contains(p.ELR, id) && c.serves(id) {
-			p.Leader, p.ISR, p.ELR = id, []metadata.BrokerID{id}, without(p.ELR, id)
+		if contains(p.ELR, id) && good(id) {
+			// Who was in sync until now has all that is committed, as this one has.
+			p.Leader, p.ISR, p.ELR = id, []metadata.BrokerID{id}, without(slices.Concat(p.ISR, p.ELR), id)
 			return
 		}
 	}
@@ -127,7 +138,7 @@ func (c *modelController) fenceLocked(id metadata.BrokerID) {
 		}
 		c.leaves(&p, id)
 		if p.Leader == id {
-			c.elect(&p, id)
+			c.elect(n, &p, id)
 		}
 		records = append(records, c.change(n, p))
 	}
@@ -156,7 +167,7 @@ func (c *modelController) register(id metadata.BrokerID, lost bool) int64 {
 }
 
 // heartbeat keeps a broker in service, or puts it there when it has caught up with its registration.
-func (c *modelController) heartbeat(id metadata.BrokerID, epoch int64, applied uint64) bool {
+func (c *modelController) heartbeat(id metadata.BrokerID, epoch int64, applied uint64, ds []Damaged) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.img.Broker(id)
@@ -164,6 +175,7 @@ func (c *modelController) heartbeat(id metadata.BrokerID, epoch int64, applied u
 		return false
 	}
 	c.beat[id] = time.Now()
+	c.damagedLocked(id, ds)
 	if !b.Fenced || applied < uint64(b.Epoch) {
 		return true
 	}
@@ -172,12 +184,45 @@ func (c *modelController) heartbeat(id metadata.BrokerID, epoch int64, applied u
 	var records []metadata.Record
 	for n := range c.parts {
 		if p := c.parts[n]; p.Leader == metadata.NoBroker && (contains(p.ISR, id) || contains(p.ELR, id)) {
-			c.elect(&p, metadata.NoBroker)
+			c.elect(n, &p, metadata.NoBroker)
 			records = append(records, c.change(n, p))
 		}
 	}
 	c.fold(records)
 	return true
+}
+
+// damagedLocked takes a broker's damaged replicas out of all that they are counted for, but
+// for the last one (R20).
+func (c *modelController) damagedLocked(id metadata.BrokerID, ds []Damaged) {
+	for r := range c.spoiled {
+		if r.id == id {
+			delete(c.spoiled, r)
+		}
+	}
+	var records []metadata.Record
+	for _, d := range ds {
+		n := int(d.Partition)
+		c.spoiled[spoiledReplica{id, d.Partition}] = true
+		p := c.parts[n]
+		counts := contains(p.ISR, id) || contains(p.ELR, id)
+		p.ISR, p.ELR = without(p.ISR, id), without(p.ELR, id)
+		switch {
+		case len(p.ISR)+len(p.ELR) == 0 && p.Leader != id:
+			continue // nobody has more than it
+		case len(p.ISR)+len(p.ELR) == 0:
+			p.ISR, p.ELR = c.parts[n].ISR, c.parts[n].ELR
+			c.elect(n, &p, id)
+		case p.Leader == id:
+			c.elect(n, &p, id)
+		case p.LeaderEpoch <= d.Epoch && p.Leader != metadata.NoBroker:
+			p.LeaderEpoch++
+		case !counts:
+			continue
+		}
+		records = append(records, c.change(n, p))
+	}
+	c.fold(records)
 }
 
 // expire fences who was not heard of.
@@ -200,7 +245,7 @@ func (c *modelController) move(n int, not metadata.BrokerID) {
 		return
 	}
 	before := p
-	c.elect(&p, not)
+	c.elect(n, &p, not)
 	if p.Leader == metadata.NoBroker || !contains(before.ISR, p.Leader) {
 		return
 	}
@@ -242,7 +287,7 @@ func (c *modelController) alterOne(from metadata.BrokerID, q Proposal) Altered {
 	}
 	var ids []metadata.BrokerID
 	for _, m := range q.ISR {
-		if b := c.img.Broker(m.Broker); b == nil || b.Fenced || b.Epoch != m.BrokerEpoch {
+		if b := c.img.Broker(m.Broker); b == nil || b.Fenced || b.Epoch != m.BrokerEpoch || c.spoiled[spoiledReplica{m.Broker, q.Partition}] {
 			return Altered{Err: ErrIneligible}
 		}
 		ids = append(ids, m.Broker)

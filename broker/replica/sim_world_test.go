@@ -44,6 +44,7 @@ type world struct {
 		slow  time.Duration
 		trace []string
 		acked []ackedRecord
+		bad   map[int]spoilt // by partition; at most one replica at a time
 		kept  []kept
 		sent  int
 	}
@@ -65,6 +66,7 @@ func newWorld(t *testing.T, seed uint64, flush bool, fl flaws) *world {
 	w := &world{t: t, seed: seed, flush: flush, flaws: fl, parts: simParts, ctx: t.Context(), began: time.Now()}
 	w.mu.r = rand.New(rand.NewPCG(seed, 4))
 	w.mu.cut = make(map[[2]metadata.BrokerID]bool)
+	w.mu.bad = make(map[int]spoilt)
 	w.control = newModelController(3, w.parts, 2, w.say)
 	for i := range 3 {
 		w.nodes = append(w.nodes, &simNode{w: w, id: metadata.BrokerID(i + 1), fs: disk.NewMemory(0)})
@@ -153,6 +155,7 @@ type simNode struct {
 		store   *storage.Store
 		applied uint64
 		epoch   int64
+		kept    bool // it was the process alone that died
 		lost    bool // what it had may not be all there, and the controller does not know
 	}
 	stop     func()
@@ -164,6 +167,13 @@ func (n *simNode) lives(inc int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mu.inc == inc
+}
+
+// kept tells whether all that the life before wrote is there.
+func (n *simNode) kept() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.kept
 }
 
 // now gives the node's set and its life; nil while it is down.
@@ -181,7 +191,7 @@ func (n *simNode) start() {
 	w := n.w
 	store, err := storage.Open(storage.Options{
 		FS: slowDisk{n.fs, w}, Dirs: []string{"/data"}, NodeID: int32(n.id), ClusterID: "sim", Now: time.Now,
-		Checkpoint: 2 * time.Second, RetentionCheck: time.Hour, CleanEvery: time.Hour, Logger: slog.New(slog.NewTextHandler(saying{w, n}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Kept: n.kept(), Checkpoint: 2 * time.Second, RetentionCheck: time.Hour, CleanEvery: time.Hour, Logger: slog.New(slog.NewTextHandler(saying{w, n}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.t.Fatalf("node %d cannot open its disk: %v", n.id, err)
@@ -223,10 +233,12 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 	w := n.w
 	epoch := n.register(ctx, inc, set)
 	var old *metadata.Image
+	again := false
 	for ctx.Err() == nil {
-		if img, err := call(ctx, w, n.id, 0, func() (*metadata.Image, error) { return w.control.image(), nil }); err == nil && img != old && img.Broker(n.id).Epoch >= epoch {
-			if old == nil || img.Index() > old.Index() {
-				if err := set.Apply(old, img); err != nil {
+		if img, err := call(ctx, w, n.id, 0, func() (*metadata.Image, error) { return w.control.image(), nil }); err == nil && (img != old || again) && img.Broker(n.id).Epoch >= epoch {
+			if again || old == nil || img.Index() > old.Index() {
+				err := set.Apply(old, img)
+				if again = errors.Is(err, errRests); err != nil && !again {
 					w.t.Errorf("node %d cannot apply: %v", n.id, err)
 				}
 				old = img
@@ -237,8 +249,9 @@ func (n *simNode) live(ctx context.Context, inc int, set *Set) {
 		if old != nil {
 			index = old.Index()
 		}
+		damaged := set.Damaged()
 		mine := epoch // a late request still says the old one
-		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, mine, index), nil })
+		ok, err := call(ctx, w, n.id, 0, func() (bool, error) { return w.control.heartbeat(n.id, mine, index, damaged), nil })
 		if err == nil && ok {
 			set.Lease(sent.Add(simSession))
 		} else if err == nil {
@@ -286,6 +299,7 @@ func (n *simNode) halt(power bool) {
 	n.mu.inc++
 	n.mu.set = nil
 	n.mu.lost = n.mu.lost || power && !n.w.flush
+	n.mu.kept = !power
 	n.mu.Unlock()
 	seed := uint64(1) // everything is kept
 	if power {

@@ -59,7 +59,22 @@ func (s *Set) take(wishes map[topic.Partition]wish, kept map[topic.Partition]*en
 
 func (s *Set) takeOne(j *job, first bool) {
 	j.now = j.was
-	if j.was == nil || j.was.err != nil {
+	if j.was != nil {
+		if why := j.was.damage(); why != nil {
+			if !renounced(&j.wish.state, s.o.Node, j.was.heard()) && !s.flaws.forgetful {
+				if j.was.err != nil {
+					j.err = fmt.Errorf("cannot open partition %q: %w", j.name, j.was.err)
+				}
+				return
+			}
+			if err := s.setAside(j.name, &j.wish, why); err != nil {
+				j.err = fmt.Errorf("cannot fetch partition %q anew: %w", j.name, err)
+				return
+			}
+			j.now = nil
+		}
+	}
+	if j.now == nil || j.now.err != nil {
 		j.now = s.open(j.name, j.wish, first)
 	}
 	if j.now.err != nil {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	vm "github.com/VictoriaMetrics/metrics"
+
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // Flush notes one flush of a log to disk: how long it took and whether it failed.
@@ -61,6 +63,44 @@ func (b *Broker) DirFailed(dir, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.why[dir] = why
+}
+
+// SpoiledReplica is one whose data is damaged, and that is not whole and in sync again.
+type SpoiledReplica struct {
+	Topic     string
+	Partition int32
+	Dir       string // "": not known
+	Why       string // a few words, which become a label
+}
+
+// ReplicaDamaged notes that a replica's data is damaged: why, in a few words that become a label.
+func (b *Broker) ReplicaDamaged(p topic.Partition, dir, why string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.spoiled[p] = SpoiledReplica{Topic: p.Topic, Partition: p.Partition, Dir: dir, Why: why}
+}
+
+// ReplicaWhole notes that a damaged replica is whole and in sync again, or gone.
+func (b *Broker) ReplicaWhole(p topic.Partition) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.mu.spoiled, p)
+}
+
+// ReplicaRefetched notes that the files of a damaged replica were set aside, and it begins anew.
+func (b *Broker) ReplicaRefetched() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.refetched++
 }
 
 // named gives one counter of a few, made on first use. The map is one of b.mu.

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -27,6 +28,8 @@ type Reading struct {
 	Corruptions          map[string]uint64 // by place
 	Dirs                 map[string]bool   // online, by path
 	DirFailures          map[string]string // why a directory is offline, by path
+	Spoiled              []SpoiledReplica  // by topic and partition
+	Refetched            uint64            // damaged replicas that were begun anew
 }
 
 // TopicReading is one topic's counters.
@@ -94,6 +97,10 @@ func (b *Broker) Read() Reading {
 	r.DeletedBytes = values(b.mu.deleted)
 	r.Corruptions = values(b.mu.damaged)
 	r.Dirs, r.DirFailures = maps.Clone(b.mu.dirs), maps.Clone(b.mu.why)
+	r.Spoiled, r.Refetched = slices.Collect(maps.Values(b.mu.spoiled)), b.mu.refetched
+	slices.SortFunc(r.Spoiled, func(x, y SpoiledReplica) int {
+		return cmp.Or(strings.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+	})
 	return r
 }
 

@@ -20,6 +20,8 @@ import (
 
 	vm "github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 // Counter only grows; Add never waits.
@@ -58,6 +60,8 @@ type Broker struct {
 		damaged   map[string]*vm.Counter // by place
 		dirs      map[string]bool        // online
 		why       map[string]string      // a directory is not
+		spoiled   map[topic.Partition]SpoiledReplica
+		refetched uint64 // replicas
 	}
 }
 
@@ -70,6 +74,7 @@ func New() *Broker {
 	b.mu.damaged = map[string]*vm.Counter{}
 	b.mu.dirs = map[string]bool{}
 	b.mu.why = map[string]string{}
+	b.mu.spoiled = map[topic.Partition]SpoiledReplica{}
 	b.sums.bytesIn = b.set.NewCounter("belfry_in_bytes_total")
 	b.sums.bytesOut = b.set.NewCounter("belfry_out_bytes_total")
 	b.sums.messagesIn = b.set.NewCounter("belfry_in_messages_total")

@@ -13,6 +13,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/belfry-mq/belfry/broker/topic"
 )
 
 func fill(b *Broker) {
@@ -45,6 +47,11 @@ func fill(b *Broker) {
 	b.Corruption("segment")
 	b.DirOnline("/data/a", true)
 	b.DirOnline("/data/a", false)
+	b.ReplicaDamaged(topic.Partition{Topic: "orders", Partition: 2}, "/data/a", "bytes are missing")
+	b.ReplicaDamaged(topic.Partition{Topic: "orders", Partition: 1}, "/data/a", "bytes are missing")
+	b.ReplicaDamaged(topic.Partition{Topic: "bills"}, "/data/a", "a check sum is wrong")
+	b.ReplicaRefetched()
+	b.ReplicaWhole(topic.Partition{Topic: "bills"})
 }
 
 func parse(t *testing.T, b *Broker) map[string]*dto.MetricFamily {
@@ -135,6 +142,9 @@ func TestRead(t *testing.T) {
 	}
 	if r.DeletedBytes["retention"] != 22 || r.Corruptions["segment"] != 1 {
 		t.Errorf("deleted %v, damaged %v", r.DeletedBytes, r.Corruptions)
+	}
+	if len(r.Spoiled) != 2 || r.Spoiled[0] != (SpoiledReplica{"orders", 1, "/data/a", "bytes are missing"}) || r.Refetched != 1 {
+		t.Errorf("damaged replicas are %+v, begun anew %d", r.Spoiled, r.Refetched)
 	}
 	if online, ok := r.Dirs["/data/a"]; !ok || online {
 		t.Errorf("dirs are %v", r.Dirs)

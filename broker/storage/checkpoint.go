@@ -154,6 +154,10 @@ func (s *Store) checkpoint(d *directory, must bool) error {
 			cleaned = append(cleaned, line{l.folder, record.Offset(l.cleaned.Load())})
 		}
 	}
+	named := make(map[string]bool, len(points))
+	for _, p := range points {
+		named[p.key], d.files.named[p.key] = true, true // half-way both are right
+	}
 	for _, f := range []struct {
 		name  string
 		lines []line
@@ -163,6 +167,7 @@ func (s *Store) checkpoint(d *directory, must bool) error {
 			return d.trouble(err)
 		}
 	}
+	d.files.named = named
 	for l, point := range settled {
 		l.settled.Store(int64(point))
 	}

@@ -46,6 +46,7 @@ type directory struct {
 	files struct {
 		sync.Mutex // serialises the writing of checkpoints; it is held over their I/O, which nothing on the data path does
 		written    map[string][]byte
+		named      map[string]bool // the folders of which some checkpoint on disk says something
 	}
 }
 

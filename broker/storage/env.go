@@ -14,6 +14,7 @@ type env struct {
 	now     func() time.Time
 	logger  *slog.Logger
 	stats   *stats.Broker // nil in tests
+	kept    bool
 	flushes *flushQueue
 	trash   *trash
 	// checkpoint writes the checkpoints of the logs of a directory; with must also from the reserve.

@@ -30,9 +30,10 @@ func Open(o Options) (*Store, error) {
 	}
 	o.CleanEvery = cmp.Or(o.CleanEvery, defaultCleanEvery)
 	o.ProducerExpiry = cmp.Or(o.ProducerExpiry, defaultProducerExpiry)
-	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]bool{}}
-	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
+	s := &Store{o: o, news: make(chan struct{}, 1), clock: newRetentionClock(o.Now), blocked: map[string]*directory{}}
+	s.env = &env{now: o.Now, logger: o.Logger, stats: o.Stats, kept: o.Kept, flushes: newFlushQueue(), trash: &s.trash, checkpoint: s.checkpoint}
 	s.moves.wake, s.moves.mu.wishes = make(chan struct{}, 1), map[topic.Partition]*directory{}
+	s.mu.aside = map[string][]aside{}
 	s.mu.byKey, s.mu.byName, s.mu.coming = map[key]*Log{}, map[topic.Partition]*Log{}, map[topic.Partition]key{}
 	if err := s.openAll(); err != nil {
 		for _, d := range s.dirs {
@@ -49,7 +50,7 @@ func (s *Store) openAll() error {
 	}
 	for _, path := range s.o.Dirs {
 		d := &directory{path: path, logger: s.o.Logger, failed: s.tell, reserve: &reserve{}}
-		d.files.written = map[string][]byte{}
+		d.files.written, d.files.named = map[string][]byte{}, map[string]bool{}
 		s.dirs = append(s.dirs, d)
 		if err := s.lockDirectory(d); err != nil {
 			return err
@@ -253,6 +254,8 @@ func (s *Store) loadDirectory(d *directory) error {
 			}
 		} else if _, _, ok := parseFolder(e.Name); ok && e.Dir {
 			folders = append(folders, e.Name)
+		} else if e.Dir {
+			s.noteAside(d, e.Name)
 		}
 	}
 	if err := s.loadLogs(d, folders, points); err != nil {
@@ -300,6 +303,7 @@ func readCheckpoints(d *directory, env *env) (points, error) {
 		}
 		for _, l := range lines {
 			(*f.to)[l.key] = l.offset
+			d.files.named[l.key] = true
 		}
 		// Why: the recovery points are the first of the files that are written. Where others
 		// are, they were there, and the gaps of compaction are no sign of lost writes.
@@ -344,7 +348,7 @@ func (s *Store) loadLog(d *directory, folder string, p points) error {
 	if err != nil {
 		s.env.corruption("partition.metadata")
 		s.env.logger.Error("log folder is not used, its partition.metadata is damaged", "dir", d.path, "folder", folder, "error", err)
-		s.block(folder)
+		s.block(d, folder)
 		return nil
 	}
 	l := newLog(s.env, d, folder, name, id, unknownConfig)
@@ -411,10 +415,10 @@ func (s *Store) loadTwin(first, second *Log) error {
 }
 
 // block keeps Create from putting an empty log where there is one that could not be opened.
-func (s *Store) block(folder string) {
+func (s *Store) block(d *directory, folder string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blocked[folder] = true
+	s.blocked[folder] = d
 }
 
 // loadNameless looks at a folder without partition.metadata: what a crash left of a
@@ -432,7 +436,7 @@ func (s *Store) loadNameless(d *directory, folder string) error {
 		if info.Size > 0 && strings.HasSuffix(e.Name, logSuffix) {
 			s.env.corruption("partition.metadata")
 			s.env.logger.Error("log folder is not used, it has data but no partition.metadata", "dir", d.path, "folder", folder)
-			s.block(folder)
+			s.block(d, folder)
 			return nil
 		}
 	}

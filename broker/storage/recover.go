@@ -329,7 +329,7 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 			if !errors.As(err, new(errDamaged)) {
 				return false, err
 			}
-			if trusted || c.next < r.found.recovery {
+			if trusted || c.next < r.found.recovery || !r.torn(err) {
 				return false, fmt.Errorf("segment %d, position %d: %w: %w", s.base, at, errDamage, err)
 			}
 			r.cutBytes += info.Size - at
@@ -354,11 +354,17 @@ func (r *recovery) scan(s *segment, info disk.Info, trusted bool) (whole bool, e
 	return c.pos == info.Size, nil
 }
 
+// torn tells whether a bad batch above the recovery point may be what a crash left. The death
+// of a process leaves a write that stopped half-way, and nothing else.
+func (r *recovery) torn(err error) bool {
+	return !r.l.env.kept || r.found.unknown || errors.Is(err, errShort)
+}
+
 // discard removes segments behind one that was cut.
 func (r *recovery) discard(bases []record.Offset) error {
 	for _, base := range bases {
-		if base < r.found.recovery || r.found.unknown {
-			return fmt.Errorf("segment %d is there, but the log before it ends at %d: %w", base, r.next, errDamage)
+		if base < r.found.recovery || r.found.unknown || r.l.env.kept {
+			return fmt.Errorf("segment %d is there, but the log before it ends at %d: %w: %w", base, r.next, errDamage, errShort)
 		}
 	}
 	return r.drop(bases)
@@ -388,10 +394,13 @@ func (r *recovery) drop(bases []record.Offset) error {
 func (r *recovery) finish() error {
 	l := r.l
 	if r.next < r.found.recovery && len(r.v) > 0 {
-		return fmt.Errorf("the log ends at %d, the recovery point is %d: %w", r.next, r.found.recovery, errDamage)
+		return fmt.Errorf("the log ends at %d, the recovery point is %d: %w: %w", r.next, r.found.recovery, errDamage, errShort)
 	}
 	if len(r.v) == 0 && r.found.recovery > 0 {
-		return fmt.Errorf("no segment is there, the recovery point is %d: %w", r.found.recovery, errDamage)
+		return fmt.Errorf("no segment is there, the recovery point is %d: %w: %w", r.found.recovery, errDamage, errShort)
+	}
+	if l.env.kept && !r.found.unknown && r.next < r.found.high {
+		return fmt.Errorf("the log ends at %d, and %d was committed, though only the process died: %w: %w", r.next, r.found.high, errDamage, errShort)
 	}
 	if len(r.v) > 0 && r.next < r.found.start {
 		// Why: records were deleted up to a log start whose last bytes never reached the disk.

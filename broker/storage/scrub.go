@@ -91,12 +91,15 @@ var proofs = sync.Pool{New: func() any { return new(checker) }}
 // leave as good, and not every client looks at the CRC.
 func (s *segment) prove(r Slice) error {
 	to := r.pos + int64(r.n)
-	if planted("skipped check sums") {
-		return nil
-	}
 	if r.n == 0 || to <= s.proven.Load() || r.pos >= s.old.Load() && !s.sealed.Load() {
 		return nil
 	}
+	return s.check(r)
+}
+
+// check checks the batches of a read.
+func (s *segment) check(r Slice) error {
+	to := r.pos + int64(r.n)
 	c := proofs.Get().(*checker)
 	defer proofs.Put(c)
 	*c = checker{f: r.file, pos: r.pos, size: to, next: s.base, epoch: -1, buf: c.buf}

@@ -22,6 +22,7 @@ type Options struct {
 	RetentionCheck time.Duration               // log.retention.check.interval.ms
 	DirFailed      func(dir string, err error) // called once per directory
 	Reserve        int64                       // bytes of the preallocated reserve file per directory (R22)
+	Kept           bool                        // since the last process the machine has run on: what that one wrote is there, on disk or in the page cache
 	CleanEvery     time.Duration               // how long the cleaner rests; 0: defaultCleanEvery
 	MovePace       func() int64                // bytes a second that a move may copy, asked for again and again; nil, 0: as fast as it goes
 	ProducerExpiry time.Duration               // when a silent producer's state is forgotten; 0: defaultProducerExpiry
@@ -57,6 +58,8 @@ var (
 	ErrOffline              = errors.New("log directory is offline")
 	ErrStaleEpoch           = errors.New("the leader epoch went back")
 	ErrClosed               = errors.New("log is closed")
+	// ErrNameless: the log's folder was there at the start, but does not say whose it is.
+	ErrNameless = errors.New("partition.metadata is damaged")
 	// ErrInvalidTxnState: the batch is not part of the transaction that is or is not open.
 	ErrInvalidTxnState = errors.New("the batch does not fit the state of the producer's transaction")
 	// ErrCoordinatorFenced: the marker comes from a coordinator that was deposed.

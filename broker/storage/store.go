@@ -22,9 +22,9 @@ type Store struct {
 	env     *env
 	cluster string
 	dirs    []*directory
-	blocked map[string]bool // folders that could not be opened as logs; not changed after Open
-	lost    bool            // a directory could not be opened: which logs it holds is not known
-	news    chan struct{}   // capacity 1: a directory failed
+	blocked map[string]*directory // folders that could not be opened as logs, and where they are; after Open with making held for writing
+	lost    bool                  // a directory could not be opened: which logs it holds is not known
+	news    chan struct{}         // capacity 1: a directory failed
 	trash   trash
 	moves   moves
 	clock   *retentionClock
@@ -34,6 +34,7 @@ type Store struct {
 		byKey  map[key]*Log
 		byName map[topic.Partition]*Log
 		coming map[topic.Partition]key // logs that are being made, to come in beside each other
+		aside  map[string][]aside      // damaged copies that are kept, by their log's folder, the oldest first
 		closed bool
 	}
 	// making is held over the I/O of making and deleting logs, which nothing on the data path
@@ -66,7 +67,7 @@ func (s *Store) Logs() []*Log {
 // Create makes the log or gives the one that is there with the same topic ID; a log of another ID under that name is deleted first. Lands in the online directory with the fewest logs.
 //
 // Errors: ErrOffline if no directory is online, if one could not be opened and may
-// hold the log, or if the log's folder is there and damaged; ErrFull; ErrClosed.
+// hold the log, or, with ErrNameless, if the log's folder is there and damaged; ErrFull; ErrClosed.
 func (s *Store) Create(p topic.Partition, id topic.ID, c LogConfig) (*Log, error) {
 	if l, err, done := s.createBeside(p, id, c); done {
 		return l, err
@@ -127,15 +128,19 @@ func (s *Store) make(p topic.Partition, k key, c LogConfig) (*Log, error) {
 	if s.lost {
 		return nil, fmt.Errorf("cannot create log %q: a log directory that may hold it was not opened: %w", p, ErrOffline)
 	}
-	if s.blocked[folderName(k.id, p.Partition)] {
-		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w", p, ErrOffline)
+	if s.blocked[folderName(k.id, p.Partition)] != nil {
+		return nil, fmt.Errorf("cannot create log %q: its folder is there but damaged, see the log of the start: %w: %w", p, ErrOffline, ErrNameless)
 	}
 	d := s.wished(p)
 	if d == nil {
 		return nil, fmt.Errorf("cannot create log %q: %w", p, ErrOffline)
 	}
 	l := newLog(s.env, d, folderName(k.id, p.Partition), p, k.id, c)
-	if err := l.create(); err != nil {
+	err := s.freshLines(d, l.folder)
+	if err == nil {
+		err = l.create()
+	}
+	if err != nil {
 		d.logs.Add(-1)
 		return nil, l.trouble("create", err)
 	}
@@ -220,6 +225,7 @@ func (s *Store) Delete(p topic.Partition, id topic.ID) error {
 	case closed:
 		return ErrClosed
 	case l == nil:
+		s.dropAsides(folderName(id, p.Partition))
 		return nil
 	}
 	return s.deleteMaking(l)
@@ -254,6 +260,7 @@ func (s *Store) bury(l *Log) error {
 		delete(s.mu.byName, l.name)
 	}
 	s.mu.Unlock()
+	s.dropAsides(l.folder)
 	l.dir().logs.Add(-1)
 	l.markGone()
 	l.close()

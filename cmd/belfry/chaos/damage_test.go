@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,8 +73,9 @@ func damageFaults() []fault {
 // victim is a file of a partition's log on one node, which it does not write any more.
 type victim struct {
 	id, partition int
-	folder, file  string
+	file          string
 	size          int64
+	upTo          int    // bytes of the log up to the file's end
 	was           string // what was done to it
 }
 
@@ -103,16 +105,19 @@ func (w *world) closedSegment(fits func(id, partition int) bool) (d *victim, why
 			if !fits(id, p) {
 				continue
 			}
-			folder, segments, err := segmentsOf(w.node(id).Dir, w.ledgers[0].Topic, p)
+			_, segments, err := segmentsOf(w.node(id).Dir, w.ledgers[0].Topic, p)
 			if err != nil || len(segments) < 2 {
 				continue
 			}
-			d := &victim{id: id, partition: p, folder: folder, file: segments[w.rnd.IntN(len(segments)-1)]}
-			info, err := os.Stat(d.file)
-			if err != nil {
-				return nil, err.Error()
+			d := &victim{id: id, partition: p}
+			for _, file := range segments[:1+w.rnd.IntN(len(segments)-1)] {
+				info, err := os.Stat(file)
+				if err != nil {
+					return nil, err.Error()
+				}
+				d.file, d.size, d.upTo = file, info.Size(), d.upTo+int(info.Size())
 			}
-			if d.size = info.Size(); d.size > 0 {
+			if d.size > 0 {
 				return d, ""
 			}
 		}
@@ -160,14 +165,28 @@ func (w *world) truncate(d *victim) {
 	d.was = fmt.Sprintf("%s was cut to %d bytes", filepath.Base(d.file), at)
 }
 
-// damaged has everything read after that, and a damaged replica made good.
+// damaged has everything read after that, and waits until the damaged replica is as the others are: the node fetches
+// it again by itself.
 func (w *world) damaged(d *victim) {
 	w.t.Helper()
 	w.say("on node %d, of partition %d, %s", d.id, d.partition, d.was)
 	ctx, cancel := context.WithTimeout(w.t.Context(), healLimit)
 	defer cancel()
 	w.ledgers[0].ReadOnce(ctx, w.Seeds(), "reader of all after "+d.was)
-	w.repaired(d)
+	w.eventually(fmt.Sprintf("node %d has partition %d as the others have it", d.id, d.partition), func() string {
+		mine, err := logOf(w.node(d.id).Dir, w.ledgers[0].Topic, d.partition)
+		if err != nil {
+			return err.Error()
+		}
+		theirs, err := logOf(w.node(w.others(d.id)[0]).Dir, w.ledgers[0].Topic, d.partition)
+		if err != nil {
+			return err.Error()
+		}
+		if len(mine) < d.upTo || len(theirs) < d.upTo || !bytes.Equal(mine[:d.upTo], theirs[:d.upTo]) {
+			return fmt.Sprintf("of %d bytes: %s", d.upTo, difference(mine[:min(len(mine), d.upTo)], theirs[:min(len(theirs), d.upTo)]))
+		}
+		return ""
+	})
 }
 
 // refused has everything read while a node may not know yet: a client that looks at check sums is given what is right,
@@ -188,17 +207,4 @@ func (w *world) leadsAgain(d *victim) {
 	for time.Now().Before(end) && !w.leads(d.id, d.partition) {
 		w.pause(200 * time.Millisecond)
 	}
-}
-
-// repaired does what an operator does: the log is thrown away, the node fetches it again.
-func (w *world) repaired(d *victim) {
-	w.t.Helper()
-	n := w.node(d.id)
-	n.Kill()
-	for _, path := range []string{d.folder, filepath.Join(n.Dir, "data", "broker-epoch")} { // it has lost something, and says so
-		if err := os.RemoveAll(path); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	n.Restart()
 }

@@ -167,7 +167,7 @@ func (w *world) forget(dir string) {
 	for _, name := range folders {
 		folder := filepath.Dir(name)
 		segments, err := filepath.Glob(filepath.Join(folder, "*.log"))
-		if err != nil || len(segments) == 0 || strings.Contains(folder, ".delete-") {
+		if err != nil || len(segments) == 0 || strings.Contains(folder, ".delete-") || strings.Contains(folder, ".damaged-") {
 			continue
 		}
 		slices.Sort(segments)

@@ -29,6 +29,7 @@ func plants() []plant {
 		{"skipped check sums", "a flipped bit in a leader's log", true},
 		{"no generation fencing", "kill -9 of one, back at once", true},
 		{"no deduplication", "SIGSTOP of one for a moment; a cable that is loose; one direction of one link; kill -9 of one, back at once", false},
+		{"a damaged replica begins anew while it counts", "a flipped bit in a leader's log; a flipped bit in a follower's log; a truncated file of one that is killed", false},
 		{"reads of open transactions", "kill -9 of one, back at once", true},
 	}
 }
