@@ -158,7 +158,7 @@ func hear(l *ledger.Ledger, who string, out io.Reader, take func(partition int32
 		case (kind == "acked" || kind == "read" || kind == "copied") && len(fields) == 3:
 			partition, err1 := strconv.ParseInt(string(fields[0]), 10, 32)
 			offset, err2 := strconv.ParseInt(string(fields[1]), 10, 64)
-			if err1 == nil && err2 == nil && partition >= 0 && partition < partitions && offset >= 0 {
+			if err1 == nil && err2 == nil && partition >= 0 && partition < partitions && (offset >= 0 || kind == "acked") {
 				take(int32(partition), offset, fields[2])
 				continue
 			}

@@ -75,6 +75,7 @@ type Ledger struct {
 		names    []string // an entry holds the index
 		strength map[string]Strength
 		weak     map[string]*bitmap // acknowledged numbers of weak producers
+		nowhere  map[string]*bitmap // acknowledged numbers of which the producer was not told the offset
 		aborted  map[string]*bitmap // numbers in transactions that are never committed
 		unsure   []span
 		back     map[string]*readBack // by the last reading that has ended
@@ -117,7 +118,7 @@ func New(o Options) *Ledger {
 	l := &Ledger{Options: o}
 	l.mu.slots = make([][]entry, o.Partitions)
 	l.mu.strength = map[string]Strength{}
-	l.mu.weak, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}
+	l.mu.weak, l.mu.nowhere, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}, map[string]*bitmap{}
 	return l
 }
 
@@ -191,7 +192,21 @@ func (l *Ledger) Note(partition int32, offset int64, name string, i int) {
 	l.stateLocked(partition, offset, name, i, true)
 }
 
-// Taker is Note for a producer outside this process that tells a message's number as text.
+// Somewhere is Note for a producer that was not told the offset, as it was acknowledged what it sent again.
+func (l *Ledger) Somewhere(name string, i int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.count++
+	b := l.mu.nowhere[name]
+	if b == nil {
+		b = &bitmap{}
+		l.mu.nowhere[name] = b
+	}
+	b.add(i)
+}
+
+// Taker is Note for a producer outside this process that tells a message's number as text, and -1 for an offset that
+// it was not told.
 func (l *Ledger) Taker(name string) func(partition int32, offset int64, number []byte) {
 	return func(partition int32, offset int64, number []byte) {
 		i, err := strconv.Atoi(string(number))
@@ -199,7 +214,11 @@ func (l *Ledger) Taker(name string) func(partition int32, offset int64, number [
 			l.Find(Damaged, "%s was told of number %q", name, number)
 			return
 		}
-		l.Note(partition, offset, name, i)
+		if offset < 0 {
+			l.Somewhere(name, i)
+		} else {
+			l.Note(partition, offset, name, i)
+		}
 	}
 }
 

@@ -141,6 +141,12 @@ func TestFindings(t *testing.T) {
 			p.read(3, "a", 4)
 			p.r.End([]int64{5})
 		}, []Kind{Torn}},
+		{"acknowledged without an offset", Options{}, func(p *play) {
+			p.l.Taker("a")(0, -1, []byte("0"))
+			p.l.Taker("a")(0, -1, []byte("1"))
+			p.read(0, "a", 0)
+			p.r.End([]int64{1})
+		}, []Kind{Lost}},
 		{"a marker where a message was", Options{Holes: true}, func(p *play) {
 			p.ack(1, "a", 0)
 			p.r.Marker(0, 1)

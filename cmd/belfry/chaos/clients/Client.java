@@ -21,7 +21,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * A Java client under faults. It tells on its standard output what it was told, a line each:
- * "acked PARTITION OFFSET NUMBER", "failed NUMBER WHY", "read PARTITION OFFSET VALUE", "copied PARTITION OFFSET VALUE", "broken WHY".
+ * "acked PARTITION OFFSET NUMBER" (-1: it was not told the offset), "failed NUMBER WHY", "read PARTITION OFFSET VALUE", "copied PARTITION OFFSET VALUE", "broken WHY".
  * It ends when its standard input does.
  *
  * <p>usage: Client.java produce|group|assign|copy BOOTSTRAP TOPIC NAME RATE PARTITIONS PROTOCOL-OR-TARGET

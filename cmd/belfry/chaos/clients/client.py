@@ -1,6 +1,7 @@
 """A client of librdkafka under faults.
 
-It tells on its standard output what it was told, a line each: "acked PARTITION OFFSET NUMBER", "failed NUMBER WHY",
+It tells on its standard output what it was told, a line each: "acked PARTITION OFFSET NUMBER"
+(-1: it was not told the offset), "failed NUMBER WHY",
 "read PARTITION OFFSET VALUE", "broken WHY". It ends when its standard input does. In a group it is two members.
 
 usage: client.py produce|group|assign BOOTSTRAP TOPIC NAME RATE PARTITIONS PROTOCOL
@@ -40,7 +41,7 @@ def produce():
     def done(number):
         def told(err, msg):
             if err is None:
-                say(f"acked {msg.partition()} {msg.offset()} {number}")
+                say(f"acked {msg.partition()} {-1 if msg.offset() is None else msg.offset()} {number}")
             elif not over.is_set():
                 say(f"failed {number} {err}")
         return told
