@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -235,18 +236,24 @@ func (o *Oracle) late(ctx context.Context, c *kgo.Client) {
 	req.Group, req.MemberID, req.Generation = o.group, member, generation-1
 	t := kmsg.NewOffsetCommitRequestTopic()
 	t.Topic = o.l.Topic
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	topics, err := kadm.NewClient(c).ListTopics(asking, o.l.Topic)
+	if err != nil {
+		return
+	}
+	t.TopicID = [16]byte(topics[o.l.Topic].ID) // newer versions go by it
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset, p.LeaderEpoch = partition, 0, -1
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
-	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	resp, err := req.RequestWith(asking, c)
 	if err != nil {
 		return
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
+			o.Played(fenced(p.ErrorCode))
 			if p.ErrorCode == 0 {
 				o.l.Find(Unfenced, "group %s: a commit of partition %d in generation %d by %s was taken, whose generation is %d or later", o.group, partition, generation-1, member, generation)
 			}

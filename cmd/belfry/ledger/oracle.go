@@ -22,6 +22,8 @@ type Oracle struct {
 		below     []observed         // to be judged at the end
 		answers   int                // that were looked at
 		late      int                // by a coordinator that was none any more
+		played    int                // commits of past generations that were answered
+		fenced    int                // of these, how many were refused as such
 	}
 }
 
@@ -99,6 +101,16 @@ func (o *Oracle) Late() {
 	o.mu.late++
 }
 
+// Played takes down that a commit of a past generation was answered; fenced: it was refused as such.
+func (o *Oracle) Played(fenced bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.played++
+	if fenced {
+		o.mu.fenced++
+	}
+}
+
 // End judges what could not be judged before every member had been told what became of its commits. It gives how many
 // offsets were looked at, and how many answers came from a coordinator that was none any more.
 func (o *Oracle) End() (looked, late int) {
@@ -106,6 +118,9 @@ func (o *Oracle) End() (looked, late int) {
 	defer o.mu.Unlock()
 	if o.mu.answers == 0 && slices.Max(o.mu.committed) >= 0 {
 		o.l.Find(Unread, "group %s: no coordinator ever said what is committed", o.group)
+	}
+	if o.mu.played > 10 && o.mu.fenced == 0 {
+		o.l.Find(Unfenced, "group %s: of %d commits of past generations none was refused as such", o.group, o.mu.played)
 	}
 	for _, b := range o.mu.below {
 		if !o.mu.unsure[b.partition][b.offset] {
