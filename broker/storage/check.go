@@ -85,3 +85,15 @@ func (c *checker) batch() (record.Header, error) {
 	c.pos += int64(h.Size())
 	return h, nil
 }
+
+// rest checks all batches up to the end.
+func (c *checker) rest() error {
+	for {
+		if _, err := c.batch(); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+}

@@ -294,6 +294,18 @@ func (x *index) boundary(pos int64) (int64, error) {
 	return int64(posOf(e[:])), nil
 }
 
+// anchor gives the last indexed position that is not above pos, and the last offset, relative,
+// of the batch there; 0 and -1 without one.
+func (x *index) anchor(pos int64) (at, rel int64, err error) {
+	e := entryPool.Get().(*[entryRoom]byte)
+	defer entryPool.Put(e)
+	n, err := x.rank(e, func(e []byte) bool { return int64(posOf(e)) <= pos })
+	if n == 0 || err != nil {
+		return 0, -1, err
+	}
+	return int64(posOf(e[:])), int64(relOf(e[:])), nil
+}
+
 // before gives the relative offset of the last entry whose timestamp is below ts, -1 without one.
 func (x *index) before(ts int64) (int64, error) {
 	e := entryPool.Get().(*[entryRoom]byte)

@@ -61,22 +61,22 @@ func (s Slice) Release() {
 // At End, and where limit leaves nothing, the slice is empty.
 // Errors: ErrOffsetOutOfRange outside [Start, End]; ErrOffline.
 func (l *Log) Read(from record.Offset, max int, limit record.Offset, minOne bool) (Slice, error) {
-	return l.readWith((*segment).prove, from, max, limit, minOne)
+	return l.readWith(false, from, max, limit, minOne)
 }
 
 // ReadChecked is Read for what somebody could not use: every batch that it gives is checked,
 // also one that this process wrote or checked before. What is found damaged takes the log offline.
 func (l *Log) ReadChecked(from record.Offset, max int, limit record.Offset, minOne bool) (Slice, error) {
-	return l.readWith((*segment).check, from, max, limit, minOne)
+	return l.readWith(true, from, max, limit, minOne)
 }
 
-func (l *Log) readWith(check func(*segment, Slice) error, from record.Offset, max int, limit record.Offset, minOne bool) (Slice, error) {
+func (l *Log) readWith(checked bool, from record.Offset, max int, limit record.Offset, minOne bool) (Slice, error) {
 	if err := l.ready(); err != nil {
 		return Slice{}, err
 	}
 	for {
 		cuts := l.cutsSoFar()
-		slice, again, err := l.readView(check, *l.view.Load(), cuts, from, max, limit, minOne)
+		slice, again, err := l.readView(checked, *l.view.Load(), cuts, from, max, limit, minOne)
 		if !again {
 			return slice, err
 		}
@@ -84,7 +84,7 @@ func (l *Log) readWith(check func(*segment, Slice) error, from record.Offset, ma
 }
 
 // readView is Read on one view; again is true if the view is out of date.
-func (l *Log) readView(check func(*segment, Slice) error, v []*segment, cuts int64, from record.Offset, max int, limit record.Offset, minOne bool) (_ Slice, again bool, _ error) {
+func (l *Log) readView(checked bool, v []*segment, cuts int64, from record.Offset, max int, limit record.Offset, minOne bool) (_ Slice, again bool, _ error) {
 	for i := find(v, from); i < len(v); i++ {
 		s := v[i]
 		bytes := s.size.Load()
@@ -100,10 +100,22 @@ func (l *Log) readView(check func(*segment, Slice) error, v []*segment, cuts int
 		}
 		slice, err := l.readSegment(s, from, int64(max), bytes, limit, minOne)
 		if err == nil {
-			if err = check(s, slice); err == nil && l.cuts.Load() == cuts {
+			if checked {
+				err = l.check(s, slice)
+			} else {
+				err = l.prove(s, slice)
+			}
+			if err == nil && l.cuts.Load() == cuts {
 				return slice, false, nil
 			}
 			slice.Release()
+		} else if errors.Is(err, io.EOF) {
+			if err = nil; i < len(v)-1 || bytes <= s.old.Load() {
+				err = l.proveEnd(s)
+			}
+			if err == nil && !s.gone.Load() && l.cuts.Load() == cuts {
+				continue // a gap at the segment's end, left by compaction
+			}
 		}
 		switch {
 		case l.cutSince(cuts):
@@ -111,8 +123,6 @@ func (l *Log) readView(check func(*segment, Slice) error, v []*segment, cuts int
 		case errors.As(err, new(errDamaged)) && !s.gone.Load():
 			l.damaged(s, err)
 			return Slice{}, false, ErrOffline
-		case errors.Is(err, io.EOF):
-			continue // a gap at the segment's end, left by compaction
 		case s.gone.Load():
 			return Slice{}, l.outdated(v), ErrOffsetOutOfRange
 		}
@@ -158,6 +168,10 @@ func (l *Log) readSegment(s *segment, from record.Offset, max, bytes int64, limi
 		var end record.Offset
 		if to, end, err = s.boundary(h, &first, pos, max, bytes, limit, minOne); err == nil && to > pos {
 			return Slice{file: h, pos: pos, n: int(to - pos), end: end}, nil
+		}
+		if err == nil && first.Base >= limit {
+			// Why: its reader would wait for what lies below the limit, if the offset is wrong.
+			err = l.check(s, Slice{file: h, pos: pos, n: first.Size()})
 		}
 	}
 	h.Release()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/storage/disk"
@@ -34,7 +32,7 @@ func (s *Store) scrubAll(ctx context.Context) {
 				continue
 			}
 			cuts := l.cutsSoFar()
-			err := seg.scrub(ctx, pause.C)
+			err := l.scrub(ctx, seg, pause.C)
 			switch {
 			case err == nil, ctx.Err() != nil, seg.gone.Load(), l.cutSince(cuts):
 			case errors.As(err, new(errDamaged)):
@@ -54,7 +52,7 @@ func (l *Log) damaged(s *segment, err error) {
 
 // scrub checks a segment byte by byte, a step a tick.
 // Errors: errDamaged; trouble with the disk.
-func (s *segment) scrub(ctx context.Context, tick <-chan time.Time) error {
+func (l *Log) scrub(ctx context.Context, s *segment, tick <-chan time.Time) error {
 	// Why a file of its own: the scrubber must not keep the segments' files open.
 	f, err := openUnless(&s.gone, s.dir, s.name(logSuffix))
 	if err != nil {
@@ -62,53 +60,12 @@ func (s *segment) scrub(ctx context.Context, tick <-chan time.Time) error {
 	}
 	defer f.Close()
 	size := s.size.Load()
-	c := &checker{f: paced{ctx, f, tick}, size: size, next: s.base, epoch: -1}
-	if err := c.rest(); err != nil {
+	w := row{checker: &checker{f: paced{ctx, f, tick}, size: size, next: s.base, epoch: -1}, epochs: l.epochsNow(), anchor: -1}
+	if err := w.rest(s, size); err != nil {
 		return err
 	}
 	s.proved(0, size)
 	return nil
-}
-
-// rest checks all batches up to the end.
-func (c *checker) rest() error {
-	for {
-		if _, err := c.batch(); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
-// proofs holds the buffers of prove.
-var proofs = sync.Pool{New: func() any { return new(checker) }}
-
-// prove checks the batches that a read takes from bytes that this process did not write
-// just now: a closed segment, or what was found at the start. What was read in order, or
-// scrubbed, is checked once in the process's life. Why at all: what a disk changed must not
-// leave as good, and not every client looks at the CRC.
-func (s *segment) prove(r Slice) error {
-	to := r.pos + int64(r.n)
-	if r.n == 0 || to <= s.proven.Load() || r.pos >= s.old.Load() && !s.sealed.Load() {
-		return nil
-	}
-	return s.check(r)
-}
-
-// check checks the batches of a read.
-func (s *segment) check(r Slice) error {
-	to := r.pos + int64(r.n)
-	c := proofs.Get().(*checker)
-	defer proofs.Put(c)
-	*c = checker{f: r.file, pos: r.pos, size: to, next: s.base, epoch: -1, buf: c.buf}
-	err := c.rest()
-	c.f = nil
-	if err == nil {
-		s.proved(r.pos, to)
-	}
-	return err
 }
 
 // proved notes that the bytes from pos to `to` are good.
