@@ -26,5 +26,6 @@
 // by "; ", BELFRY_CHAOS_SEED makes it alike.
 //
 // Short form: some minutes. With BELFRY_LONG set faults go on for BELFRY_CHAOS_TIME (a duration, 1h by default), and
-// BELFRY_CHAOS_REPORT names the file that tells of it: REPORT.md is the one of the last long run.
+// BELFRY_CHAOS_REPORT names the file that tells of it: REPORT.md is the one of the last long run. What the nodes say lies
+// beside it then; where something was not healed in time, what each goroutine was at, too.
 package chaos

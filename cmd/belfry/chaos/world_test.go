@@ -3,10 +3,13 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,7 +75,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.Cluster = nodetest.Form(t, w.nodes, func(id int) nodetest.Options {
 		v := w.volume(id)
 		w.volumes = append(w.volumes, v)
-		return nodetest.Options{Settings: all, Dir: v.dir, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2", "BELFRY_CLOCK=" + w.clockFile(id)}}
+		return nodetest.Options{Output: w.keep(id), Settings: all, Dir: v.dir, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2", "BELFRY_CLOCK=" + w.clockFile(id)}}
 	})
 	w.Start()
 	c, err := ledger.Client(w.Seeds())
@@ -132,8 +135,40 @@ func (w *world) eventually(what string, f func() string) {
 		select {
 		case <-tick.C:
 		case <-limit:
+			w.stacks()
 			w.logs()
 			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit, what, why)
+		}
+	}
+}
+
+// keep gives where all that a node says goes, beside the report; nil = nowhere.
+func (w *world) keep(id int) io.Writer {
+	w.t.Helper()
+	if reportPath() == "" {
+		return nil
+	}
+	f, err := os.Create(fmt.Sprintf("%s.node-%d.log", reportPath(), id))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = f.Close() }) // what a node says in the end is not missed
+	return f
+}
+
+// stacks has each node end and say what each of its goroutines is at.
+func (w *world) stacks() {
+	for _, n := range w.Nodes {
+		select {
+		case <-n.Gone():
+			continue
+		default:
+		}
+		n.Signal(syscall.SIGCONT)
+		n.Signal(syscall.SIGQUIT)
+		select {
+		case <-n.Gone():
+		case <-time.After(10 * time.Second):
 		}
 	}
 }
