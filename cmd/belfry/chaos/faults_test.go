@@ -56,11 +56,9 @@ func processFaults() []fault {
 // theController gives who leads the metadata now.
 func (w *world) theController() (id int) {
 	w.t.Helper()
-	w.eventually("there is a controller", func() string {
-		if id = w.controller(); id == 0 {
-			return "nobody names one"
-		}
-		return ""
+	w.eventually("there is a controller", func() (why string) {
+		id, why = w.controller()
+		return why
 	})
 	return id
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -57,6 +58,30 @@ func (w *network) volume(id int) *volume {
 func (w *network) mount(v *volume) {
 	w.t.Helper()
 	w.run("mount", "-t", "ext4", "-o", "loop", v.image, v.dir)
+	if canThrottle() {
+		w.throttle(v, 0) // who had that loop device before may have died on it
+	}
+}
+
+// throttles is where cgroups of the first version limit how much is written to a device.
+const throttles = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
+
+func canThrottle() bool {
+	_, err := os.Stat(throttles)
+	return err == nil
+}
+
+// throttle lets the disk of a volume take only so many bytes a second; 0 = as many as it can.
+func (w *network) throttle(v *volume, bytesPerSecond int) {
+	w.t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Stat(v.dir, &st); err != nil {
+		w.t.Fatal(err)
+	}
+	line := fmt.Sprintf("%d:%d %d", st.Dev>>8&0xfff, st.Dev&0xff|st.Dev>>12&0xfff00, bytesPerSecond)
+	if err := os.WriteFile(throttles, []byte(line), 0); err != nil {
+		w.t.Errorf("cannot write %q to %s: %v", line, throttles, err)
+	}
 }
 
 // Of the ioctl that stops an ext4 file system.
@@ -101,34 +126,16 @@ func (w *world) cutPower(id int) {
 	}
 }
 
-// throttles is where cgroups of the first version limit how much is written to a device.
-const throttles = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
-
 // slow lets a node's disk take only so many bytes a second, until the returned function is called; nil: this machine
 // cannot do that.
 func (w *world) slow(id int, bytesPerSecond int) (heal func()) {
 	w.t.Helper()
-	if _, err := os.Stat(throttles); err != nil || w.volumes[id-1].image == "" {
+	v := w.volumes[id-1]
+	if !canThrottle() || v.image == "" {
 		return nil
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(w.volumes[id-1].dir, &st); err != nil {
-		w.t.Fatal(err)
-	}
-	set := func(n int) {
-		line := fmt.Sprintf("%d:%d %d", st.Dev>>8&0xfff, st.Dev&0xff|st.Dev>>12&0xfff00, n)
-		if err := os.WriteFile(throttles, []byte(line), 0); err != nil {
-			w.t.Errorf("cannot write %q to %s: %v", line, throttles, err)
-		}
-	}
-	set(bytesPerSecond)
-	done := false
-	heal = func() {
-		if !done {
-			set(0)
-			done = true
-		}
-	}
+	w.throttle(v, bytesPerSecond)
+	heal = sync.OnceFunc(func() { w.throttle(v, 0) })
 	w.t.Cleanup(heal)
 	return heal
 }

@@ -135,6 +135,9 @@ func (w *world) eventually(what string, f func() string) {
 		select {
 		case <-tick.C:
 		case <-limit:
+			for _, l := range w.ledgers {
+				w.say("%s: %d acknowledged", l.Topic, l.Count())
+			}
 			w.stacks()
 			w.logs()
 			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit, what, why)
@@ -296,15 +299,19 @@ func (w *world) leader(topic string, partition int32) int {
 	return 0
 }
 
-// controller gives who leads the metadata; 0 = nobody knows.
-func (w *world) controller() int {
+// controller gives who leads the metadata as one node says; 0 = it does not know, or why it cannot be asked.
+func (w *world) controller() (id int, why string) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
-	m, err := w.admin.BrokerMetadata(ctx)
-	if err != nil || m.Controller < 1 {
-		return 0
+	asked := w.ids()[0]
+	resp, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, w.client.SeedBrokers()[asked-1])
+	switch {
+	case err != nil:
+		return 0, fmt.Sprintf("node %d: %v", asked, err)
+	case resp.ControllerID < 1:
+		return 0, fmt.Sprintf("node %d knows none", asked)
 	}
-	return int(m.Controller)
+	return int(resp.ControllerID), ""
 }
 
 // healed waits until every replica is in sync and every ledger gets acknowledgements, and every group reads. It gives
