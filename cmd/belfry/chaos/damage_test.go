@@ -170,7 +170,7 @@ func (w *world) truncate(d *victim) {
 func (w *world) damaged(d *victim) {
 	w.t.Helper()
 	w.say("on node %d, of partition %d, %s", d.id, d.partition, d.was)
-	ctx, cancel := context.WithTimeout(w.t.Context(), healLimit)
+	ctx, cancel := context.WithTimeout(w.t.Context(), healLimit())
 	defer cancel()
 	w.ledgers[0].ReadOnce(ctx, w.Seeds(), "reader of all after "+d.was)
 	w.eventually(fmt.Sprintf("node %d has partition %d as the others have it", d.id, d.partition), func() string {

@@ -10,9 +10,9 @@
 //
 // Faults: processes (kill -9 of one, of the controller, of two, of all, of one after the other; SIGSTOP for a moment and
 // beyond the session; clean stops), the network (a leader alone, the controller alone, one link, everybody alone, one
-// direction only, a loose cable), disks (power cuts, which take all that had not reached the image; a full disk; a slow
-// one; slow and failing syncs, failing writes), damage (a flipped bit, a truncated file, under a node that runs and
-// under one that does not), clocks that are set, storms of several at once.
+// direction only, a loose or slow cable, lost packets), disks (power cuts, which take all that had not reached the
+// image; a full disk; a slow one; slow and failing syncs, failing writes), damage (a flipped bit, a truncated file,
+// under a node that runs and under one that does not), clocks that are set, storms of several at once.
 //
 // Load: idempotent producers, acks 0 and 1, transactions, a copy made exactly once, readers of all, groups; in the long
 // form the Java client and librdkafka, too. Producers of transactions are outlived by others of the same ID, and groups

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"fmt"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -157,6 +159,16 @@ func networkFaults() []fault {
 				w.run("ip", "link", "set", w.cable(id), "up")
 				w.pause(w.between(50*time.Millisecond, 2*time.Second))
 			}
+		}},
+		{"packets get lost", func(w *world) {
+			w.run("nft", "add", "rule", "ip", "chaos", "in", "numgen", "random", "mod", "100", "<", strconv.Itoa(5+w.rnd.IntN(25)), "drop")
+			hold(w)
+		}},
+		{"a slow cable", func(w *world) {
+			id := w.ids()[0]
+			w.run("tc", "qdisc", "add", "dev", w.cable(id), "root", "tbf", "rate", fmt.Sprint(1<<w.rnd.IntN(5), "mbit"), "burst", "16kb", "latency", "400ms")
+			hold(w)
+			w.run("tc", "qdisc", "del", "dev", w.cable(id), "root")
 		}},
 		{"one link, and the third is killed", func(w *world) {
 			ids := w.ids()

@@ -21,8 +21,14 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
-// healLimit is the longest that a cluster may need until all is in sync again and messages flow, on a busy machine.
-const healLimit = 2 * time.Minute
+// healLimit is the longest that a cluster may need until all is in sync again and messages flow, on a busy machine. An
+// hour holds many moments in which it is busy with something else; how long it took stands in the report.
+func healLimit() time.Duration {
+	if os.Getenv("BELFRY_LONG") != "" {
+		return 5 * time.Minute
+	}
+	return 2 * time.Minute
+}
 
 // partitions of each topic.
 const partitions = 6
@@ -124,7 +130,7 @@ func (w *world) topic(o ledger.Options) *ledger.Ledger {
 // eventually asks until f has nothing to complain of.
 func (w *world) eventually(what string, f func() string) {
 	w.t.Helper()
-	limit := time.After(healLimit)
+	limit := time.After(healLimit())
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -140,7 +146,7 @@ func (w *world) eventually(what string, f func() string) {
 			}
 			w.stacks()
 			w.logs()
-			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit, what, why)
+			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit(), what, why)
 		}
 	}
 }
