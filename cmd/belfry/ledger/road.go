@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -213,7 +214,7 @@ func (l *Ledger) readAll(ctx context.Context, seeds []string, who string, opts .
 		return nil, nil, err
 	}
 	defer c.Close()
-	if ends, err = l.Ends(ctx, c); err != nil {
+	if ends, err = l.endsInTime(ctx, c); err != nil {
 		return nil, nil, err
 	}
 	r = l.Read(who)
@@ -228,6 +229,23 @@ func (l *Ledger) readAll(ctx context.Context, seeds []string, who string, opts .
 		}
 	}
 	return r, ends, nil
+}
+
+// endsInTime is Ends once all leaders know them: a new one says for a moment that it does not.
+func (l *Ledger) endsInTime(ctx context.Context, c *kgo.Client) ([]int64, error) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ends, err := l.Ends(ctx, c)
+		if err == nil || !kerr.IsRetriable(err) {
+			return ends, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func zip(a, b []int64) [][2]int64 {
