@@ -52,7 +52,7 @@ compat: deps ## every client and tool against a node, long form
 
 .PHONY: chaos
 chaos: deps ## kill -9 under load, full disks, a cluster through BELFRY_CHAOS_TIME (1h) of faults: the long form
-	BELFRY_LONG=1 go test -count 1 -timeout 240m -p 1 -v ./cmd/belfry/crash ./cmd/belfry/chaos
+	BELFRY_LONG=1 BELFRY_CHAOS_REPORT='$(CURDIR)/cmd/belfry/chaos/REPORT.md' go test -count 1 -timeout 240m -p 1 -v ./cmd/belfry/crash ./cmd/belfry/chaos
 
 .PHONY: fuzz
 fuzz: ## every fuzzer for FUZZTIME

@@ -14,4 +14,5 @@ type flaws struct {
 	blind         bool // a follower does not look at check sums (R21)
 	forgetful     bool // a damaged replica begins anew while it is counted on (R20)
 	zombies       bool // a follower's broker epoch is not looked at (R8)
+	undecided     bool // readers of committed messages are given those of open transactions (R6)
 }

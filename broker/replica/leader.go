@@ -159,7 +159,7 @@ func (p *Partition) read(from record.Offset, max int, minOne, committed bool) (F
 	high := p.HighWatermark()
 	f := Fetched{HighWatermark: high, LastStable: p.log.LastStable(high), LogStart: p.LogStart()}
 	limit := high
-	if committed {
+	if committed && !p.flaws.undecided {
 		limit = f.LastStable
 	}
 	if from < f.LogStart || from > p.End() {

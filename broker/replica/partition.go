@@ -222,7 +222,7 @@ func (p *Partition) End() record.Offset { return p.log.End() }
 
 // limit is where a consumer's view ends.
 func (p *Partition) limit(committed bool) record.Offset {
-	if committed {
+	if committed && !p.flaws.undecided {
 		return p.LastStable()
 	}
 	return p.HighWatermark()

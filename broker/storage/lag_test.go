@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,39 @@ func TestProducerExpiry(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		if n := len(l.Producers()); n != 0 {
 			t.Fatalf("%d producers are remembered after 12 of 10 minutes", n)
+		}
+	})
+}
+
+// TestProducerExpiryOfAClockThatJumps: a clock that is set forward makes nobody forget what was appended a moment ago.
+func TestProducerExpiryOfAClockThatJumps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(disk.NewMemory(0))
+		o.Checkpoint, o.ProducerExpiry = time.Minute, 24*time.Hour
+		var ahead atomic.Int64
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		s := mustOpen(t, o)
+		l := mustCreate(t, s, smallCf)
+		stop := run(t, s)
+		defer func() {
+			if err := errors.Join(stop(), s.Close()); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := l.Append(idempotent(7, 0, 0, 1), Append{Assign: true, Epoch: 1, Now: o.Now().UnixMilli()}); err != nil {
+			t.Fatal(err)
+		}
+		ahead.Store(int64(48 * time.Hour))
+		time.Sleep(5 * time.Minute)
+		if len(l.Producers()) != 1 {
+			t.Fatal("the producer is forgotten")
+		}
+		if r, err := l.Append(idempotent(7, 0, 0, 1), Append{Assign: true, Epoch: 1, Now: o.Now().UnixMilli()}); err != nil || !r.Duplicate {
+			t.Fatalf("a batch that is sent again: %+v, %v", r, err)
+		}
+		time.Sleep(25 * time.Hour)
+		if n := len(l.Producers()); n != 0 {
+			t.Fatalf("%d producers are remembered after 25 hours", n)
 		}
 	})
 }

@@ -33,13 +33,17 @@ func newRetentionClock(wall func() time.Time) *retentionClock {
 
 // now gives the time, and whether the wall clock is not believed for the first time since it was.
 func (c *retentionClock) now() (now time.Time, jumped bool) {
+	now, ahead := c.believed()
+	return now, !c.behind.Swap(ahead) && ahead
+}
+
+// believed gives the time, and whether the wall clock is ahead of what is believed of it.
+func (c *retentionClock) believed() (now time.Time, ahead bool) {
 	passed := time.Since(c.start)
 	most := c.base.Add(passed + passed/clockDrift + clockSlack)
-	now = c.wall()
-	if now.After(most) {
-		return most, !c.behind.Swap(true)
+	if now = c.wall(); now.After(most) {
+		return most, true
 	}
-	c.behind.Store(false)
 	return now, false
 }
 

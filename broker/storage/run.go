@@ -120,13 +120,14 @@ func (s *Store) allFailed() error {
 
 // checkpointAll writes all checkpoints and what could not be written before.
 func (s *Store) checkpointAll(ctx context.Context) {
-	now := s.env.now().UnixMilli()
+	// Why not the wall clock: if it jumped, every producer's state would be gone, and what is sent again written twice.
+	now, _ := s.clock.believed()
 	for _, l := range s.Logs() {
 		if ctx.Err() != nil || l.Err() != nil {
 			continue
 		}
 		l.mu.Lock()
-		l.mu.producers.expire(now, s.o.ProducerExpiry.Milliseconds())
+		l.mu.producers.expire(now.UnixMilli(), s.o.ProducerExpiry.Milliseconds())
 		l.mu.Unlock()
 		if err := l.sealSegments(); err != nil {
 			continue // the directory is offline

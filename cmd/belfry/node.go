@@ -44,7 +44,7 @@ type node struct {
 // newNode joins both halves. It opens the agent's state and the metrics port, and starts nothing.
 func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	n = &node{values: v, lookout: lookout{log: log}, up: make(chan struct{})}
-	if n.broker, err = broker.New(broker.Options{Values: v, Logger: log.With("half", "broker")}); err != nil {
+	if n.broker, err = broker.New(broker.Options{Values: v, Logger: log.With("half", "broker"), Now: clock()}); err != nil {
 		return nil, err
 	}
 	id := strconv.Itoa(int(n.broker.Node()))

@@ -43,7 +43,8 @@ func seed(t *testing.T) uint64 {
 
 // TestChaos puts one fault after the other to a cluster under load.
 func TestChaos(t *testing.T) {
-	w := newWorld(t, seed(t))
+	number := seed(t)
+	w := newWorld(t, number)
 	l := w.topic(ledger.Options{Topic: "exact"})
 	rate := 200
 	if os.Getenv("BELFRY_LONG") != "" {
@@ -54,26 +55,43 @@ func TestChaos(t *testing.T) {
 	tx, copies := w.topic(ledger.Options{Topic: "transactions", Holes: true}), w.topic(ledger.Options{Topic: "copies", Holes: true})
 	w.transactional(tx)
 	w.copied(tx, copies)
+	if os.Getenv("BELFRY_LONG") != "" {
+		w.foreign(l, rate/2)
+		w.foreignCopies(tx, w.topic(ledger.Options{Topic: "java-copies", Holes: true}))
+	}
+	w.watchOutages(l)
 	w.healed()
-	faults := slices.Concat(processFaults(), networkFaults(), diskFaults(), storms())
+	faults := slices.Concat(processFaults(), networkFaults(), diskFaults(), damageFaults(), clockFaults(), storms())
 	if only := os.Getenv("BELFRY_CHAOS_FAULT"); only != "" {
 		faults = named(t, faults, only)
 	}
-	times := map[string]int{}
-	for end, i := time.Now().Add(span(t)), 0; time.Now().Before(end) && !t.Failed(); i++ {
+	begun := time.Now()
+	defer func() { w.writeReport(number, time.Since(begun)) }() // also when something was not healed in time
+	for end, i := begun.Add(span(t)), 0; time.Now().Before(end) && !t.Failed(); i++ {
 		if i%len(faults) == 0 {
 			w.rnd.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 		}
 		f := faults[i%len(faults)]
-		times[f.name]++
 		w.say("%s (%d acknowledged)", f.name, l.Count())
-		f.do(w)
-		w.healed()
+		w.suffer(f)
 	}
 	w.finish()
-	for _, name := range slices.Sorted(maps.Keys(times)) {
-		t.Logf("%3d × %s", times[name], name)
+	for _, name := range slices.Sorted(maps.Keys(w.report.faults)) {
+		t.Logf("%3d × %s", len(w.report.faults[name].kept), name)
 	}
+}
+
+// suffer brings a fault about, and waits until all is healed.
+func (w *world) suffer(f fault) {
+	w.outages.next()
+	f.do(w)
+	healing := w.healed()
+	s := w.report.faults[f.name]
+	if s == nil {
+		s = &suffered{}
+		w.report.faults[f.name] = s
+	}
+	s.kept, s.healing = append(s.kept, w.outages.next()), max(s.healing, healing)
 }
 
 // named picks faults, separated by "; ".

@@ -3,7 +3,6 @@ package chaos
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,24 +14,6 @@ import (
 
 	"github.com/belfry-mq/belfry/broker/record"
 )
-
-// volumeBytes is the size of the file system that each node lives on. It takes memory as far as it is used.
-const volumeBytes = 4 << 30
-
-// volume mounts a file system of its own for a node.
-func (w *network) volume() string {
-	w.t.Helper()
-	dir := w.t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", int64(volumeBytes))); err != nil {
-		w.t.Fatalf("cannot mount a tmpfs: %v", err)
-	}
-	w.t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			w.t.Errorf("cannot unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
 
 // diskFaults are what happens to a node's disk.
 func diskFaults() []fault {
@@ -69,27 +50,45 @@ func diskFaults() []fault {
 			w.empty(path)
 			w.node(id).WaitReady()
 		}},
+		{"a slow disk of one", func(w *world) {
+			id := w.ids()[0]
+			if heal := w.slow(id, 64<<10<<w.rnd.IntN(5)); heal != nil {
+				w.pause(w.between(3*time.Second, 15*time.Second))
+				heal()
+			} else {
+				w.traced(id, "pwrite64,pwritev,fsync,fdatasync", "delay_enter=20000", w.between(3*time.Second, 10*time.Second))
+			}
+			w.backIfEnded(id)
+		}},
 		{"slow syncs of one", func(w *world) {
-			w.traced(w.ids()[0], "fsync,fdatasync:delay_enter=1500000", w.between(3*time.Second, 10*time.Second))
+			id := w.ids()[0]
+			w.traced(id, "fsync,fdatasync", "delay_enter=1500000", w.between(3*time.Second, 10*time.Second))
+			w.backIfEnded(id)
 		}},
 		{"an error of a sync of one", func(w *world) {
-			n := w.node(w.ids()[0])
-			w.traced(w.idOf(n.Dir), "fsync,fdatasync:error=EIO", w.between(time.Second, 4*time.Second))
+			id := w.ids()[0]
+			w.traced(id, "fsync,fdatasync", "error=EIO", w.between(time.Second, 4*time.Second))
 			// A node whose only directory has failed ends; one that met no error goes on.
-			n.Kill()
-			n.Restart()
+			w.node(id).Kill()
+			w.node(id).Restart()
+		}},
+		{"an error of a write of one", func(w *world) {
+			id := w.ids()[0]
+			w.traced(id, "pwrite64,pwritev", "error=EIO:when=3+7", w.between(time.Second, 4*time.Second))
+			w.node(id).Kill()
+			w.node(id).Restart()
 		}},
 	}
 }
 
-// idOf gives the node with that directory.
-func (w *world) idOf(dir string) int {
-	for i, n := range w.Nodes {
-		if n.Dir == dir {
-			return i + 1
-		}
+// backIfEnded starts a node again that has ended: its watchdog may find that a disk hangs for too long.
+func (w *world) backIfEnded(id int) {
+	select {
+	case <-w.node(id).Gone():
+		w.say("node %d has ended: %v", id, w.node(id).ExitError())
+		w.node(id).Restart()
+	default:
 	}
-	panic("BUG: no node lives in " + dir)
 }
 
 // fill takes what is left of a node's disk, to the last byte.
@@ -120,9 +119,9 @@ func (w *world) empty(path string) {
 }
 
 // traced lets system calls of a node fail or take long, as strace's "inject" says.
-func (w *world) traced(id int, inject string, d time.Duration) {
+func (w *world) traced(id int, calls, what string, d time.Duration) {
 	w.t.Helper()
-	cmd := exec.Command("strace", "-f", "-q", "-o", "/dev/null", "-p", strconv.Itoa(w.node(id).PID()), "-e", "trace=fsync,fdatasync", "-e", "inject="+inject)
+	cmd := exec.Command("strace", "-f", "-q", "-o", "/dev/null", "-p", strconv.Itoa(w.node(id).PID()), "-e", "trace="+calls, "-e", "inject="+calls+":"+what)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatalf("cannot run strace: %v", err)
@@ -137,8 +136,7 @@ func (w *world) traced(id int, inject string, d time.Duration) {
 func (w *world) unplugged(ids []int, stopped ...int) {
 	w.t.Helper()
 	for _, id := range ids {
-		w.node(id).Kill()
-		w.forget(w.node(id).Dir)
+		w.cutPower(id)
 	}
 	w.pause(w.between(0, 5*time.Second))
 	for _, id := range stopped {
@@ -152,8 +150,8 @@ func (w *world) unplugged(ids []int, stopped ...int) {
 	}
 }
 
-// forget cuts each log of a node that does not run somewhere behind its recovery point: what lies before was synced.
-// The file by which the node knows that it runs under the same boot as before goes, too: a machine without power
+// forget plays a power cut where there is no disk to lose what was not synced: it cuts each log of a node that does not
+// run somewhere behind its recovery point: what lies before was synced. The file by which the node knows that it runs under the same boot as before goes, too: a machine without power
 // boots anew.
 func (w *world) forget(dir string) {
 	w.t.Helper()
@@ -169,7 +167,7 @@ func (w *world) forget(dir string) {
 	for _, name := range folders {
 		folder := filepath.Dir(name)
 		segments, err := filepath.Glob(filepath.Join(folder, "*.log"))
-		if err != nil || len(segments) == 0 || strings.Contains(folder, ".delete-") {
+		if err != nil || len(segments) == 0 || strings.Contains(folder, ".delete-") || strings.Contains(folder, ".damaged-") {
 			continue
 		}
 		slices.Sort(segments)
@@ -216,6 +214,7 @@ func recoveryPoints(path string) map[string]int64 {
 func storms() []fault {
 	return []fault{{"storm", func(w *world) {
 		state := map[int]rune{}
+		frail := w.ids()[0] // Why one only: what two have in their page caches alone is lost when both lose power
 		for end := time.Now().Add(w.between(10*time.Second, 30*time.Second)); time.Now().Before(end); w.pause(w.between(0, 2*time.Second)) {
 			id := w.ids()[0]
 			switch k := w.rnd.IntN(10); {
@@ -229,6 +228,9 @@ func storms() []fault {
 				w.cut(id, w.others(id)[0])
 			case k == 6:
 				w.heal()
+			case k == 7 && state[frail] == 0:
+				w.cutPower(frail)
+				state[frail] = 'k'
 			default:
 				w.revive(id, state)
 			}

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"fmt"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -56,11 +58,9 @@ func processFaults() []fault {
 // theController gives who leads the metadata now.
 func (w *world) theController() (id int) {
 	w.t.Helper()
-	w.eventually("there is a controller", func() string {
-		if id = w.controller(); id == 0 {
-			return "nobody names one"
-		}
-		return ""
+	w.eventually("there is a controller", func() (why string) {
+		id, why = w.controller()
+		return why
 	})
 	return id
 }
@@ -159,6 +159,16 @@ func networkFaults() []fault {
 				w.run("ip", "link", "set", w.cable(id), "up")
 				w.pause(w.between(50*time.Millisecond, 2*time.Second))
 			}
+		}},
+		{"packets get lost", func(w *world) {
+			w.run("nft", "add", "rule", "ip", "chaos", "in", "numgen", "random", "mod", "100", "<", strconv.Itoa(5+w.rnd.IntN(25)), "drop")
+			hold(w)
+		}},
+		{"a slow cable", func(w *world) {
+			id := w.ids()[0]
+			w.run("tc", "qdisc", "add", "dev", w.cable(id), "root", "tbf", "rate", fmt.Sprint(1<<w.rnd.IntN(5), "mbit"), "burst", "16kb", "latency", "400ms")
+			hold(w)
+			w.run("tc", "qdisc", "del", "dev", w.cable(id), "root")
 		}},
 		{"one link, and the third is killed", func(w *world) {
 			ids := w.ids()

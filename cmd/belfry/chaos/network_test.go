@@ -10,8 +10,15 @@ import (
 	"testing"
 )
 
-// inNamespace marks the copy of the test program that runs where it may mount and make networks.
-const inNamespace = "BELFRY_CHAOS_NAMESPACE"
+// inNamespace marks the copy of the test program that runs where it may mount and make networks: asRoot, or as a user
+// who may mount no disk there.
+const (
+	inNamespace = "BELFRY_CHAOS_NAMESPACE"
+	asRoot      = "root"
+	asUser      = "user"
+	// outerNamespace says which of both the tests are that start tests again.
+	outerNamespace = "BELFRY_CHAOS_OUTER"
+)
 
 // TestMain runs the tests in namespaces of their own, so that no file system and no network stays behind.
 func TestMain(m *testing.M) {
@@ -20,9 +27,13 @@ func TestMain(m *testing.M) {
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	// Why planted: only so does a node have a clock that can be set. It has no flaw unless BELFRY_PLANTED names one.
+	cmd.Env = append(os.Environ(), inNamespace+"="+asRoot, "BELFRY_TEST_TAGS=planted")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
+	if os.Getenv(outerNamespace) == asUser {
+		cmd.Env = append(cmd.Env, inNamespace+"="+asUser)
+	} else if os.Getuid() != 0 {
+		cmd.Env = append(cmd.Env, inNamespace+"="+asUser)
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}

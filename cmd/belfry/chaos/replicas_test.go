@@ -65,6 +65,9 @@ func segmentsOf(dir, topic string, partition int) (folder string, segments []str
 		return "", nil, err
 	}
 	for _, name := range names {
+		if strings.Contains(name, ".damaged-") || strings.Contains(name, ".delete-") {
+			continue // set aside
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return "", nil, err

@@ -3,10 +3,13 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,8 +21,14 @@ import (
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
-// healLimit is the longest that a cluster may need until all is in sync again and messages flow, on a busy machine.
-const healLimit = 2 * time.Minute
+// healLimit is the longest that a cluster may need until all is in sync again and messages flow, on a busy machine. An
+// hour holds many moments in which it is busy with something else; how long it took stands in the report.
+func healLimit() time.Duration {
+	if os.Getenv("BELFRY_LONG") != "" {
+		return 5 * time.Minute
+	}
+	return 2 * time.Minute
+}
 
 // partitions of each topic.
 const partitions = 6
@@ -42,6 +51,13 @@ type world struct {
 	copiers     sync.WaitGroup
 	pairs       [][2]*ledger.Ledger // originals and copies
 	groups      []*ledger.Shared
+	oracles     []*ledger.Oracle
+
+	volumes []*volume // by node
+	clocks  string    // a folder
+	load    []string  // what works on it, in words
+	outages *outages
+	report  report
 }
 
 // settings of each node: quick enough for a test, slow enough for a busy machine.
@@ -49,7 +65,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"broker.heartbeat.interval.ms": "500", "broker.session.timeout.ms": "5000", "replica.lag.time.max.ms": "5000",
 		"min.insync.replicas": "2", "default.replication.factor": "3", "offsets.topic.num.partitions": "4",
-		"group.initial.rebalance.delay.ms": "0", "log.segment.bytes": "1048576", "agent.period": "5s",
+		"group.initial.rebalance.delay.ms": "0", "log.segment.bytes": "262144", "agent.period": "5s",
 		"leader.imbalance.check.interval.seconds": "5", "leader.imbalance.per.broker.percentage": "0",
 		"controlled.shutdown.timeout.ms": "20000", "log.flush.offset.checkpoint.interval.ms": "2000",
 	}
@@ -59,10 +75,13 @@ func settings() map[string]string {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	t.Logf("seed %d", seed)
-	w := &world{network: newNetwork(t, 3), rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now()}
+	w := &world{network: newNetwork(t, 3), rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now(), clocks: t.TempDir()}
+	w.report.faults = map[string]*suffered{}
 	all := settings()
 	w.Cluster = nodetest.Form(t, w.nodes, func(id int) nodetest.Options {
-		return nodetest.Options{Settings: all, Dir: w.volume(), Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2"}}
+		v := w.volume(id)
+		w.volumes = append(w.volumes, v)
+		return nodetest.Options{Output: w.keep(id), Settings: all, Dir: v.dir, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2", "BELFRY_CLOCK=" + w.clockFile(id)}}
 	})
 	w.Start()
 	c, err := ledger.Client(w.Seeds())
@@ -111,7 +130,7 @@ func (w *world) topic(o ledger.Options) *ledger.Ledger {
 // eventually asks until f has nothing to complain of.
 func (w *world) eventually(what string, f func() string) {
 	w.t.Helper()
-	limit := time.After(healLimit)
+	limit := time.After(healLimit())
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -122,8 +141,43 @@ func (w *world) eventually(what string, f func() string) {
 		select {
 		case <-tick.C:
 		case <-limit:
+			for _, l := range w.ledgers {
+				w.say("%s: %d acknowledged", l.Topic, l.Count())
+			}
+			w.stacks()
 			w.logs()
-			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit, what, why)
+			w.t.Fatalf("%6.1f s  not within %v: %s: %s", time.Since(w.began).Seconds(), healLimit(), what, why)
+		}
+	}
+}
+
+// keep gives where all that a node says goes, beside the report; nil = nowhere.
+func (w *world) keep(id int) io.Writer {
+	w.t.Helper()
+	if reportPath() == "" {
+		return nil
+	}
+	f, err := os.Create(fmt.Sprintf("%s.node-%d.log", reportPath(), id))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = f.Close() }) // what a node says in the end is not missed
+	return f
+}
+
+// stacks has each node end and say what each of its goroutines is at.
+func (w *world) stacks() {
+	for _, n := range w.Nodes {
+		select {
+		case <-n.Gone():
+			continue
+		default:
+		}
+		n.Signal(syscall.SIGCONT)
+		n.Signal(syscall.SIGQUIT)
+		select {
+		case <-n.Gone():
+		case <-time.After(10 * time.Second):
 		}
 	}
 }
@@ -161,6 +215,7 @@ func (w *world) exact(l *ledger.Ledger, perSecond int) {
 	} {
 		w.workers.Go(func() { l.Produce(w.ctx, w.Seeds(), k.name, perSecond, k.opts...) })
 	}
+	w.load = append(w.load, fmt.Sprintf("3 idempotent producers (franz-go; no compression, zstd, lz4) of %d messages/s each", perSecond))
 	w.follow(l)
 }
 
@@ -178,6 +233,7 @@ func (w *world) weak(l *ledger.Ledger, perSecond int) {
 		l.Promise(k.name, k.strength)
 		w.workers.Go(func() { l.Produce(w.ctx, w.Seeds(), k.name, perSecond, k.opts...) })
 	}
+	w.load = append(w.load, fmt.Sprintf("producers without idempotence with acks=all, 1 and 0, %d messages/s each", perSecond))
 	w.follow(l)
 }
 
@@ -191,6 +247,7 @@ func (w *world) transactional(l *ledger.Ledger) {
 			w.say("%s: %d transactions committed, %d aborted, %d of which the client did not know", name, committed, aborted, unsure)
 		})
 	}
+	w.load = append(w.load, "2 producers of transactions, some aborted, some outlived by another producer of the same ID")
 	w.follow(l)
 }
 
@@ -199,6 +256,7 @@ func (w *world) copied(from, to *ledger.Ledger) {
 	for i := range 2 {
 		w.copiers.Go(func() { from.Copy(w.copying, w.Seeds(), "copiers", fmt.Sprint("copier-", i), to) })
 	}
+	w.load = append(w.load, "2 members of a group that copy these exactly once")
 	w.follow(to)
 	w.pairs = append(w.pairs, [2]*ledger.Ledger{from, to})
 }
@@ -212,9 +270,12 @@ func (w *world) follow(l *ledger.Ledger) {
 	})
 	shared := l.ShareMembers("the group of " + l.Topic)
 	w.groups = append(w.groups, shared)
+	oracle := l.Oracle("group-of-" + l.Topic)
+	w.oracles = append(w.oracles, oracle)
 	for range 2 {
-		w.workers.Go(func() { l.Join(w.ctx, w.Seeds(), "group-of-"+l.Topic, shared) })
+		w.workers.Go(func() { l.Join(w.ctx, w.Seeds(), oracle.Group(), shared, oracle) })
 	}
+	w.workers.Go(func() { oracle.Watch(w.ctx, w.client) })
 }
 
 // detail gives what one node says of a topic's partitions.
@@ -244,19 +305,24 @@ func (w *world) leader(topic string, partition int32) int {
 	return 0
 }
 
-// controller gives who leads the metadata; 0 = nobody knows.
-func (w *world) controller() int {
+// controller gives who leads the metadata as one node says; 0 = it does not know, or why it cannot be asked.
+func (w *world) controller() (id int, why string) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
-	m, err := w.admin.BrokerMetadata(ctx)
-	if err != nil || m.Controller < 1 {
-		return 0
+	asked := w.ids()[0]
+	resp, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, w.client.SeedBrokers()[asked-1])
+	switch {
+	case err != nil:
+		return 0, fmt.Sprintf("node %d: %v", asked, err)
+	case resp.ControllerID < 1:
+		return 0, fmt.Sprintf("node %d knows none", asked)
 	}
-	return int(m.Controller)
+	return int(resp.ControllerID), ""
 }
 
-// healed waits until every replica is in sync and every ledger gets acknowledgements, and every group reads.
-func (w *world) healed() {
+// healed waits until every replica is in sync and every ledger gets acknowledgements, and every group reads. It gives
+// how long that took until all was in sync.
+func (w *world) healed() time.Duration {
 	w.t.Helper()
 	began := time.Now()
 	for _, l := range w.ledgers {
@@ -303,6 +369,7 @@ func (w *world) healed() {
 		}
 	}
 	w.say("healed: in sync after %.1f s, flowing after %.1f s%s", synced.Seconds(), time.Since(began).Seconds(), slow)
+	return synced
 }
 
 // finish stops the load and compares everything.
@@ -317,6 +384,14 @@ func (w *world) finish() {
 	}
 	w.stopCopying()
 	w.copiers.Wait()
+	looked, late := 0, 0
+	for _, o := range w.oracles {
+		n, l := o.End()
+		looked, late = looked+n, late+l
+	}
+	line := fmt.Sprintf("groups: %d committed offsets looked at; %d answers by a coordinator that was deposed and had not heard of it", looked, late)
+	w.report.lines = append(w.report.lines, line)
+	w.say("%s", line)
 	for _, l := range w.ledgers {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 		if l.Holes {
@@ -333,7 +408,9 @@ func (w *world) finish() {
 		if err != nil {
 			w.t.Error(err)
 		}
-		w.say("%s: %d messages acknowledged, %d of acks=0 and 1 gone, ends %v, %d findings", l.Topic, l.Count(), weak, l.Tops(), len(l.Findings()))
+		line := fmt.Sprintf("%s: %d messages acknowledged, %d of acks=0 and 1 gone, ends %v, %d findings", l.Topic, l.Count(), weak, l.Tops(), len(l.Findings()))
+		w.report.lines = append(w.report.lines, line)
+		w.say("%s", line)
 		if l.Count() == 0 {
 			w.t.Error("nothing was acknowledged")
 		}
@@ -342,6 +419,8 @@ func (w *world) finish() {
 		p[0].Complete(p[1])
 	}
 	w.identical()
+	w.alike("__consumer_offsets")
+	w.alike("__transaction_state")
 	if w.t.Failed() {
 		w.logs()
 	}

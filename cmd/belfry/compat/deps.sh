@@ -20,6 +20,8 @@ have ip iproute2
 have nft nftables
 have nsenter util-linux
 have strace strace
+have mkfs.ext4 e2fsprogs
+have mount mount
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
 [ -e /usr/include/rapidjson/schema.h ] || need+=(rapidjson-dev) # for librdkafka's own tests
 if [ ${#need[@]} -gt 0 ]; then

@@ -67,6 +67,16 @@ func (l *Ledger) copySession(ctx context.Context, seeds []string, group, id stri
 	}
 }
 
+// Copied is Note for a copier outside this process that was told that a copy is committed.
+func (l *Ledger) Copied(partition int32, offset int64, value []byte) {
+	name, i, err := l.parse(value)
+	if err != nil {
+		l.Find(Damaged, "a copier was given %v", err)
+		return
+	}
+	l.Note(partition, offset, name, i)
+}
+
 // Complete says, after both were read back, what of this ledger is not among the copies.
 func (l *Ledger) Complete(copies *Ledger) {
 	l.mu.Lock()

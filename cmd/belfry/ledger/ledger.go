@@ -5,8 +5,8 @@
 // was known before: a message lost, written twice, out of order, another one at an offset that was acknowledged or
 // was read before, a damaged one. It is made for tens of millions of messages: one word an offset, two bits a message.
 //
-// The ledger itself (this file, reading.go) is pure: no clock, socket or process. road.go produces and reads by a real client, transact.go
-// and copy.go send transactions. It is for tests only.
+// The ledger itself (this file, reading.go, oracle.go) is pure: no clock, socket or process. road.go produces and reads
+// by a real client, group.go as a member of a group, transact.go and copy.go send transactions. It is for tests only.
 package ledger
 
 import (
@@ -32,6 +32,10 @@ const (
 	Refused   Kind = "refused"      // a client gave up
 	Aborted   Kind = "aborted read" // a message of an aborted transaction was given to a reader of committed ones
 	Torn      Kind = "torn"         // a committed transaction of which some messages are missing
+	Rewound   Kind = "rewound"      // a group's committed offset went back
+	Owned     Kind = "owned twice"  // two members of a group had one partition in one generation
+	Unfenced  Kind = "unfenced"     // somebody whose time was over was obeyed
+	Unread    Kind = "unreadable"   // what is there could not be read
 )
 
 // Finding is one thing that is wrong.
@@ -71,6 +75,7 @@ type Ledger struct {
 		names    []string // an entry holds the index
 		strength map[string]Strength
 		weak     map[string]*bitmap // acknowledged numbers of weak producers
+		nowhere  map[string]*bitmap // acknowledged numbers of which the producer was not told the offset
 		aborted  map[string]*bitmap // numbers in transactions that are never committed
 		unsure   []span
 		back     map[string]*readBack // by the last reading that has ended
@@ -113,7 +118,7 @@ func New(o Options) *Ledger {
 	l := &Ledger{Options: o}
 	l.mu.slots = make([][]entry, o.Partitions)
 	l.mu.strength = map[string]Strength{}
-	l.mu.weak, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}
+	l.mu.weak, l.mu.nowhere, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}, map[string]*bitmap{}
 	return l
 }
 
@@ -185,6 +190,36 @@ func (l *Ledger) Note(partition int32, offset int64, name string, i int) {
 		return
 	}
 	l.stateLocked(partition, offset, name, i, true)
+}
+
+// Somewhere is Note for a producer that was not told the offset, as it was acknowledged what it sent again.
+func (l *Ledger) Somewhere(name string, i int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.count++
+	b := l.mu.nowhere[name]
+	if b == nil {
+		b = &bitmap{}
+		l.mu.nowhere[name] = b
+	}
+	b.add(i)
+}
+
+// Taker is Note for a producer outside this process that tells a message's number as text, and -1 for an offset that
+// it was not told.
+func (l *Ledger) Taker(name string) func(partition int32, offset int64, number []byte) {
+	return func(partition int32, offset int64, number []byte) {
+		i, err := strconv.Atoi(string(number))
+		if err != nil {
+			l.Find(Damaged, "%s was told of number %q", name, number)
+			return
+		}
+		if offset < 0 {
+			l.Somewhere(name, i)
+		} else {
+			l.Note(partition, offset, name, i)
+		}
+	}
 }
 
 // stateLocked says that a message stands at an offset: acknowledged there, or read there.

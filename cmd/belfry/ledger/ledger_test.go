@@ -141,6 +141,12 @@ func TestFindings(t *testing.T) {
 			p.read(3, "a", 4)
 			p.r.End([]int64{5})
 		}, []Kind{Torn}},
+		{"acknowledged without an offset", Options{}, func(p *play) {
+			p.l.Taker("a")(0, -1, []byte("0"))
+			p.l.Taker("a")(0, -1, []byte("1"))
+			p.read(0, "a", 0)
+			p.r.End([]int64{1})
+		}, []Kind{Lost}},
 		{"a marker where a message was", Options{Holes: true}, func(p *play) {
 			p.ack(1, "a", 0)
 			p.r.Marker(0, 1)
@@ -201,5 +207,57 @@ func TestTops(t *testing.T) {
 	}
 	if v := p.l.Value("a", 3); !bytes.HasPrefix(v, []byte("a 3 ddd")) {
 		t.Errorf("a message is %.10q", v)
+	}
+}
+
+// TestOracle: what a group may do, and what it may not.
+func TestOracle(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		do   func(o *Oracle)
+		want []Kind
+	}{
+		{"all is well", func(o *Oracle) {
+			o.Owns("a", 1, []int32{0})
+			o.Owns("a", 1, []int32{0})
+			o.Committed(0, 5)
+			o.Observe(0, 5, o.Promised()[0], "")
+			o.Owns("b", 2, []int32{0})
+			o.Committed(0, 7)
+			o.Observe(0, 9, o.Promised()[0], "") // the answer is on its way
+		}, nil},
+		{"nothing was promised", func(o *Oracle) { o.Observe(0, -1, o.Promised()[0], "") }, nil},
+		{"nobody says anything", func(o *Oracle) { o.Committed(0, 5) }, []Kind{Unread}},
+		{"two owners", func(o *Oracle) {
+			o.Owns("a", 3, []int32{0})
+			o.Owns("b", 3, []int32{0})
+		}, []Kind{Owned}},
+		{"back", func(o *Oracle) {
+			o.Committed(0, 5)
+			o.Committed(0, 9)
+			o.Observe(0, 5, o.Promised()[0], "")
+			o.Observe(0, 5, o.Promised()[0], "")
+		}, []Kind{Rewound}},
+		{"lost", func(o *Oracle) {
+			o.Committed(0, 5)
+			o.Observe(0, -1, o.Promised()[0], "")
+		}, []Kind{Rewound}},
+		{"back to what was on its way for long", func(o *Oracle) {
+			o.Committed(0, 9)
+			o.Observe(0, 5, o.Promised()[0], "")
+			o.Unsure(0, 5) // its sender gives up only now
+		}, nil},
+	} {
+		l := New(Options{Topic: "t", Partitions: 1})
+		o := l.Oracle("g")
+		x.do(o)
+		o.End()
+		var got []Kind
+		for _, f := range l.Findings() {
+			got = append(got, f.Kind)
+		}
+		if !slices.Equal(got, x.want) {
+			t.Errorf("%s: found %v, want %v", x.name, l.Findings(), x.want)
+		}
 	}
 }

@@ -135,6 +135,13 @@ func (r *Reading) End(ends []int64) (weakLost int) {
 		}
 	}
 	r.tornLocked()
+	for name, acked := range r.l.mu.nowhere {
+		for i := range len(*acked) * 64 {
+			if b := r.produced[name]; acked.has(i) && (b == nil || !b.numbers.has(i)) {
+				r.l.findLocked(Lost, "%s: number %d of %s, which was acknowledged without an offset, is nowhere", r.Who, i, name)
+			}
+		}
+	}
 	r.l.mu.back = r.produced
 	for name, acked := range r.l.mu.weak {
 		var back bitmap

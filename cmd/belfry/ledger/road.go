@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -96,20 +97,6 @@ func (l *Ledger) Follow(ctx context.Context, seeds []string, who string, opts ..
 	r := l.Read(who)
 	l.poll(ctx, c, r, nil)
 	return r.Count()
-}
-
-// Join reads as a member of a group until ctx ends; the members share r, one at a time holding the lock.
-// What was read is committed after it was taken down.
-func (l *Ledger) Join(ctx context.Context, seeds []string, group string, r *Shared, opts ...kgo.Opt) {
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(l.Topic), kgo.BlockRebalanceOnPoll(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitMarks(), kgo.AutoCommitInterval(200 * time.Millisecond),
-		kgo.SessionTimeout(10 * time.Second), kgo.RebalanceTimeout(20 * time.Second)}, append(l.isolation(), opts...)...)...)
-	if err != nil {
-		l.Find(Refused, "a member of group %s: %v", group, err)
-		return
-	}
-	defer c.CloseAllowingRebalance()
-	l.poll(ctx, c, nil, r)
 }
 
 func (l *Ledger) poll(ctx context.Context, c *kgo.Client, own *Reading, shared *Shared) {
@@ -202,17 +189,32 @@ func (l *Ledger) Verify(ctx context.Context, seeds []string, who string) (weakLo
 	return r.End(ends), nil
 }
 
-func (l *Ledger) readAll(ctx context.Context, seeds []string, who string) (r *Reading, ends []int64, err error) {
+// ReadOnce reads everything that is there now from the beginning and compares, while others produce. The client looks
+// at no check sum: that is for the nodes to do. What cannot be read is a finding, too.
+func (l *Ledger) ReadOnce(ctx context.Context, seeds []string, who string) {
+	if _, _, err := l.readAll(ctx, seeds, who, kgo.DisableFetchCRCValidation()); err != nil {
+		l.Find(Unread, "%s: %v", who, err)
+	}
+}
+
+// TryReadOnce is ReadOnce by a client that looks at check sums; what is wrong is a finding, that something cannot be read
+// an error.
+func (l *Ledger) TryReadOnce(ctx context.Context, seeds []string, who string) error {
+	_, _, err := l.readAll(ctx, seeds, who)
+	return err
+}
+
+func (l *Ledger) readAll(ctx context.Context, seeds []string, who string, opts ...kgo.Opt) (r *Reading, ends []int64, err error) {
 	from := map[int32]kgo.Offset{}
 	for p := range l.Partitions {
 		from[p] = kgo.NewOffset().At(0)
 	}
-	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, l.isolation()...)...)
+	c, err := Client(seeds, append([]kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset())}, append(l.isolation(), opts...)...)...)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer c.Close()
-	if ends, err = l.Ends(ctx, c); err != nil {
+	if ends, err = l.endsInTime(ctx, c); err != nil {
 		return nil, nil, err
 	}
 	r = l.Read(who)
@@ -227,6 +229,23 @@ func (l *Ledger) readAll(ctx context.Context, seeds []string, who string) (r *Re
 		}
 	}
 	return r, ends, nil
+}
+
+// endsInTime is Ends once all leaders know them: a new one says for a moment that it does not.
+func (l *Ledger) endsInTime(ctx context.Context, c *kgo.Client) ([]int64, error) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ends, err := l.Ends(ctx, c)
+		if err == nil || !kerr.IsRetriable(err) {
+			return ends, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func zip(a, b []int64) [][2]int64 {

@@ -27,3 +27,10 @@ func (s *Shared) Next() []int64 {
 	defer s.mu.Unlock()
 	return append([]int64(nil), s.r.Next...)
 }
+
+// Take is the message that a member is given next.
+func (s *Shared) Take(partition int32, offset int64, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.r.Take(partition, offset, value)
+}

@@ -81,15 +81,18 @@ func (l *Ledger) Transact(ctx context.Context, seeds []string, name string, rnd 
 	for next := 0; ctx.Err() == nil; {
 		if c == nil {
 			var err error
-			// Why so short a time-out: what a client leaves open must not hold readers back for a minute.
-			if c, err = Client(seeds, kgo.TransactionalID(name), kgo.TransactionTimeout(10*time.Second), kgo.DefaultProduceTopic(l.Topic),
-				kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(time.Millisecond), kgo.ProduceRequestTimeout(4*time.Second)); err != nil {
+			if c, err = l.transactor(seeds, name); err != nil {
 				l.Find(Refused, "%s: %v", name, err)
 				return
 			}
 		}
 		from, to := next, next+2+rnd.IntN(8)
 		next = to
+		if rnd.IntN(32) == 0 {
+			c = l.outlived(ctx, seeds, c, name, from, to, rnd.IntN(2) == 0)
+			aborted++
+			continue
+		}
 		result := l.transaction(ctx, c, name, from, to, rnd.IntN(4) == 0)
 		switch result {
 		case isCommitted:
@@ -105,6 +108,49 @@ func (l *Ledger) Transact(ctx context.Context, seeds []string, name string, rnd 
 		}
 	}
 	return committed, aborted, unsure
+}
+
+// transactor makes a client that sends transactions.
+func (l *Ledger) transactor(seeds []string, name string) (*kgo.Client, error) {
+	// Why so short a time-out: what a client leaves open must not hold readers back for a minute.
+	return Client(seeds, kgo.TransactionalID(name), kgo.TransactionTimeout(10*time.Second), kgo.DefaultProduceTopic(l.Topic),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerLinger(time.Millisecond), kgo.ProduceRequestTimeout(4*time.Second))
+}
+
+// outlived plays a producer that was away for so long that another one took its place, in the midst of a transaction:
+// what it still sends, or that it commits, must be refused, and nothing of its transaction may be seen. It gives the
+// other one, nil if there is none.
+func (l *Ledger) outlived(ctx context.Context, seeds []string, c *kgo.Client, name string, from, to int, commits bool) *kgo.Client {
+	defer c.Close()
+	l.Abort(name, from, to)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if c.BeginTransaction() != nil {
+		return nil
+	}
+	for i := from; i < to-1; i++ {
+		if c.ProduceSync(end, &kgo.Record{Value: l.Value(name, i)}).FirstErr() != nil {
+			return nil
+		}
+	}
+	other, err := l.transactor(seeds, name)
+	if err != nil {
+		return nil
+	}
+	if _, _, err := other.ProducerID(end); err != nil {
+		other.Close()
+		return nil
+	}
+	what := "sent a message"
+	if commits {
+		what, err = "committed", c.EndTransaction(end, kgo.TryCommit)
+	} else {
+		err = c.ProduceSync(end, &kgo.Record{Value: l.Value(name, to-1)}).FirstErr()
+	}
+	if err == nil {
+		l.Find(Unfenced, "%s %s after another one had taken its place", name, what)
+	}
+	return other
 }
 
 // result of a transaction.

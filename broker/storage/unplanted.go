@@ -1,0 +1,6 @@
+//go:build !planted
+
+package storage
+
+// planted: no rule is broken.
+func planted(string) bool { return false }
