@@ -54,9 +54,10 @@ type Options struct {
 }
 
 const (
-	// lookEvery is how often the cluster's ID is asked for until it is known, and joinEvery how
-	// often peers are looked for that are not met yet.
+	// lookEvery is how often the cluster's ID is asked for until it is known; joinSoon and
+	// joinEvery how often peers are looked for that are not met yet, at first and later.
 	lookEvery = 50 * time.Millisecond
+	joinSoon  = 200 * time.Millisecond
 	joinEvery = 2 * time.Second
 	// settleLimit is how long a node that meets nobody is unsettled.
 	settleLimit = 10 * time.Second
@@ -322,22 +323,24 @@ func (m *Mesh) create(cluster string) (*memberlist.Memberlist, error) {
 
 // meet joins whom the cluster knows and this node has not met, again and again, until ctx ends.
 func (m *Mesh) meet(ctx context.Context, list *memberlist.Memberlist) {
-	tick := time.NewTicker(joinEvery)
+	met := map[string]bool{} // whom this node has exchanged all with; others may have told it of more nodes
+	tick := time.NewTicker(joinSoon)
 	defer tick.Stop()
 	limit := time.NewTimer(settleLimit)
 	defer limit.Stop()
 	for {
-		var strangers []string
-		known := list.Members()
 		for _, at := range m.o.Peers() {
-			if at != m.Addr() && !slices.ContainsFunc(known, func(n *memberlist.Node) bool { return n.Address() == at }) {
-				strangers = append(strangers, at)
+			there := slices.ContainsFunc(list.Members(), func(n *memberlist.Node) bool { return n.Address() == at })
+			if ctx.Err() != nil || at == m.Addr() || there && met[at] {
+				continue
+			}
+			_, err := list.Join([]string{at})
+			if met[at] = err == nil; !met[at] {
+				m.log.Debug("the agent of another node is not met yet", "at", at, "err", err)
 			}
 		}
-		if len(strangers) > 0 {
-			if n, err := list.Join(strangers); err != nil {
-				m.log.Debug("agents of other nodes are not met yet", "at", strangers, "met", n, "err", err)
-			}
+		if m.Settled() {
+			tick.Reset(joinEvery)
 		}
 		select {
 		case <-ctx.Done():

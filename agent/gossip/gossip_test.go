@@ -63,6 +63,14 @@ func (w *words) has(x string) bool {
 	return w.all[x]
 }
 
+// say adds a word and tells it.
+func (h *house) say(x string) {
+	if err := h.words.Merge([]byte(x)); err != nil {
+		panic(err)
+	}
+	h.Tell("words", []byte(x))
+}
+
 // town is the meshes that know of each other.
 type town struct {
 	t  *testing.T
@@ -122,7 +130,7 @@ func TestNodesTellEachOther(t *testing.T) {
 	one, two := c.build("1", secret, "old"), c.build("2", secret)
 	eventually(t, "the second has what the first knew", func() bool { return two.words.has("old") })
 	eventually(t, "both are settled", func() bool { return one.Settled() && two.Settled() })
-	one.Tell("words", []byte("new"))
+	one.say("new")
 	eventually(t, "the second is told", func() bool { return two.words.has("new") })
 	three := c.build("3", secret)
 	eventually(t, "a third has what was said before it came", func() bool { return three.words.has("old") && three.words.has("new") })
@@ -135,7 +143,7 @@ func TestNodesTellEachOther(t *testing.T) {
 		return true
 	})
 	big := strings.Repeat("x", 1<<20) // far more than a packet holds
-	three.Tell("words", []byte(big))
+	three.say(big)
 	eventually(t, "the others are told a long word", func() bool { return one.words.has(big) && two.words.has(big) })
 	two.end()
 	eventually(t, "who leaves is missed at once", func() bool { return slices.Equal(one.Nodes(), []string{"1", "3"}) })

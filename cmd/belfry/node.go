@@ -49,18 +49,17 @@ func newNode(v *config.Values, log *slog.Logger) (n *node, err error) {
 	}
 	id := strconv.Itoa(int(n.broker.Node()))
 	alog := log.With("half", "agent")
-	if n.mesh, err = openMesh(v, n.broker, alog); err != nil {
+	mesh, err := openMesh(v, n.broker, alog)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		if err != nil && n.mesh != nil {
-			err = errors.Join(err, n.mesh.Close())
-		}
-		if err != nil {
-			n = nil
+		if err != nil && mesh != nil {
+			err = errors.Join(err, mesh.Close())
 		}
 	}()
-	if n.office, err = openOffice(v, stateDir(v), id, union{n.speaker, n.mesh}, alog); err != nil {
+	n.mesh = mesh
+	if n.office, err = openOffice(v, stateDir(v), id, union{n.speaker, mesh}, alog); err != nil {
 		return nil, err
 	}
 	if n.guard, err = n.newGuard(id, alog); err != nil {
