@@ -248,6 +248,26 @@ func (p *Partition) growLocked(id metadata.BrokerID, now time.Time) *change {
 	return p.proposeLocked(append(append([]metadata.BrokerID(nil), l.isr.committed...), id))
 }
 
+// invite proposes a follower that may join since its broker is in service. Why not at its
+// next fetch alone: the one before waits at this leader, for half a second where nothing is
+// produced.
+func (p *Partition) invite() {
+	now := p.now()
+	p.mu.Lock()
+	var c *change
+	if l := p.mu.lead; l != nil && len(l.isr.maximal()) < len(l.replicas) {
+		for _, id := range l.replicas {
+			if id != p.self && c == nil {
+				c = p.growLocked(id, now)
+			}
+		}
+	}
+	p.mu.Unlock()
+	if c != nil {
+		p.alterer.push(c)
+	}
+}
+
 // shrink proposes the in-sync set without those who are behind for too long.
 func (p *Partition) shrink(now time.Time, patience time.Duration) {
 	end := p.log.End()

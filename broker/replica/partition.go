@@ -291,6 +291,7 @@ func (p *Partition) adjust(m metadata.Partition, set *settings) {
 		members.committed = m.ISR
 	}
 	p.membersLocked(members, m.Replicas)
+	p.invite()
 }
 
 // membersLocked takes a new in-sync set into the leadership there is, and answers whom that
