@@ -54,6 +54,49 @@ func (noISR) Alter(ctx context.Context, _ []Proposal) ([]Altered, error) {
 	return nil, ctx.Err()
 }
 
+// A broker that fetched while it was out of service is proposed when it is in service, and
+// not only when its fetch, which waits for news, is over.
+func TestOneThatComesBackIsProposedAtOnce(t *testing.T) {
+	store := &fakeStore{held: make(map[topic.Partition]*fakeLog)}
+	s := newSet(Options{Node: 1, Logger: slog.New(slog.DiscardHandler), Now: time.Now, ISR: noISR{}}, store, &fakeCounters{})
+	img := metadata.Empty()
+	w := placed(idA, 1, 0, []metadata.BrokerID{1, 2}, nil)
+	w.state.ISR = []metadata.BrokerID{1}
+	apply := func(r metadata.Record) *Partition {
+		t.Helper()
+		next, err := img.Fold(img.Index()+1, []metadata.Record{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img = next
+		s.cluster.image.Store(img)
+		if err := s.apply(map[topic.Partition]wish{orders: w}, img.Index() == 1); err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.Partition(orders)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := apply(&metadata.BrokerRegistered{Broker: metadata.Broker{ID: 2, Epoch: 1, Fenced: true}})
+	if _, err := p.ReadFollower(FollowerFetch{Broker: 2, BrokerEpoch: 1, LastFetched: -1, LogStart: 0}); err != nil {
+		t.Fatal(err)
+	}
+	proposed := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.mu.change != nil
+	}
+	if proposed() {
+		t.Error("one that is out of service is proposed")
+	}
+	apply(&metadata.BrokerUnfenced{ID: 2, Epoch: 1})
+	if !proposed() {
+		t.Error("one that is in service is not proposed")
+	}
+}
+
 // A broker that is about to stop is not proposed as in sync, though it fetches still: the
 // high watermark would wait for it until the controller has refused.
 func TestOneThatStopsIsNotProposed(t *testing.T) {

@@ -92,6 +92,9 @@ func some(names []string) string {
 }
 
 func numbers(ids []int32) string {
+	if len(ids) == 0 {
+		return "none"
+	}
 	words := make([]string, len(ids))
 	for i, id := range ids {
 		words[i] = strconv.Itoa(int(id))
