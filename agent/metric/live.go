@@ -43,6 +43,8 @@ func liveMetrics() []Metric {
 		count("belfry_isr_expands_total", "count", "In-sync sets of led partitions that got a member.", broker),
 		count("belfry_replication_in_bytes_total", "byte", "Bytes of records fetched from leaders.", broker),
 		count("belfry_replication_out_bytes_total", "byte", "Bytes of records fetched by followers.", broker),
+		count("belfry_replication_limited_in_bytes_total", "byte", "Bytes of records fetched from leaders that count for follower.replication.throttled.rate.", broker),
+		count("belfry_replication_limited_out_bytes_total", "byte", "Bytes of records fetched by followers that count for leader.replication.throttled.rate.", broker),
 		{ID: "belfry_led_partitions", Help: "Partitions that this broker leads.", Unit: "count", Live: true, Labels: []string{broker}},
 		{ID: "belfry_led_under_replicated_partitions", Help: "Led partitions with fewer replicas in sync than assigned.", Unit: "count", Live: true, Labels: []string{broker}},
 		{ID: "belfry_led_under_min_isr_partitions", Help: "Led partitions with fewer replicas in sync than min.insync.replicas.", Unit: "count", Live: true, Labels: []string{broker}},

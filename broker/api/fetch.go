@@ -485,7 +485,7 @@ func (f *fetchCall) send() {
 				counts.FailedFetch.Add(1)
 			}
 		} else if res.part != nil {
-			res.part.Replicated(res.size())
+			res.part.Replicated(&res.got, res.size())
 		}
 	}
 	answer := wire.Pieces(w.body(f.id, shown), int16(code))

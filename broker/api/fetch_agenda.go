@@ -43,8 +43,8 @@ const (
 
 // watched is the part of tracked that a follower's session needs.
 type watched struct {
-	session *fetchSession
-	level   atomic.Int32 // written under the agenda's mu
+	session *fetchSession // never changes
+	level   atomic.Int32  // written under the agenda's mu
 	// Guarded by the session's mu.
 	at     *list.Element // in the session's order
 	looked time.Time

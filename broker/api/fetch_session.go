@@ -16,7 +16,7 @@ const (
 	// sessionIdle is how long a session must have been silent to make room for another.
 	// Source: Kafka, min.incremental.fetch.session.eviction.ms.
 	sessionIdle = 2 * time.Minute
-	// maxSessionPartitions bounds the memory of all sessions together: some 200 bytes each.
+	// maxSessionPartitions bounds the memory of all sessions together: some 300 bytes each.
 	maxSessionPartitions = 200_000
 	// Epochs with a meaning of their own (KIP-227).
 	sessionInitial = 0
@@ -220,13 +220,13 @@ func (f *fetchSession) put(w wanted) {
 	k := keyOf(w)
 	e := f.index[k]
 	if e == nil {
-		e = f.order.PushBack(&tracked{want: w})
-		f.index[k] = e
+		t := &tracked{}
+		e = f.order.PushBack(t)
+		t.session, t.at, f.index[k] = f, e, e
 	}
 	t := e.Value.(*tracked)
 	t.want = w
 	if f.agenda != nil {
-		t.session, t.at = f, e
 		t.Moved(false)
 	}
 }

@@ -48,11 +48,13 @@ func (f *fetcher) count(w *followed, got *peer.FetchedPartition) {
 	}
 	asked := f.slowed(w)
 	w.level = w.p.log.End() >= got.HighWatermark
-	switch {
-	case !w.p.followsLimited():
-	case asked:
+	if !w.p.followsLimited() {
+		return
+	}
+	w.p.numbers.LimitedIn(len(got.Records))
+	if asked {
 		f.limit.Spend(len(got.Records))
-	default:
+	} else {
 		f.limit.Pass(len(got.Records))
 	}
 }

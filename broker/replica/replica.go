@@ -7,8 +7,10 @@
 //
 // A leader counts how far each follower's fetches show it to be (highwater.go, pure) and
 // asks the controller for another in-sync set when one catches up or falls behind
-// (alter.go). A follower has one fetcher for each leader (fetcher.go), cuts where the logs
-// part and appends what comes as it is (follow.go).
+// (alter.go). It tells Observers of every move, so that who serves followers looks only at
+// what has moved (watch.go). A follower has one fetcher for each leader (fetcher.go), cuts
+// where the logs part and appends what comes as it is (follow.go). Both sides hold back what
+// a limit leaves no room for, of replicas that are not in sync (limit.go, fetchlimit.go).
 //
 // Invariants: the high watermark that clients see never goes back (R5); it is the smallest
 // log end of the maximal ISR, and it stands still while the committed ISR is smaller than
@@ -22,7 +24,7 @@
 // Watch; Peers and ISR to the other brokers.
 //
 // Locks, in the order in which they are taken: a partition's role, a partition's mu, the
-// deadlines', a fetcher's or the alterer's mutex or a log's own. Callbacks run without mu and what comes after it, but
+// deadlines', a fetcher's or the alterer's mutex or a log's own. Callbacks, and observers, run without mu and what comes after it, but
 // perhaps inside an append or a change of leadership: they may read, not append.
 package replica
 

@@ -47,6 +47,8 @@ type numbers interface {
 	ISRExpanded()
 	ReplicationIn(bytes int)
 	ReplicationOut(bytes int)
+	LimitedIn(bytes int)
+	LimitedOut(bytes int)
 	Replicated(now stats.Replicated)
 }
 

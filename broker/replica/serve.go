@@ -124,8 +124,13 @@ func (p *Partition) heard(f *FollowerFetch, end record.Offset) (how standing, er
 	return how, nil
 }
 
-// Replicated counts bytes of records that a follower was given.
-func (p *Partition) Replicated(bytes int) { p.numbers.ReplicationOut(bytes) }
+// Replicated counts bytes of records that a follower was given of a read.
+func (p *Partition) Replicated(f *Fetched, bytes int) {
+	p.numbers.ReplicationOut(bytes)
+	if f.counted {
+		p.numbers.LimitedOut(bytes)
+	}
+}
 
 // marks are the offsets that every answer carries.
 func (p *Partition) marks() Fetched {

@@ -101,8 +101,12 @@ func (s *fakeSessions) untold() error {
 	defer s.mu.Unlock()
 	for _, sess := range s.all {
 		for id, e := range sess.index {
-			if l := e.Value.(*simWant).look; l.missed != "" && !l.moved.Load() {
-				return fmt.Errorf("partition %d: %s", id.Partition, l.missed)
+			l := e.Value.(*simWant).look
+			l.mu.Lock()
+			missed := l.missed
+			l.mu.Unlock()
+			if missed != "" && !l.moved.Load() {
+				return fmt.Errorf("partition %d: %s", id.Partition, missed)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 type replication struct {
 	shrinks, expands *vm.Counter
 	in, out          *vm.Counter
+	limIn, limOut    *vm.Counter // of that what counts for a limit
 	now              atomic.Pointer[Replicated]
 }
 
@@ -27,6 +28,8 @@ func newReplication(set *vm.Set) *replication {
 		expands: set.NewCounter("belfry_isr_expands_total"),
 		in:      set.NewCounter("belfry_replication_in_bytes_total"),
 		out:     set.NewCounter("belfry_replication_out_bytes_total"),
+		limIn:   set.NewCounter("belfry_replication_limited_in_bytes_total"),
+		limOut:  set.NewCounter("belfry_replication_limited_out_bytes_total"),
 	}
 	r.now.Store(&Replicated{})
 	for name, value := range map[string]func(*Replicated) float64{
@@ -79,6 +82,20 @@ func (b *Broker) ReplicationIn(bytes int) {
 func (b *Broker) ReplicationOut(bytes int) {
 	if b != nil {
 		b.replication.out.Add(max(0, bytes))
+	}
+}
+
+// LimitedIn notes bytes of records that were fetched from a leader and count for the follower's limit.
+func (b *Broker) LimitedIn(bytes int) {
+	if b != nil {
+		b.replication.limIn.Add(max(0, bytes))
+	}
+}
+
+// LimitedOut notes bytes of records that a follower was given and that count for the leader's limit.
+func (b *Broker) LimitedOut(bytes int) {
+	if b != nil {
+		b.replication.limOut.Add(max(0, bytes))
 	}
 }
 

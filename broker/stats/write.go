@@ -42,6 +42,8 @@ var help = map[string]string{
 	"belfry_isr_shrinks_total":                   "In-sync sets of led partitions that lost a member.",
 	"belfry_isr_expands_total":                   "In-sync sets of led partitions that got a member.",
 	"belfry_replication_in_bytes_total":          "Bytes of records fetched from leaders.",
+	"belfry_replication_limited_in_bytes_total":  "Bytes of records fetched from leaders that count for follower.replication.throttled.rate.",
+	"belfry_replication_limited_out_bytes_total": "Bytes of records fetched by followers that count for leader.replication.throttled.rate.",
 	"belfry_replication_out_bytes_total":         "Bytes of records fetched by followers.",
 	"belfry_connections":                         "Open connections.",
 	"belfry_connections_accepted_total":          "Connections accepted.",
