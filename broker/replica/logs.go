@@ -51,15 +51,7 @@ func (s storeLogs) logs() []held {
 	return out
 }
 
-func (s storeLogs) failedDirs() []string {
-	var out []string
-	for _, d := range s.store.Dirs() {
-		if d.Err != nil {
-			out = append(out, d.Path)
-		}
-	}
-	return out
-}
+func (s storeLogs) failedDirs() []string { return s.store.FailedDirs() }
 
 // LogConfig gives a topic's settings in the words of the log.
 func LogConfig(v *config.Values, internal bool) storage.LogConfig {

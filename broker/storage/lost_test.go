@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/belfry-mq/belfry/broker/record"
@@ -78,4 +81,45 @@ func TestSnapshotsDoNotPileUp(t *testing.T) {
 		t.Error("the producer's last batch is not known any more")
 	}
 	_ = s.Close()
+}
+
+// TestEmptyLogsStartQuietly leaves files beside empty segments that do not fit them. Nothing
+// is lost by that, and nobody is warned; of a segment with records somebody is.
+func TestEmptyLogsStartQuietly(t *testing.T) {
+	for _, records := range []int{0, 3} {
+		for _, suffix := range []string{indexSuffix, timeSuffix, abortSuffix} {
+			memory := disk.NewMemory(0)
+			s := mustOpen(t, options(memory))
+			l := mustCreate(t, s, smallCf)
+			for range records {
+				mustAppend(t, l, batch(1, 1))
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d := must(memory.Open("/data"))
+			name := l.folder + "/00000000000000000000" + suffix
+			f, err := d.OpenFile(name)
+			if disk.IsAbsent(err) {
+				f, err = d.Create(name)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			info := must(f.Stat())
+			must(f.WriteAt([]byte{1, 2, 3, 4, 5, 6, 7}, info.Size))
+			_, _ = f.Close(), d.Close()
+			var said bytes.Buffer
+			o := options(memory)
+			o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+			s = mustOpen(t, o)
+			if l = s.Log(testTP); l.Err() != nil || int(l.End()) != records {
+				t.Fatalf("%s: the log ends at %d, %v", suffix, l.End(), l.Err())
+			}
+			if warned := strings.Contains(said.String(), "anew"); warned != (records > 0) {
+				t.Errorf("%s beside %d records: it says %q", suffix, records, said.String())
+			}
+			_ = s.Close()
+		}
+	}
 }

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -184,11 +186,21 @@ func (r *recovery) segment(s *segment, trusted, last bool) (whole bool, err erro
 		if err == nil || !errors.As(err, new(errDamaged)) && !rotten(err) {
 			return true, err
 		}
-		r.l.env.logger.Warn("index does not fit its segment and is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
+		r.remade("index does not fit its segment and is made anew", s, info, err)
 	}
 	r.scanned = r.scanned || !trusted
 	r.remake[s] = true
 	return r.scan(s, info, trusted)
+}
+
+// remade tells that an index is made anew. That of an empty segment says nothing, and
+// nobody needs to hear of it.
+func (r *recovery) remade(what string, s *segment, info disk.Info, err error) {
+	level := slog.LevelWarn
+	if info.Size == 0 {
+		level = slog.LevelDebug
+	}
+	r.l.env.logger.Log(context.Background(), level, what, "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
 }
 
 // load trusts a segment and its indexes, and reads only what lies behind the last index entry of the last one.
@@ -205,7 +217,7 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 			return err
 		}
 	}
-	if err := r.loadAborts(s, last); err != nil {
+	if err := r.loadAborts(s, info, last); err != nil {
 		return err
 	}
 	ts, rel, err := s.times.last()
@@ -242,7 +254,7 @@ func (r *recovery) load(s *segment, info disk.Info, last bool) error {
 }
 
 // loadAborts takes a segment's index of aborted transactions, or has it made anew.
-func (r *recovery) loadAborts(s *segment, last bool) error {
+func (r *recovery) loadAborts(s *segment, info disk.Info, last bool) error {
 	err := s.loadAborts()
 	if err == nil && last && s.aborts.len() > 0 {
 		err = s.aborts.grow()
@@ -251,7 +263,7 @@ func (r *recovery) loadAborts(s *segment, last bool) error {
 		if !errors.As(err, new(errDamaged)) && !rotten(err) {
 			return err
 		}
-		r.l.env.logger.Warn("index of aborted transactions is made anew", "partition", r.l.name.String(), "segment", int64(s.base), "error", err)
+		r.remade("index of aborted transactions is made anew", s, info, err)
 		s.aborts.empty()
 		r.remake[s] = true
 	}

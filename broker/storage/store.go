@@ -292,7 +292,17 @@ func (l *Log) markGone() {
 	}
 }
 
-// Dirs gives the state of the log directories, in the order of the options.
+// FailedDirs gives the paths of the log directories that are offline.
+func (s *Store) FailedDirs() (paths []string) {
+	for _, d := range s.dirs {
+		if d.Err() != nil {
+			paths = append(paths, d.path)
+		}
+	}
+	return paths
+}
+
+// Dirs gives the state of the log directories, in the order of the options. It looks at every log.
 func (s *Store) Dirs() []Dir {
 	sizes := map[*directory]int64{}
 	for _, l := range s.Logs() {
