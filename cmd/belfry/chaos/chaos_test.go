@@ -25,7 +25,7 @@ func span(t *testing.T) time.Duration {
 	if os.Getenv("BELFRY_LONG") != "" {
 		return time.Hour
 	}
-	return 90 * time.Second
+	return 75 * time.Second
 }
 
 // seed makes a run like an earlier one; not the same, as nobody tells the machine when to do what.

@@ -378,8 +378,11 @@ func (w *world) finish() {
 	w.stop()
 	w.workers.Wait()
 	for _, p := range w.pairs {
-		for before := -1; p[1].Count() > before; w.pause(10 * time.Second) { // until the copiers have nothing to do
-			before = p[1].Count()
+		w.stable(p[0])
+		behind := func() bool { return p[1].Count() < p[0].Count() }
+		began := time.Now()
+		for before := -1; p[1].Count() > before || behind() && time.Since(began) < time.Minute; w.pause(5 * time.Second) {
+			before = p[1].Count() // until the copiers have nothing to do
 		}
 	}
 	w.stopCopying()
@@ -395,13 +398,7 @@ func (w *world) finish() {
 	for _, l := range w.ledgers {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 		if l.Holes {
-			w.eventually("no transaction of "+l.Topic+" is open", func() string {
-				open, err := l.Stable(ctx, w.client)
-				if err != nil {
-					return err.Error()
-				}
-				return open
-			})
+			w.stable(l)
 		}
 		weak, err := l.Verify(ctx, w.Seeds(), "read back")
 		cancel()
@@ -424,6 +421,20 @@ func (w *world) finish() {
 	if w.t.Failed() {
 		w.logs()
 	}
+}
+
+// stable waits until no transaction is open.
+func (w *world) stable(l *ledger.Ledger) {
+	w.t.Helper()
+	w.eventually("no transaction of "+l.Topic+" is open", func() string {
+		ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+		defer cancel()
+		open, err := l.Stable(ctx, w.client)
+		if err != nil {
+			return err.Error()
+		}
+		return open
+	})
 }
 
 // ids gives the nodes in random order.
