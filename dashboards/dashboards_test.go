@@ -3,7 +3,6 @@ package dashboards
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,10 +14,9 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/belfry-mq/belfry/agent/metric"
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/rules"
 )
-
-var update = flag.Bool("update", false, "write the boards to grafana/")
 
 func thresholdsOfRules(t *testing.T) Thresholds {
 	t.Helper()
@@ -31,7 +29,7 @@ func thresholdsOfRules(t *testing.T) Thresholds {
 
 func TestCommittedBoardsAreWhatTheCodeMakes(t *testing.T) {
 	made := Make(thresholdsOfRules(t))
-	if *update {
+	if golden.Updating() {
 		for name, content := range made {
 			if err := os.WriteFile(filepath.Join("grafana", name), content, 0o644); err != nil {
 				t.Fatal(err)

@@ -1,17 +1,15 @@
 package rules
 
 import (
-	"bytes"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/belfry-mq/belfry/broker/golden"
+)
 
 // testEnv is a small catalogue with one metric of each kind.
 func testEnv() Env {
@@ -44,23 +42,6 @@ func testEnv() Env {
 		Limit:    func(Limit) float64 { return 0 },
 		Setting:  func(l Limit) string { return "agent." + string(l) },
 		Receiver: func(name string) bool { return name == "oncall" },
-	}
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs from what is made now (-update writes it anew):\n%s", path, got)
 	}
 }
 
@@ -261,7 +242,7 @@ rules:
 		t.Fatal(err)
 	}
 	out := Prometheus(set, time.Minute)
-	golden(t, "prometheus.golden.yaml", out)
+	golden.Match(t, "testdata/prometheus.golden.yaml", string(out))
 
 	tool, err := exec.LookPath("promtool")
 	if err != nil {

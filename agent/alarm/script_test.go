@@ -1,20 +1,16 @@
 package alarm
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/belfry-mq/belfry/agent/metric"
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/rules"
 )
-
-var update = flag.Bool("update", false, "write the outputs in testdata anew")
 
 // TestScripts plays testdata/*.txt: commands at the line's begin, what happened
 // below them, indented.
@@ -27,29 +23,7 @@ var update = flag.Bool("update", false, "write the outputs in testdata anew")
 //	here           this node does
 //	restart        state is encoded and decoded into a new core
 //	show           all alarms
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(raw))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got != string(raw) {
-				t.Errorf("%s: now it says\n%s", file, got)
-			}
-		})
-	}
-}
+func TestScripts(t *testing.T) { golden.Scripts(t, "testdata/*.txt", play) }
 
 type script struct {
 	t    *testing.T

@@ -1,15 +1,13 @@
 package metric
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/belfry-mq/belfry/broker/golden"
+)
 
 // TestCatalogGolden fails when a metric's name, unit, range or label changes by accident: dashboards and rules of users hang on them.
 func TestCatalogGolden(t *testing.T) {
@@ -35,36 +33,12 @@ func TestCatalogGolden(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%s|%s|%s|%s|%s|%s|%s|%s\n", m.Group, m.ID, kind, m.Unit, limit, strings.Join(m.Labels, ","), where, m.Help)
 	}
-	const file = "testdata/catalog.golden"
-	if *update {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != b.String() {
-		t.Errorf("the catalogue differs from %s (run with -update and look at the change):\n%s", file, b.String())
-	}
+	golden.Match(t, "testdata/catalog.golden", b.String())
 }
 
 // TestReference keeps METRICS.md, which people read, as the catalogue is.
 func TestReference(t *testing.T) {
-	const file = "METRICS.md"
-	if *update {
-		if err := os.WriteFile(file, []byte(reference()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(have) != reference() {
-		t.Errorf("%s differs from the catalogue: run with -update", file)
-	}
+	golden.Match(t, "METRICS.md", reference())
 }
 
 func reference() string {

@@ -3,22 +3,18 @@ package controller
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/config"
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
-
-var update = flag.Bool("update", false, "write the expected parts of the scripts anew")
 
 // memory is a Quorum that folds at once.
 type memory struct {
@@ -561,34 +557,17 @@ func featureUpdate(item string) FeatureUpdate {
 
 // TestScripts plays testdata/*.txt: commands, a line of dashes, what they gave.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	golden.Scripts(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		s := newStage()
+		var out []string
+		for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
+			if strings.HasPrefix(block, "#") {
+				out = append(out, block)
+				continue
 			}
-			s := newStage()
-			var out []string
-			for block := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n\n") {
-				if strings.HasPrefix(block, "#") {
-					out = append(out, block)
-					continue
-				}
-				input, _, _ := strings.Cut(block, "\n----")
-				out = append(out, strings.TrimRight(input+"\n----\n"+s.play(t, input), "\n"))
-			}
-			got := strings.Join(out, "\n\n") + "\n"
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(text) {
-				t.Errorf("the script gives now:\n%s", got)
-			}
-		})
-	}
+			input, _, _ := strings.Cut(block, "\n----")
+			out = append(out, strings.TrimRight(input+"\n----\n"+s.play(t, input), "\n"))
+		}
+		return strings.Join(out, "\n\n") + "\n"
+	})
 }

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -43,15 +43,7 @@ func TestConsumerRecords(t *testing.T) {
 	for _, r := range rs {
 		fmt.Fprintf(&text, "%d %s %s\n", r.Key[1], hex.EncodeToString(r.Key), hex.EncodeToString(r.Value))
 	}
-	const golden = "testdata/consumer_records.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(text.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if file, err := os.ReadFile(golden); err != nil || string(file) != text.String() {
-		t.Errorf("the records are\n%s\nnot those of %s (%v)", text.String(), golden, err)
-	}
+	golden.Match(t, "testdata/consumer_records.golden", text.String())
 	s := newStage(t).empty()
 	replay := func(rs []record.Record) {
 		for _, r := range rs {

@@ -1,12 +1,9 @@
 package group
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,61 +13,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-var update = flag.Bool("update", false, "write what the scripts gave into testdata")
-
-// TestScripts runs testdata/*.txt: blocks of commands, a line "----", what they must print,
-// an empty line. Each file has its own shard; every command is a method of script.
+// TestScripts plays testdata/*.txt. Each file has its own shard; every command is a method of
+// script.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s gives\n%s\nwant\n%s", file, got, text)
-			}
+	golden.Scripts(t, "testdata/*.txt", func(t *testing.T, text string) string {
+		s := &script{t: t, stage: newStage(t)}
+		return golden.Blocks(text, func(command string) string {
+			s.printed.Reset()
+			s.line(command)
+			s.check()
+			s.checkTransactions()
+			return s.printed.String()
 		})
-	}
-}
-
-// play runs a script and gives it back with what it printed.
-func play(t *testing.T, text string) string {
-	s := &script{t: t, stage: newStage(t)}
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimRight(text, "\n"), "\n\n") {
-		if i > 0 {
-			out.WriteString("\n")
-		}
-		commands, _, _ := strings.Cut(block, "\n----")
-		s.printed.Reset()
-		for line := range strings.Lines(commands) {
-			line = strings.TrimSpace(line)
-			out.WriteString(line + "\n")
-			if line != "" && !strings.HasPrefix(line, "#") {
-				s.line(line)
-				s.check()
-				s.checkTransactions()
-			}
-		}
-		out.WriteString("----\n" + s.printed.String())
-	}
-	return out.String()
+	})
 }
 
 // script turns command lines into requests and answers into lines.

@@ -5,18 +5,17 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+// dump is how bytes stand in testdata.
+func dump(b []byte) string { return strings.TrimSpace(hex.Dump(b)) + "\n" }
 
 // everyRecord is one record of each type with every field set.
 func everyRecord() []Record {
@@ -51,25 +50,6 @@ func everyRecord() []Record {
 	}
 }
 
-// golden compares bytes with a file of hex digits.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	text := strings.TrimSpace(hex.Dump(got)) + "\n"
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text != string(want) {
-		t.Errorf("%s: the format changed; bytes are now:\n%s", name, text)
-	}
-}
-
 func TestBatchGolden(t *testing.T) {
 	records := everyRecord()
 	seen := make(map[kind]bool)
@@ -82,7 +62,7 @@ func TestBatchGolden(t *testing.T) {
 		}
 	}
 	b := AppendBatch([]byte("before"), records)[len("before"):]
-	golden(t, "batch.hex", b)
+	golden.Match(t, "testdata/batch.hex", dump(b))
 	got, err := DecodeBatch(b)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +100,7 @@ func goldenImage(t testing.TB) *Image {
 func TestSnapshotGolden(t *testing.T) {
 	img := goldenImage(t)
 	b := bytesOf(t, img)
-	golden(t, "snapshot.hex", b)
+	golden.Match(t, "testdata/snapshot.hex", dump(b))
 	again, err := ReadSnapshot(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)

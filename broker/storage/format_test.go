@@ -3,35 +3,18 @@ package storage
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/belfry-mq/belfry/broker/golden"
 	"github.com/belfry-mq/belfry/broker/record"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
-
-// golden compares bytes with a file in testdata, kept as a hex dump.
-func golden(t *testing.T, name string, got []byte) {
+// match compares bytes with a file in testdata, kept as a hex dump.
+func match(t *testing.T, name string, got []byte) {
 	t.Helper()
-	name = filepath.Join("testdata", name+".hex")
-	dump := []byte(hex.Dump(got))
-	if *update {
-		if err := os.WriteFile(name, dump, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(dump, want) {
-		t.Errorf("%s is not what is written now:\n%s", name, dump)
-	}
+	golden.Match(t, "testdata/"+name+".hex", hex.Dump(got))
 }
 
 // TestFilesOnDisk pins every file format down to the byte.
@@ -58,10 +41,10 @@ func TestFilesOnDisk(t *testing.T) {
 	d := must(o.FS.Open("/data"))
 	first := fileName(l.folder, 0, "")
 	for _, e := range must(d.List(l.folder)) {
-		golden(t, e.Name, must(disk.ReadFile(d, l.folder+"/"+e.Name)))
+		match(t, e.Name, must(disk.ReadFile(d, l.folder+"/"+e.Name)))
 	}
 	for _, name := range []string{recoveryFile, startFile, highFile, cleanFile} {
-		golden(t, name, must(disk.ReadFile(d, name)))
+		match(t, name, must(disk.ReadFile(d, name)))
 	}
 	if b := must(disk.ReadFile(d, first+indexSuffix)); len(b) == 0 || len(b)%8 != 0 {
 		t.Errorf("the index has %d bytes", len(b))

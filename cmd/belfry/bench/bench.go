@@ -152,6 +152,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	manyFiles()
 	r := &run{o: o, res: newResult(o)}
 	r.busy()
+	if r.hole, err = newCachedHole(o.Dir); err != nil {
+		return err
+	}
+	defer r.hole.close()
 	if err := r.findPeers(ctx); err != nil {
 		return err
 	}
@@ -182,6 +186,7 @@ type run struct {
 	res   *Result
 	specs []peer.Spec // who takes part in what all can do, Belfry first
 	seq   int         // of topics, whose names must not come twice
+	hole  *cachedHole // fills the page cache before each measurement
 }
 
 func (r *run) wants(section string) bool { return slices.Contains(r.o.Only, section) }

@@ -69,6 +69,9 @@ func (r *run) rounds(ctx context.Context, ls []*live, measure func(context.Conte
 				continue
 			}
 			r.say("round %d of %d: %s", round+1, r.o.Rounds, l.name)
+			if err := r.hole.fill(); err != nil {
+				return err
+			}
 			if err := measure(ctx, l); err != nil {
 				err = fmt.Errorf("%s: %w\n%s", l.name, err, l.Said())
 				if ctx.Err() != nil {
@@ -108,6 +111,9 @@ func (r *run) steps(ctx context.Context, l *live, all []step) error {
 	for _, s := range all {
 		if !r.wants(s.section) || l.gaveUp[s.name] {
 			continue
+		}
+		if err := r.hole.fill(); err != nil {
+			return err
 		}
 		err := s.run(ctx, l)
 		if err == nil {

@@ -25,7 +25,7 @@ type Machine struct {
 
 func readMachine(dir string) Machine {
 	return Machine{
-		CPU: field(read("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), Memory: memoryText(read("/proc/meminfo")),
+		CPU: field(read("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), Memory: memoryText(memory("MemTotal")),
 		Kernel: strings.TrimSpace(read("/proc/sys/kernel/ostype") + " " + read("/proc/sys/kernel/osrelease")),
 		Disk:   mountOf(read("/proc/mounts"), dir), ReadAhead: readAhead(dir), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH, Load: loadAverage(),
 	}
@@ -58,12 +58,11 @@ func field(text, name string) string {
 	return "unknown"
 }
 
-func memoryText(meminfo string) string {
-	var kb float64
-	if _, err := fmt.Sscan(field(meminfo, "MemTotal"), &kb); err != nil {
+func memoryText(bytes int64) string {
+	if bytes == 0 {
 		return "unknown memory"
 	}
-	return fmt.Sprintf("%.1f GiB", kb/(1<<20))
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
 // mountOf gives device and file system that hold a folder.

@@ -45,6 +45,7 @@ func newResult(o Options) *Result {
 		fmt.Sprintf("medians of %d alternating rounds of %v; %d partitions; messages of 1 KB unless said", o.Rounds, o.Time, o.Partitions),
 		"client franz-go in this process: acks=all, idempotent, its defaults; client and broker share the machine's cores",
 		"answers from the page cache compared with the same (flush.messages is set where it is not the default), fsync with fsync",
+		"before each measurement old pages fill the page cache until less than 1 GiB of memory is free, as on a machine that has been up for long",
 	}
 	return r
 }

@@ -139,7 +139,7 @@ func TestMachine(t *testing.T) {
 	if got := field("a\t: 1\nmodel name\t: X Y\n", "model name"); got != "X Y" {
 		t.Errorf("got %q", got)
 	}
-	if got := memoryText("MemTotal:       25165824 kB\n"); got != "24.0 GiB" {
+	if got := memoryText(25_769_803_776); got != "24.0 GiB" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -3,15 +3,12 @@ package chart
 import (
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the golden file again")
+	"github.com/belfry-mq/belfry/broker/golden"
+)
 
 // TestWrite compares a drawing with the one in testdata, which was looked at.
 func TestWrite(t *testing.T) {
@@ -35,19 +32,7 @@ func TestWrite(t *testing.T) {
 			t.Fatalf("it is no XML: %v\n%s", err, b.String())
 		}
 	}
-	golden := filepath.Join("testdata", "curves.svg")
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("the drawing is another one; look at it and run the test with -update:\n%s", b.String())
-	}
+	golden.Match(t, "testdata/curves.svg", b.String())
 }
 
 // TestRound has scales begin and end with numbers that people can read, around all values.
