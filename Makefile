@@ -47,8 +47,8 @@ test: deps lint ## everything CI runs
 	go test -count 1 -timeout 10m -p 1 $(TESTFLAGS) $(PROCESSES)
 
 .PHONY: compat
-compat: deps ## every client and tool against a node, long form
-	BELFRY_LONG=1 go test -count 1 -timeout 60m -v ./cmd/belfry/compat
+compat: deps ## every client and tool against a node and against three, long form
+	BELFRY_LONG=1 go test -count 1 -timeout 120m -v ./cmd/belfry/compat
 
 .PHONY: chaos
 chaos: deps ## kill -9 under load, full disks, a cluster through BELFRY_CHAOS_TIME (1h) of faults: the long form

@@ -60,6 +60,15 @@ func (a *API) metadata(r *wire.Request) {
 	r.Answer(wire.Message(resp, int16(code)))
 }
 
+// unmade gives the error code of a topic that was not created because of another one. Why not the same: of a topic that
+// may still come clients expect LEADER_NOT_AVAILABLE; at what else says "try again" some give up (kafkajs).
+func unmade(code int16) int16 {
+	if code == kerr.NotController.Code || code == kerr.RequestTimedOut.Code {
+		return kerr.LeaderNotAvailable.Code
+	}
+	return code
+}
+
 // wantedTopic describes one topic that the request names.
 func (a *API) wantedTopic(ctx context.Context, want kmsg.MetadataRequestTopic, create bool, req *kmsg.MetadataRequest, r *wire.Request) kmsg.MetadataResponseTopic {
 	fail := func(code *kerr.Error) kmsg.MetadataResponseTopic {
@@ -95,7 +104,8 @@ func (a *API) wantedTopic(ctx context.Context, want kmsg.MetadataRequestTopic, c
 	}
 	if err := a.create(ctx, name); err != nil {
 		m := fail(kerr.UnknownTopicOrPartition)
-		m.ErrorCode, _ = a.answer("Metadata", err)
+		code, _ := a.answer("Metadata", err)
+		m.ErrorCode = unmade(code)
 		return m
 	}
 	t := a.image().Topic(name)

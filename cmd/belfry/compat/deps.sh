@@ -23,7 +23,6 @@ have strace strace
 have mkfs.ext4 e2fsprogs
 have mount mount
 python3 -c 'import venv, ensurepip' 2>/dev/null || need+=(python3-venv)
-[ -e /usr/include/rapidjson/schema.h ] || need+=(rapidjson-dev) # for librdkafka's own tests
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "the tests need these Debian packages: ${need[*]}" >&2

@@ -21,7 +21,9 @@
 // Against three brokers BOOTSTRAP is one node of a cluster and OLD_BOOTSTRAP one of another; the environment holds
 // BELFRY_REPLICAS, the number of replicas that new topics get, and BELFRY_FAULTS, an address: asking it by GET for
 // /kill ends the leader of the topic PREFIXfailover, which is not the node of BOOTSTRAP; /restart is answered once
-// that node is in sync again. Without BELFRY_FAULTS the feature failover is left out.
+// that node is in sync again. As with Apache Kafka a node may hear of a new or deleted topic a moment after the client
+// has its answer: /known/TOPIC and /gone/TOPIC are answered once all have. Without BELFRY_FAULTS the feature failover is
+// left out.
 //
 // A fail, a missing line, a none that the table does not allow, and an error or a panic in the
 // nodes' output fail the test.

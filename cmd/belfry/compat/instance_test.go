@@ -2,6 +2,7 @@ package compat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -80,8 +81,9 @@ const faultLimit = 40 * time.Second
 
 // faults creates the topic of the feature failover – one partition, led by the second node, which is not the
 // one that the program knows – and serves what the program asks for: /kill ends that node as a power cut would,
-// /restart is answered once it is in sync again. It gives the address.
-func (i instance) faults(t *testing.T, topic string) string {
+// /restart is answered once it is in sync again, /known/TOPIC and /gone/TOPIC once every node of the instance, or of the
+// old one, has heard of the topic's creation or deletion. It gives the address.
+func (i instance) faults(t *testing.T, old instance, topic string) string {
 	t.Helper()
 	assign(t, i.nodes, topic, []int32{2, 3, 1})
 	victim := i.nodes[1]
@@ -93,6 +95,13 @@ func (i instance) faults(t *testing.T, topic string) string {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
+	for path, there := range map[string]bool{"/known/": true, "/gone/": false} {
+		mux.HandleFunc(path+"{topic}", func(w http.ResponseWriter, r *http.Request) {
+			if !heard(r.Context(), there, r.PathValue("topic"), i.nodes, old.nodes) {
+				http.Error(w, "not every node has heard of it", http.StatusInternalServerError)
+			}
+		})
+	}
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
@@ -119,15 +128,49 @@ func assign(t *testing.T, nodes []*nodetest.Node, topic string, partitions ...[]
 	if err == nil {
 		err = kerr.ErrorForCode(answer.Topics[0].ErrorCode)
 	}
-	if err != nil {
+	// Why it may be there: a controller that loses its office before it can answer is asked again.
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		t.Fatalf("cannot create topic %q: %v", topic, err)
 	}
-	if err := inSync(t.Context(), nodes, topic, len(partitions[0])); err != nil {
+	if err := errors.Join(known(t.Context(), nodes, topic), inSync(t.Context(), nodes, topic, len(partitions[0]))); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// inSync waits until every partition of a topic has so many replicas in sync.
+// heard waits until a topic is there, or is not, for all nodes of one of the clusters, or of each of them.
+func heard(ctx context.Context, there bool, topic string, clusters ...[]*nodetest.Node) bool {
+	for limit := time.Now().Add(faultLimit); time.Now().Before(limit) && ctx.Err() == nil; {
+		all := 0
+		for _, nodes := range clusters {
+			n := 0
+			for i := range nodes {
+				found, err := partitions(ctx, nodes[i:i+1], topic)
+				if (err == nil && len(found) > 0) == there {
+					n++
+				}
+			}
+			if n == len(nodes) {
+				all++
+			}
+		}
+		if there && all > 0 || all == len(clusters) {
+			return true
+		}
+	}
+	return false
+}
+
+// known waits until every node knows a topic: as with Apache Kafka a node may learn of it a moment after its creation.
+func known(ctx context.Context, nodes []*nodetest.Node, topic string) error {
+	for i := range nodes {
+		if err := inSync(ctx, nodes[i:i+1], topic, -1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inSync waits until every partition of a topic has so many replicas in sync; -1 = any number.
 func inSync(ctx context.Context, nodes []*nodetest.Node, topic string, want int) error {
 	ctx, cancel := context.WithTimeout(ctx, faultLimit)
 	defer cancel()
@@ -137,7 +180,7 @@ func inSync(ctx context.Context, nodes []*nodetest.Node, topic string, want int)
 		found, err := partitions(ctx, nodes, topic)
 		enough := err == nil && len(found) > 0
 		for _, p := range found {
-			enough = enough && len(p.ISR) == want
+			enough = enough && (len(p.ISR) == want || want < 0)
 		}
 		if enough {
 			return nil
@@ -150,9 +193,9 @@ func inSync(ctx context.Context, nodes []*nodetest.Node, topic string, want int)
 	}
 }
 
-// partitions asks whichever node answers.
+// partitions asks whichever of the nodes answers, and no other.
 func partitions(ctx context.Context, nodes []*nodetest.Node, topic string) (kadm.PartitionDetails, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(seeds(nodes), ",")...), kgo.MetadataMinAge(10*time.Millisecond))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(seeds(nodes), ",")...)) // of its own: it has not heard of others
 	if err != nil {
 		return nil, err
 	}

@@ -253,6 +253,7 @@ func (k tools) create(topic string, partitions int, args ...string) {
 	k.t.Helper()
 	all := append([]string{"--create", "--topic", topic, "--partitions", fmt.Sprint(partitions), "--replication-factor", k.replicas()}, args...)
 	contains(k.t, "topics --create", k.run("topics", all...).succeeds(k.t), "Created topic "+topic+".")
+	k.settled(topic) // all brokers know it: a producer that is told otherwise complains before it tries again
 }
 
 // produce sends lines with the console producer.

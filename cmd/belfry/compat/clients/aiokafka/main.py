@@ -15,7 +15,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
 
-from features import LIMIT, REPLICAS, Member, equal, group_of_two, messages, mib, refused, run, survive
+from features import LIMIT, REPLICAS, Member, equal, group_of_two, heard, known, messages, mib, refused, run, survive, until
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 
@@ -38,6 +38,7 @@ def create(full, partitions=1, configs=None, at=BOOTSTRAP):
     for _, code, text in answer.topic_errors:
         if code:
             raise for_code(code)(text)
+    known(full)
 
 
 def topic(name, partitions=1, configs=None, at=BOOTSTRAP):
@@ -88,8 +89,9 @@ def create_topic():
     (answer,) = admin(lambda a: a.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"retention.ms": None})]))
     equal(answer.resources[0][4][0][:2], ("retention.ms", "3600000"), "config")
     admin(lambda a: a.create_partitions({name: NewPartitions(5)}))
-    equal(partitions(), 5, "partitions after growth")
+    until(lambda: "5 partitions", lambda: partitions() == 5)
     admin(lambda a: a.delete_topics([name]))
+    heard("gone", name)
     equal(name in admin(lambda a: a.list_topics()), False, "listed after its deletion")
 
 

@@ -3,7 +3,7 @@
 // interface in the manner of kafkajs.
 // usage: main.js BOOTSTRAP OLD_BOOTSTRAP PREFIX, with NODE_PATH at the installed modules.
 const { KafkaJS } = require('@confluentinc/kafka-javascript')
-const { REPLICAS, Share, equal, groupOfTwo, messages, refused, run, survive, until } = require('../features/features.js')
+const { REPLICAS, Share, equal, groupOfTwo, heard, messages, refused, run, survive, until } = require('../features/features.js')
 
 const { CompressionTypes, ErrorCodes, Kafka, PartitionAssigners, logLevel } = KafkaJS
 const [BOOTSTRAP, OLD_BOOTSTRAP, PREFIX] = process.argv.slice(2)
@@ -33,6 +33,7 @@ function send (topic, sent, { kafkaJS = {}, at = kafka, ...own } = {}) {
 async function topic (name, { partitions = 1, configEntries = [], at = kafka } = {}) {
   const topic = PREFIX + name
   equal(await admin(a => a.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: REPLICAS, configEntries }] }), at), true, 'creation')
+  await heard('known', topic)
   return topic
 }
 
@@ -60,10 +61,12 @@ async function createTopic () {
   await admin(async a => {
     const wish = { topics: [{ topic: name, numPartitions: 3, replicationFactor: REPLICAS, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
     equal(await a.createTopics(wish), true, 'creation')
+    await heard('known', name)
     equal(await a.createTopics(wish), false, 'second creation')
     const [meta] = await a.fetchTopicMetadata({ topics: [name] })
     equal(meta.partitions.map(p => p.partitionId).sort(), [0, 1, 2], 'partitions')
     await a.deleteTopics({ topics: [name] })
+    await heard('gone', name)
     equal((await a.listTopics()).includes(name), false, 'listed after its deletion')
   })
 }

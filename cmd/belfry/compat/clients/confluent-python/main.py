@@ -10,7 +10,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-from features import LIMIT, REPLICAS, Lacks, Member, equal, group_of_two, messages, mib, refused, run, survive, until
+from features import LIMIT, REPLICAS, Lacks, Member, equal, group_of_two, heard, known, messages, mib, refused, run, survive, until
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 LIBRDKAFKA = confluent_kafka.libversion()[1]
@@ -31,7 +31,7 @@ def wait(futures):
 def topic(name, partitions=1, config=None, at=BOOTSTRAP):
     full = PREFIX + name
     wait(admin(at).create_topics([NewTopic(full, partitions, REPLICAS, config=config or {})]))
-    return full
+    return known(full)
 
 
 def send(t, sent, at=BOOTSTRAP, **conf):
@@ -88,6 +88,7 @@ def create_topic():
     name = PREFIX + "create"
     a, wish = admin(), NewTopic(name, 3, REPLICAS, config={"retention.ms": "3600000"})
     wait(a.create_topics([wish]))
+    known(name)
     refused(lambda: wait(a.create_topics([wish])), "TOPIC_ALREADY_EXISTS", "second creation")
     equal(sorted(a.list_topics(name, timeout=LIMIT).topics[name].partitions), [0, 1, 2], "partitions")
     (entries,) = wait(a.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)])).values()
@@ -95,6 +96,7 @@ def create_topic():
     wait(a.create_partitions([NewPartitions(name, 5)]))
     until(lambda: "5 partitions", lambda: len(a.list_topics(name, timeout=LIMIT).topics[name].partitions) == 5)
     wait(a.delete_topics([name]))
+    heard("gone", name)
     equal(name in a.list_topics(timeout=LIMIT).topics, False, "listed after its deletion")
 
 

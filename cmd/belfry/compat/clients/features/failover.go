@@ -63,6 +63,19 @@ func missing(sent, got []string) int {
 	return n
 }
 
+// Known waits until every node has heard of a new topic.
+func Known(ctx context.Context, topic string) error { return heard(ctx, "known", topic) }
+
+// Gone waits until every node has heard of a topic's deletion.
+func Gone(ctx context.Context, topic string) error { return heard(ctx, "gone", topic) }
+
+func heard(ctx context.Context, what, topic string) error {
+	if faults() == "" {
+		return nil // one node: it has
+	}
+	return ask(ctx, what+"/"+topic)
+}
+
 // ask waits for a fault.
 func ask(ctx context.Context, fault string) error {
 	if fault == "" {

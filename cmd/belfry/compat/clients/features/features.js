@@ -142,6 +142,11 @@ async function groupOfTwo ({ join, send, cooperative = false, fixed = false }) {
   }
 }
 
+/** Waits until every node has heard of a new topic ('known') or of its deletion ('gone'). */
+async function heard (what, topic) {
+  if (FAULTS) equal((await fetch(`${FAULTS}/${what}/${encodeURIComponent(topic)}`)).status, 200, `${what} ${topic}`)
+}
+
 /**
  * The leader of a partition is killed and started again while one producer writes to it and one consumer reads it.
  *
@@ -185,4 +190,4 @@ async function run (features) {
   process.exit(0)
 }
 
-module.exports = { Lacks, REPLICAS, Share, describe, equal, groupOfTwo, messages, refused, run, survive, until }
+module.exports = { Lacks, REPLICAS, Share, describe, equal, groupOfTwo, heard, messages, refused, run, survive, until }

@@ -181,6 +181,18 @@ def group_of_two(join, send, cooperative=False, static=False):
             m.leave()
 
 
+def known(topic):
+    """Waits until every node has heard of a new topic; gives its name."""
+    heard("known", topic)
+    return topic
+
+
+def heard(what, topic):
+    if FAULTS:
+        with urllib.request.urlopen(f"{FAULTS}/{what}/{topic}", timeout=LIMIT) as answer:
+            equal(answer.status, 200, f"{what} {topic}")
+
+
 def survive(send, read, once=True):
     """The leader of a partition is killed and started again while one producer writes and one consumer reads.
 

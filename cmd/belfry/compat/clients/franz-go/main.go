@@ -66,10 +66,10 @@ func admin(address string, use func(*kadm.Client) error) error {
 func create(ctx context.Context, address, topic string, partitions int32, entries map[string]*string) error {
 	return admin(address, func(a *kadm.Client) error {
 		r, err := a.CreateTopic(ctx, partitions, features.Replicas(), entries, topic)
-		if err != nil {
+		if err := errors.Join(err, r.Err); err != nil {
 			return err
 		}
-		return r.Err
+		return features.Known(ctx, topic)
 	})
 }
 
@@ -162,11 +162,11 @@ func (d driver) createTopic(ctx context.Context) error {
 		if err := errors.Join(err, grown[name].Err); err != nil {
 			return err
 		}
-		if err := errors.Join(features.Equal(count(), 5, "partitions after growth"), err); err != nil {
+		if err := features.Until(ctx, features.Limit, func() string { return "5 partitions" }, func() bool { return count() == 5 }); err != nil {
 			return err
 		}
 		gone, err := a.DeleteTopics(ctx, name)
-		if err := errors.Join(err, gone[name].Err); err != nil {
+		if err := errors.Join(err, gone[name].Err, features.Gone(ctx, name)); err != nil {
 			return err
 		}
 		all, err := a.ListTopics(ctx)

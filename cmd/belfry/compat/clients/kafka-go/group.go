@@ -34,7 +34,7 @@ func (d driver) groupEager(ctx context.Context) error {
 func (d driver) join(topic string, seen func(string)) (features.Member, error) {
 	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: topic, Brokers: []string{d.Bootstrap}, Topics: []string{topic}, StartOffset: kafka.FirstOffset,
-		HeartbeatInterval: 300 * time.Millisecond, SessionTimeout: 6 * time.Second, RebalanceTimeout: 6 * time.Second,
+		HeartbeatInterval: 300 * time.Millisecond, SessionTimeout: 6 * time.Second, RebalanceTimeout: 6 * time.Second, JoinGroupBackoff: 500 * time.Millisecond,
 	})
 	if err != nil {
 		return features.Member{}, err
@@ -45,6 +45,10 @@ func (d driver) join(topic string, seen func(string)) (features.Member, error) {
 	go func() {
 		for {
 			gen, err := g.Next(ctx)
+			var told kafka.Error
+			if errors.As(err, &told) && told.Temporary() && ctx.Err() == nil {
+				continue // no coordinator yet: as a Reader does
+			}
 			if err != nil {
 				if ctx.Err() != nil || errors.Is(err, kafka.ErrGroupClosed) {
 					err = nil

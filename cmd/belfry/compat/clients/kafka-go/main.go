@@ -53,7 +53,10 @@ func create(ctx context.Context, address string, t kafka.TopicConfig) error {
 	if err != nil {
 		return err
 	}
-	return r.Errors[t.Topic]
+	if err := r.Errors[t.Topic]; err != nil {
+		return err
+	}
+	return features.Known(ctx, t.Topic)
 }
 
 // topic creates a topic and gives its full name.
@@ -150,11 +153,11 @@ func (d driver) createTopic(ctx context.Context) error {
 	if err := errors.Join(err, grown.Errors[wish.Topic]); err != nil {
 		return err
 	}
-	if err := d.partitions(ctx, wish.Topic, 5); err != nil {
+	if err := features.Until(ctx, features.Limit, func() string { return "5 partitions" }, func() bool { return d.partitions(ctx, wish.Topic, 5) == nil }); err != nil {
 		return err
 	}
 	gone, err := c.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: []string{wish.Topic}})
-	if err := errors.Join(err, gone.Errors[wish.Topic]); err != nil {
+	if err := errors.Join(err, gone.Errors[wish.Topic], features.Gone(ctx, wish.Topic)); err != nil {
 		return err
 	}
 	return features.Refused(d.partitions(ctx, wish.Topic, 0), "Unknown Topic", "description after the deletion")

@@ -10,7 +10,7 @@ from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, Ka
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.structs import OffsetAndMetadata
 
-from features import LIMIT, REPLICAS, Member, equal, group_of_two, messages, mib, refused, run, survive, until
+from features import LIMIT, REPLICAS, Member, equal, group_of_two, heard, known, messages, mib, refused, run, survive, until
 
 BOOTSTRAP, OLD_BOOTSTRAP, PREFIX = sys.argv[1:]
 MODERN = kafka.__version__ >= "3"  # 2.0.2 lacks what came later
@@ -47,7 +47,7 @@ def topic(name, partitions=1, configs=None, at=BOOTSTRAP):
     full = PREFIX + name
     with admin(at) as a:
         a.create_topics([NewTopic(full, partitions, REPLICAS, topic_configs=configs)])
-    return full
+    return known(full)
 
 
 def read(name, n, at=BOOTSTRAP, start=0, **conf):
@@ -82,12 +82,14 @@ def create_topic():
     wish = NewTopic(name, 3, REPLICAS, topic_configs={"retention.ms": "3600000"})
     with admin() as a:
         a.create_topics([wish])
+        known(name)
         refused(lambda: a.create_topics([wish]), "TopicAlreadyExists", "second creation")
         equal(len(a.describe_topics([name])[0]["partitions"]), 3, "partitions")
         equal(retention(a, name), "3600000", "retention.ms")
         a.create_partitions({name: NewPartitions(5)})
-        equal(len(a.describe_topics([name])[0]["partitions"]), 5, "partitions after growth")
+        until(lambda: "5 partitions", lambda: len(a.describe_topics([name])[0]["partitions"]) == 5)
         a.delete_topics([name])
+        heard("gone", name)
         equal(name in a.list_topics(), False, "listed after its deletion")
 
 

@@ -3,7 +3,7 @@
 // usage: main.js BOOTSTRAP OLD_BOOTSTRAP PREFIX, with NODE_PATH at the installed modules.
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const zstd = require('@bokuweb/zstd-wasm')
-const { REPLICAS, Share, equal, groupOfTwo, messages, refused, run, survive, until } = require('../features/features.js')
+const { REPLICAS, Share, equal, groupOfTwo, heard, messages, refused, run, survive, until } = require('../features/features.js')
 
 const [BOOTSTRAP, OLD_BOOTSTRAP, PREFIX] = process.argv.slice(2)
 
@@ -35,6 +35,7 @@ const producer = (use, options = {}, at = kafka) => connected(at.producer(option
 async function topic (name, { partitions = 1, configEntries = [], at = kafka } = {}) {
   const full = PREFIX + name
   await admin(a => a.createTopics({ topics: [{ topic: full, numPartitions: partitions, replicationFactor: REPLICAS, configEntries }] }), at)
+  await heard('known', full)
   return full
 }
 
@@ -55,14 +56,16 @@ async function createTopic () {
   await admin(async a => {
     const wish = { topics: [{ topic: name, numPartitions: 3, replicationFactor: REPLICAS, configEntries: [{ name: 'retention.ms', value: '3600000' }] }] }
     equal(await a.createTopics(wish), true, 'creation')
+    await heard('known', name)
     equal(await a.createTopics(wish), false, 'second creation')
     const meta = await a.fetchTopicMetadata({ topics: [name] })
     equal(meta.topics[0].partitions.map(p => p.partitionId).sort(), [0, 1, 2], 'partitions')
     const { resources } = await a.describeConfigs({ resources: [{ type: 2, name, configNames: ['retention.ms'] }] })
     equal(resources[0].configEntries.map(c => [c.configName, c.configValue]), [['retention.ms', '3600000']], 'config')
     await a.createPartitions({ topicPartitions: [{ topic: name, count: 5 }] })
-    equal((await a.fetchTopicMetadata({ topics: [name] })).topics[0].partitions.length, 5, 'partitions after growth')
+    await until(() => '5 partitions', async () => (await a.fetchTopicMetadata({ topics: [name] })).topics[0].partitions.length === 5)
     await a.deleteTopics({ topics: [name] })
+    await heard('gone', name)
     equal((await a.listTopics()).includes(name), false, 'listed after its deletion')
   })
 }

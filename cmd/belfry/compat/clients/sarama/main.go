@@ -51,6 +51,7 @@ func config() *sarama.Config {
 	c := sarama.NewConfig()
 	newest(c)
 	c.Producer.Return.Successes = true
+	c.Producer.RequiredAcks = sarama.WaitForAll // with acks=1 a message is there for readers a moment after the answer
 	c.Producer.Retry.Backoff = 50 * time.Millisecond
 	c.Metadata.Retry.Backoff = 50 * time.Millisecond
 	c.Consumer.MaxWaitTime = 200 * time.Millisecond
@@ -71,7 +72,11 @@ func admin(address string, c *sarama.Config, use func(sarama.ClusterAdmin) error
 func (d driver) topic(name string, partitions int32, entries map[string]*string) (string, error) {
 	full := d.Topic(name)
 	return full, admin(d.Bootstrap, config(), func(a sarama.ClusterAdmin) error {
-		return a.CreateTopic(full, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: features.Replicas(), ConfigEntries: entries}, false)
+		detail := &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: features.Replicas(), ConfigEntries: entries}
+		if err := a.CreateTopic(full, detail, false); err != nil {
+			return err
+		}
+		return features.Known(context.Background(), full)
 	})
 }
 
@@ -139,11 +144,11 @@ func roundTrip(ctx context.Context, address string, c *sarama.Config, topic, nam
 	return features.EqualAll(back, sent, "messages")
 }
 
-func (d driver) createTopic(context.Context) error {
+func (d driver) createTopic(ctx context.Context) error {
 	name, hour := d.Topic("create"), "3600000"
 	return admin(d.Bootstrap, config(), func(a sarama.ClusterAdmin) error {
 		detail := &sarama.TopicDetail{NumPartitions: 3, ReplicationFactor: features.Replicas(), ConfigEntries: map[string]*string{"retention.ms": &hour}}
-		if err := a.CreateTopic(name, detail, false); err != nil {
+		if err := errors.Join(a.CreateTopic(name, detail, false), features.Known(ctx, name)); err != nil {
 			return err
 		}
 		if err := features.Refused(a.CreateTopic(name, detail, false), "already exists", "second creation"); err != nil {
@@ -166,7 +171,7 @@ func (d driver) createTopic(context.Context) error {
 		if err := a.CreatePartitions(name, 5, nil, false); err != nil {
 			return err
 		}
-		if err := a.DeleteTopic(name); err != nil {
+		if err := errors.Join(a.DeleteTopic(name), features.Gone(ctx, name)); err != nil {
 			return err
 		}
 		left, err := a.ListTopics()
@@ -377,7 +382,8 @@ func (d driver) unknownVersion(ctx context.Context) error {
 	capped(c)
 	t := d.Topic("old")
 	err := admin(d.OldBootstrap, c, func(a sarama.ClusterAdmin) error {
-		return a.CreateTopic(t, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: features.Replicas()}, false)
+		err := a.CreateTopic(t, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: features.Replicas()}, false)
+		return errors.Join(err, features.Known(ctx, t))
 	})
 	if err != nil {
 		return err

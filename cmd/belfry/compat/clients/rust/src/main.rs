@@ -60,7 +60,8 @@ impl Driver {
     }
 
     async fn create(&self, topic: &str, partitions: i32) -> Outcome {
-        Ok(self.client().await?.controller_client()?.create_topic(topic, partitions, replicas(), 5_000).await?)
+        self.client().await?.controller_client()?.create_topic(topic, partitions, replicas(), 5_000).await?;
+        heard("known", topic).await
     }
 
     /// Opens partition 0 of a topic that there may not be.
@@ -86,6 +87,7 @@ impl Driver {
         refused(self.create(&name, 3), "TopicAlreadyExists", "second creation").await?;
         equal(self.partitions(&name).await?, Some(vec![0, 1, 2]), "partitions")?;
         self.client().await?.controller_client()?.delete_topic(&name, 5_000).await?;
+        heard("gone", &name).await?;
         equal(self.partitions(&name).await?, None, "partitions after the deletion")
     }
 
@@ -177,6 +179,14 @@ impl Driver {
 /// Replicas of a new topic.
 fn replicas() -> i16 {
     std::env::var("BELFRY_REPLICAS").map_or(1, |n| n.parse().expect("BELFRY_REPLICAS is a number"))
+}
+
+/// Waits until every node has heard of a new topic ("known") or of its deletion ("gone").
+async fn heard(what: &str, topic: &str) -> Outcome {
+    match std::env::var("BELFRY_FAULTS") {
+        Ok(faults) => ask(&faults, &format!("{what}/{topic}")).await,
+        Err(_) => Ok(()),
+    }
 }
 
 /// Asks for a fault and waits until it is done.

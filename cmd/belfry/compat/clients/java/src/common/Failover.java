@@ -68,6 +68,11 @@ final class Failover {
         consumer.commitSync();
     }
 
+    /** Waits until every node has heard of a new topic ("known") or of its deletion ("gone"). */
+    static void heard(String what, String topic) throws Exception {
+        if (ASKED) ask(what + "/" + topic);
+    }
+
     private static void ask(String fault) throws Exception {
         HttpURLConnection call = (HttpURLConnection) new URL(FAULTS + "/" + fault).openConnection();
         Check.equal("answer to " + fault, 200, call.getResponseCode());

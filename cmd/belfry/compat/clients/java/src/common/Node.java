@@ -41,6 +41,7 @@ final class Node {
         Map<String, String> config = new java.util.HashMap<>();
         for (int i = 0; i < settings.length; i += 2) config.put(settings[i], settings[i + 1]);
         Modern.create(this, name(name), partitions, config);
+        Failover.heard("known", name(name));
         return name(name);
     }
 

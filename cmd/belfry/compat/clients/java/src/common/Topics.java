@@ -78,7 +78,7 @@ final class Topics {
         if (Modern.ADMIN) old.topic("old", 1); // else the node creates it when the producer asks for it
         List<ProducerRecord<byte[], byte[]>> sent = new ArrayList<>();
         for (int i = 0; i < 100; i++) sent.add(new ProducerRecord<>(topic, 0, null, Produce.utf8("value " + i)));
-        try (KafkaProducer<byte[], byte[]> producer = old.producer("compression.type", "lz4")) {
+        try (KafkaProducer<byte[], byte[]> producer = old.producer("compression.type", "lz4", "retries", "100")) {
             Node.send(producer, sent);
         }
         try (KafkaConsumer<byte[], byte[]> consumer = old.consumer("group.id", old.name("old"))) {

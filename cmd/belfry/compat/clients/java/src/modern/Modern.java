@@ -26,6 +26,7 @@ final class Modern {
     static void delete(Node node, String topic) throws Exception {
         try (AdminClient admin = admin(node)) {
             await(admin.deleteTopics(Collections.singleton(topic)).all());
+            Failover.heard("gone", topic);
             Check.that(!await(admin.listTopics().names()).contains(topic), "topic %s is listed after its deletion", topic);
         }
     }
