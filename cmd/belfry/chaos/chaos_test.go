@@ -75,6 +75,9 @@ func TestChaos(t *testing.T) {
 		w.say("%s (%d acknowledged)", f.name, l.Count())
 		w.suffer(f)
 	}
+	if t.Failed() && os.Getenv("BELFRY_PLANTED") != "" {
+		return // seen; what else is wrong does not matter
+	}
 	w.finish()
 	for _, name := range slices.Sorted(maps.Keys(w.report.faults)) {
 		t.Logf("%3d × %s", len(w.report.faults[name].kept), name)
