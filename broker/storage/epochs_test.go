@@ -106,6 +106,12 @@ func TestFollowerDivergence(t *testing.T) {
 	if err := l.Reset(100); err != nil || l.Start() != 100 || l.End() != 100 {
 		t.Fatalf("reset to 100 the log is [%d, %d): %v", l.Start(), l.End(), err)
 	}
+	if got := l.Durable(); got != 100 {
+		t.Errorf("an empty log that begins at 100 is durable up to %d: a follower would wait for ever", got)
+	}
+	if l := mustOpen(t, options(memory.Crash(0))).Log(testTP); l.Err() != nil || l.Start() != 100 || l.End() != 100 {
+		t.Errorf("after reset and crash the empty log is [%d, %d): %v", l.Start(), l.End(), l.Err())
+	}
 	if err := follow(100, 4); err != nil {
 		t.Fatal(err)
 	}

@@ -338,7 +338,13 @@ func (l *Log) restartLocked(to record.Offset) error {
 	}
 	l.startSegment(s)
 	l.start.Store(int64(to))
-	return l.endsAtLocked([]*segment{s}, to)
+	if err := l.endsAtLocked([]*segment{s}, to); err != nil {
+		return err
+	}
+	// Why: there is nothing to flush, its names are on disk, and no append may come before
+	// somebody sees that.
+	l.synced.Store(int64(to))
+	return nil
 }
 
 // endsAtLocked makes v the segments and brings everything else in line with their end.

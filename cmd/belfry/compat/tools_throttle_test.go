@@ -21,7 +21,7 @@ func TestKafkaToolsThrottle(t *testing.T) {
 			continue
 		}
 		t.Run(release, func(t *testing.T) {
-			keepTool(t, release, "kafka-reassign-partitions.sh --throttle (three nodes)", "")
+			keepTool(t, threeNodesResults, release, "kafka-reassign-partitions.sh --throttle", "")
 			k := tools{t: t, release: release, jars: cached(t, "kafka-"+release), node: nodes[0], bootstrap: nodes[0].Kafka}
 			k.vm = startJVM(t, k.jars)
 			k.throttle()
