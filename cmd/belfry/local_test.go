@@ -31,7 +31,7 @@ var clusterStory = []string{
 	"belfry balance plan -o json > plan.json && belfry balance run --plan plan.json --yes",
 	"belfry balance status --wait",
 	"belfry balance run --yes --wait",
-	"belfry topic create payments --partitions 6 --replicas 1",
+	"belfry topic create payments --partitions 6 --replicas 3",
 	"belfry balance run --bandwidth 20MB --protect payments --yes",
 	"belfry balance limit 50MB",
 	"belfry balance limit none",
