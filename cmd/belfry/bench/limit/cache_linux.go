@@ -23,9 +23,22 @@ func Evict(files []string) error {
 		if err := flushData(f); err != nil { // only what is clean can go
 			return err
 		}
-		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		// Why more than once: pages that another processor has just touched, or that are being
+		// moved, are passed over.
+		for range evictTries {
+			if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+				return err
+			}
+			if share, err := Resident([]string{f.Name()}); err != nil || share == 0 {
+				return err
+			}
+		}
+		return nil
 	})
 }
+
+// evictTries is how often the system is asked to let go of a file.
+const evictTries = 5
 
 func each(files []string, do func(*os.File) error) error {
 	for _, name := range files {
