@@ -9,9 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func topicCommand(c *client) *cobra.Command {
@@ -44,11 +47,12 @@ func topicCreate(c *client) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.withAdmin(cmd.Context(), func(ctx context.Context, a *kadm.Client) error {
+			return c.withClients(cmd.Context(), func(ctx context.Context, k *kgo.Client, a *kadm.Client) error {
 				rs, err := a.CreateTopics(ctx, partitions, replicas, configs, names...)
 				if err != nil {
 					return err
 				}
+				awaitKnown(ctx, k, rs)
 				return each(cmd, names, func(n string) error {
 					r := rs[n]
 					if r.Err == nil {
@@ -63,6 +67,41 @@ func topicCreate(c *client) *cobra.Command {
 	cmd.Flags().Int16Var(&replicas, "replicas", -1, "number of replicas; -1 = the broker's default.replication.factor")
 	cmd.Flags().StringArrayVar(&set, "set", nil, "topic setting NAME=VALUE; may be given again")
 	return cmd
+}
+
+// knownLimit is how long awaitKnown waits at most.
+const knownLimit = 5 * time.Second
+
+// awaitKnown waits until all brokers that answer know the topics that were created. Why: the
+// controller answers as soon as a topic is certain, and whoever asks another broker in that
+// moment would hear that there is none.
+func awaitKnown(ctx context.Context, k *kgo.Client, rs kadm.CreateTopicResponses) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, r := range rs {
+		if r.Err == nil {
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr(r.Topic)
+			req.Topics = append(req.Topics, t)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, knownLimit)
+	defer cancel()
+	seeds, err := req.RequestWith(ctx, k)
+	if err != nil || len(req.Topics) == 0 {
+		return // they are created: that nobody tells of them now is not for this command to say
+	}
+	for _, b := range seeds.Brokers {
+		for ctx.Err() == nil {
+			resp, err := k.Broker(int(b.NodeID)).Request(ctx, req)
+			if err != nil || !slices.ContainsFunc(resp.(*kmsg.MetadataResponse).Topics, func(t kmsg.MetadataResponseTopic) bool { return t.ErrorCode != 0 }) {
+				break
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
 }
 
 type topicBody struct {
