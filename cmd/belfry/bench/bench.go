@@ -50,6 +50,10 @@ type Options struct {
 	LogGB        float64 // GB of logs that a restart after kill -9 finds; default DefaultLogGB
 	ReadGB       float64 // GB that are read cold and warm; default DefaultReadGB
 
+	// FreeMB is how many MiB of memory a measurement finds free at most: old pages hold the rest.
+	// Default 1 024; below 0 the memory stays as it is.
+	FreeMB int
+
 	ManyPartitions    int   // partitions of the memory line; default 1 000
 	IdleConnections   int   // connections of the memory line; default 2 000
 	GrowthPartitions  []int // points of the curve; default 10, 100, 1 000, 5 000
@@ -97,6 +101,7 @@ func (o Options) filled() (Options, error) {
 	orDefault(&o.Partitions, DefaultPartitions)
 	orDefault(&o.LogGB, DefaultLogGB)
 	orDefault(&o.ReadGB, DefaultReadGB)
+	orDefault(&o.FreeMB, 1024)
 	orDefault(&o.ManyPartitions, 1000)
 	orDefault(&o.IdleConnections, 2000)
 	orDefault(&o.AgentTopics, 200)
@@ -160,10 +165,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	manyFiles()
 	r := &run{o: o, res: newResult(o)}
 	r.busy()
-	if r.hole, err = newCachedHole(o.Dir); err != nil {
-		return err
+	if o.FreeMB >= 0 {
+		if r.hole, err = newCachedHole(o.Dir, int64(o.FreeMB)<<20); err != nil {
+			return err
+		}
+		defer r.hole.close()
 	}
-	defer r.hole.close()
 	if err := r.findPeers(ctx); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 func small(t *testing.T) Options {
 	t.Helper()
 	return Options{
+		FreeMB:  -1,
 		Program: nodetest.Binary(t), Version: "test", Cache: t.TempDir(), Dir: t.TempDir(), Peers: []string{"null"},
 		Rounds: 1, Time: 100 * time.Millisecond, WarmUp: 100 * time.Millisecond,
 		Rate: 1000, EndToEndRate: 500, Partitions: 2, LogGB: 0.02, ReadGB: 0.04,

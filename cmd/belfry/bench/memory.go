@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 )
 
-// freeMemory is how much of it a measurement finds free, in bytes, at most.
-const freeMemory = 1 << 30
-
 // cachedHole is a sparse file whose pages fill the page cache.
 //
 // Why: a machine that has been up for long has nearly all of its memory in the page cache, and a
@@ -22,12 +19,13 @@ const freeMemory = 1 << 30
 type cachedHole struct {
 	file *os.File
 	size int64
+	free int64 // bytes of memory that stay free
 	at   int64 // where the next read begins
 }
 
 // newCachedHole makes the file in a folder, as large as the machine's memory; nil where the
 // system does not tell that.
-func newCachedHole(dir string) (*cachedHole, error) {
+func newCachedHole(dir string, free int64) (*cachedHole, error) {
 	size := memory("MemTotal")
 	if size == 0 {
 		return nil, nil
@@ -40,7 +38,7 @@ func newCachedHole(dir string) (*cachedHole, error) {
 		f.Close() // nothing was written
 		return nil, fmt.Errorf("cannot make a file to fill the page cache with: %w", err)
 	}
-	return &cachedHole{file: f, size: size}, nil
+	return &cachedHole{file: f, size: size, free: free}, nil
 }
 
 // fill reads the file until hardly any memory is free, at most once as a whole: a file system
@@ -50,7 +48,7 @@ func (h *cachedHole) fill() error {
 		return nil
 	}
 	buffer := make([]byte, 1<<20)
-	for read := int64(0); read < h.size && memory("MemFree") > freeMemory; {
+	for read := int64(0); read < h.size && memory("MemFree") > h.free; {
 		for range 64 { // to look at the memory costs more than a read
 			n, err := h.file.ReadAt(buffer, h.at)
 			if err != nil && !errors.Is(err, io.EOF) {

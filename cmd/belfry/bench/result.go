@@ -45,7 +45,9 @@ func newResult(o Options) *Result {
 		fmt.Sprintf("medians of %d alternating rounds of %v; %d partitions; messages of 1 KB unless said", o.Rounds, o.Time, o.Partitions),
 		"client franz-go in this process: acks=all, idempotent, its defaults; client and broker share the machine's cores",
 		"answers from the page cache compared with the same (flush.messages is set where it is not the default), fsync with fsync",
-		"before each measurement old pages fill the page cache until less than 1 GiB of memory is free, as on a machine that has been up for long",
+	}
+	if o.FreeMB >= 0 {
+		r.Settings = append(r.Settings, fmt.Sprintf("before each measurement old pages fill the page cache until less than %d MiB of memory are free, as on a machine that has been up for long", o.FreeMB))
 	}
 	return r
 }
