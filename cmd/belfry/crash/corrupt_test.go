@@ -204,6 +204,13 @@ func TestDerivedFiles(t *testing.T) {
 		}
 	}
 	c := startCorruptible(t, nil)
+	checkpoints := func() []string {
+		names, err := filepath.Glob(filepath.Join(c.Dir, "data", "*-checkpoint"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
 	for _, clean := range []bool{true, false} {
 		for _, harm := range []struct {
 			what string
@@ -212,6 +219,7 @@ func TestDerivedFiles(t *testing.T) {
 			if clean {
 				c.Stop()
 			} else {
+				eventually(t, "the checkpoints of a node that runs", func() bool { return len(checkpoints()) >= 2 })
 				c.Kill()
 			}
 			for _, topic := range []string{"sick", "well"} {
@@ -230,11 +238,11 @@ func TestDerivedFiles(t *testing.T) {
 					harm.do(t, path)
 				}
 			}
-			checkpoints, err := filepath.Glob(filepath.Join(c.Dir, "data", "*-checkpoint"))
-			if err != nil || len(checkpoints) < 2 {
-				t.Fatalf("checkpoints %q, %v", checkpoints, err)
+			paths := checkpoints()
+			if len(paths) < 2 {
+				t.Fatalf("checkpoints %q", paths)
 			}
-			for _, path := range checkpoints {
+			for _, path := range paths {
 				harm.do(t, path)
 			}
 			c.Restart()
