@@ -38,8 +38,8 @@ func (f *rollFlags) add(cmd *cobra.Command, file string) {
 	acceptFlag(cmd, &f.accept)
 }
 
-const restartLong = "The brokers are restarted one by one, the active controller last. Before each stop it waits\n" +
-	"until the broker is safe to stop (`belfry cluster safe-to-stop`), and after its start until it\n" +
+const restartLong = "The brokers are restarted one by one, those that are down first, the active controller last.\n" +
+	"Before each stop it waits until the broker is safe to stop (`belfry cluster safe-to-stop`), and after its start until it\n" +
 	"is in service and every replica in sync; then partitions are led by their preferred replicas\n" +
 	"again. When a wait takes too long it stops and says why; the same command goes on from there."
 

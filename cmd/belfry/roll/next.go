@@ -10,24 +10,27 @@ import (
 	"github.com/belfry-mq/belfry/agent/outage"
 )
 
-// order gives the brokers that are still to be restarted: the one that was begun first, the
-// active controller last, the others by ID.
+// order gives the brokers that are still to be restarted: the one that was begun first, then
+// those that are down, as no other is safe to stop before they are back, the active
+// controller last, the others by ID.
 func order(s *cluster.Standing, p progress) (ids []int32) {
-	last := func(id int32) int {
-		switch {
-		case p.Current != nil && p.Current.Broker == id:
-			return 0
-		case id == s.Controller:
-			return 2
-		}
-		return 1
-	}
+	place := map[int32]int{}
 	for _, m := range s.Members {
-		if !slices.Contains(p.Done, m.ID) {
-			ids = append(ids, m.ID)
+		switch {
+		case slices.Contains(p.Done, m.ID):
+			continue
+		case p.Current != nil && p.Current.Broker == m.ID:
+			place[m.ID] = 0
+		case m.Fenced:
+			place[m.ID] = 1
+		case m.ID == s.Controller:
+			place[m.ID] = 3
+		default:
+			place[m.ID] = 2
 		}
+		ids = append(ids, m.ID)
 	}
-	slices.SortStableFunc(ids, func(a, b int32) int { return last(a) - last(b) })
+	slices.SortStableFunc(ids, func(a, b int32) int { return place[a] - place[b] })
 	return ids
 }
 

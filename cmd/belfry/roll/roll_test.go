@@ -169,6 +169,22 @@ func TestUnsafeStopsWithoutTouchingAnything(t *testing.T) {
 	})
 }
 
+// TestOneThatIsDownIsStartedFirst: no other would be safe to stop.
+func TestOneThatIsDownIsStartedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(3, 1)
+		w.leave(3)
+		w.s.Members[2].Fenced = true
+		var out strings.Builder
+		if err := Run(t.Context(), w.options(t, &out)); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		if !slices.Equal(w.restarts, []int32{3, 2, 1}) {
+			t.Errorf("restarted %v\n%s", w.restarts, out.String())
+		}
+	})
+}
+
 func TestAcceptedReasonsDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(3, 1)
