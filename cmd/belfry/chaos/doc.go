@@ -16,7 +16,9 @@
 //
 // Load: idempotent producers, acks 0 and 1, transactions, a copy made exactly once, readers of all, groups; in the long
 // form the Java client and librdkafka, too. Producers of transactions are outlived by others of the same ID, and groups
-// are sent commits of generations that are over.
+// are sent commits of generations that are over. librdkafka's idempotent producer takes one epoch for all partitions, and
+// a new one when a request behind a refused one is out of order: what other leaders have taken and not answered yet it
+// sends again under that, and no broker can tell. Such messages are counted and told, and are no findings.
 //
 // Clocks: a node that was built with the tag planted takes its wall clock from the system's and from a file that the
 // test writes; a program built without it cannot have another clock than the system's.

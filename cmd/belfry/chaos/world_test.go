@@ -405,7 +405,8 @@ func (w *world) finish() {
 		if err != nil {
 			w.t.Error(err)
 		}
-		line := fmt.Sprintf("%s: %d messages acknowledged, %d of acks=0 and 1 gone, ends %v, %d findings", l.Topic, l.Count(), weak, l.Tops(), len(l.Findings()))
+		line := fmt.Sprintf("%s: %d messages acknowledged, %d of acks=0 and 1 gone, %d sent again by their client under a new epoch of its producer, ends %v, %d findings",
+			l.Topic, l.Count(), weak, l.Renewed(), l.Tops(), len(l.Findings()))
 		w.report.lines = append(w.report.lines, line)
 		w.say("%s", line)
 		if l.Count() == 0 {

@@ -49,9 +49,10 @@ type Strength int
 
 // Strengths of producers.
 const (
-	Exact Strength = iota // idempotent, acks=all: there, once, in order
-	Loose                 // acks=all: there, perhaps twice, perhaps out of order
-	Weak                  // acks=1 or 0: perhaps lost, too; the loss is counted
+	Exact   Strength = iota // idempotent, acks=all: there, once, in order
+	Renewed                 // Exact once an epoch: the client sends what was not answered again under a new one; this is counted
+	Loose                   // acks=all: there, perhaps twice, perhaps out of order
+	Weak                    // acks=1 or 0: perhaps lost, too; the loss is counted
 )
 
 // Options of a ledger.

@@ -21,6 +21,11 @@ func begin(o Options) *play {
 func (p *play) ack(offset int64, name string, i int)  { p.l.Note(0, offset, name, i) }
 func (p *play) read(offset int64, name string, i int) { p.r.Take(0, offset, p.l.Value(name, i)) }
 
+// by reads as a client that tells the producer's epoch.
+func (p *play) by(offset int64, name string, i int, epoch int16) {
+	p.r.take(0, offset, p.l.Value(name, i), stamp{7, epoch})
+}
+
 // TestFindings: each kind of harm is found, once, and what is no harm is not.
 func TestFindings(t *testing.T) {
 	for _, x := range []struct {
@@ -71,6 +76,32 @@ func TestFindings(t *testing.T) {
 		{"twice", Options{}, func(p *play) {
 			p.read(0, "a", 0)
 			p.read(1, "a", 0)
+		}, []Kind{Duplicate}},
+		{"twice by one that renews its epoch", Options{}, func(p *play) {
+			p.l.Promise("a", Renewed)
+			p.by(0, "a", 0, 0)
+			p.by(1, "a", 1, 0)
+			p.by(2, "a", 0, 1)
+			p.by(3, "a", 1, 1)
+			p.by(4, "a", 2, 1)
+			p.r.End([]int64{5})
+			if n := p.l.Renewed(); n != 2 {
+				p.l.Find(Damaged, "%d renewed", n)
+			}
+		}, nil},
+		{"twice in one epoch by one that renews it", Options{}, func(p *play) {
+			p.l.Promise("a", Renewed)
+			p.by(0, "a", 0, 1)
+			p.by(1, "a", 0, 1)
+		}, []Kind{Duplicate}},
+		{"out of order by one that renews its epoch", Options{}, func(p *play) {
+			p.l.Promise("a", Renewed)
+			p.by(0, "a", 1, 0)
+			p.by(1, "a", 0, 1)
+		}, []Kind{Reordered}},
+		{"twice under two epochs by one that does not renew it", Options{}, func(p *play) {
+			p.by(0, "a", 0, 0)
+			p.by(1, "a", 0, 1)
 		}, []Kind{Duplicate}},
 		{"twice by one that may", Options{}, func(p *play) {
 			p.l.Promise("a", Loose)

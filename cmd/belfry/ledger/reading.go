@@ -15,10 +15,21 @@ type Reading struct {
 	read     int
 }
 
+// stamp is the idempotent producer that a broker knows a batch by.
+type stamp struct {
+	id    int64
+	epoch int16
+}
+
+// unknown is the stamp of what somebody read who does not tell it.
+var unknown = stamp{-1, -1}
+
 // readBack is what was read of one producer.
 type readBack struct {
 	numbers bitmap
-	last    []int // by partition: the highest number, -1 for none
+	last    []int         // by partition: the highest number, -1 for none
+	stamps  map[int]stamp // by number, of a producer that renews its epoch
+	renewed int           // messages met again under another epoch
 }
 
 // Read begins a reading of each partition from its beginning, for which duplicates and order count, too.
@@ -44,6 +55,10 @@ func (r *Reading) Skip(partition int32, offset int64) {
 
 // Take is the message that the reader is given next.
 func (r *Reading) Take(partition int32, offset int64, value []byte) {
+	r.take(partition, offset, value, unknown)
+}
+
+func (r *Reading) take(partition int32, offset int64, value []byte, by stamp) {
 	r.l.mu.Lock()
 	defer r.l.mu.Unlock()
 	r.read++
@@ -66,7 +81,7 @@ func (r *Reading) Take(partition int32, offset int64, value []byte) {
 	if !r.l.stateLocked(partition, offset, name, i, false) || !r.whole {
 		return
 	}
-	r.orderLocked(partition, offset, name, i)
+	r.orderLocked(partition, offset, name, i, by)
 }
 
 // gapLocked judges offsets between two messages.
@@ -88,22 +103,45 @@ func (r *Reading) gapLocked(partition int32, from, to int64) {
 	}
 }
 
-func (r *Reading) orderLocked(partition int32, offset int64, name string, i int) {
+func (r *Reading) orderLocked(partition int32, offset int64, name string, i int, by stamp) {
 	back := r.produced[name]
 	if back == nil {
-		back = &readBack{last: slices.Repeat([]int{-1}, len(r.Next))}
+		back = &readBack{last: slices.Repeat([]int{-1}, len(r.Next)), stamps: map[int]stamp{}}
 		r.produced[name] = back
 	}
 	there := back.numbers.add(i)
-	if r.l.mu.strength[name] != Exact {
+	strength := r.l.mu.strength[name]
+	if strength != Exact && strength != Renewed {
 		return
 	}
+	if strength == Renewed {
+		before := back.stamps[i]
+		back.stamps[i] = by
+		if there && before != by {
+			back.renewed++ // no broker can know that it is the same
+		}
+		if there && (before != by || by == unknown) {
+			return
+		}
+	}
 	if there {
-		r.l.findLocked(Duplicate, "%s: number %d of %s stands in the log twice, once in partition %d at offset %d", r.Who, i, name, partition, offset)
+		r.l.findLocked(Duplicate, "%s: number %d of %s stands in the log twice, once in partition %d at offset %d by producer %d of epoch %d",
+			r.Who, i, name, partition, offset, by.id, by.epoch)
 	} else if last := back.last[partition]; i <= last {
 		r.l.findLocked(Reordered, "%s: partition %d offset %d: number %d of %s stands behind number %d", r.Who, partition, offset, i, name, last)
 	}
 	back.last[partition] = max(back.last[partition], i)
+}
+
+// Renewed gives how many messages stand in the log again under another epoch of their producer, as the last reading met
+// them that has ended.
+func (l *Ledger) Renewed() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.mu.back {
+		n += b.renewed
+	}
+	return n
 }
 
 // End says that the reader has been given all up to these ends of the partitions. What was acknowledged or read

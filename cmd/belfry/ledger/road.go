@@ -130,7 +130,7 @@ func (r *Reading) give(rec *kgo.Record) {
 		r.Marker(rec.Partition, rec.Offset)
 		return
 	}
-	r.Take(rec.Partition, rec.Offset, rec.Value)
+	r.take(rec.Partition, rec.Offset, rec.Value, stamp{rec.ProducerID, rec.ProducerEpoch})
 }
 
 // isolation is how this ledger's topic is read.
