@@ -34,17 +34,20 @@ lint: ## gofmt and vet
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted: $$out"; exit 1; fi
 	go vet ./...
 
-# Rooms whose tests run the real program, clients and servers: one after the other, as each wants the machine for itself.
+# Rooms whose tests run the real program, clients and servers: those that want the machine for themselves one after the
+# other, those that wait for periods to pass two at a time.
 # The race detector watches the program where the foreign clients drive it (compat); a ledger of hundreds of thousands of
 # messages under it would take the time of all the rest.
-PROCESSES := ./cmd/belfry/bench ./cmd/belfry/chaos ./cmd/belfry/crash ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
+BUSY := ./cmd/belfry/bench ./cmd/belfry/chaos ./cmd/belfry/crash
+PATIENT := ./cmd/belfry/demo ./cmd/belfry/truth ./cmd/belfry/watch ./dashboards/promtest
 export BELFRY_CACHE := $(CACHE)
 
 # -count 1: go test does not see that the program which a test starts has changed.
 .PHONY: test
 test: deps lint ## everything CI runs
-	go test -race -count 1 -timeout 10m $(TESTFLAGS) $(filter-out $(PROCESSES:./%=github.com/belfry-mq/belfry/%),$(shell go list ./...))
-	go test -count 1 -timeout 10m -p 1 $(TESTFLAGS) $(PROCESSES)
+	go test -race -count 1 -timeout 10m $(TESTFLAGS) $(filter-out $(patsubst ./%,github.com/belfry-mq/belfry/%,$(BUSY) $(PATIENT)),$(shell go list ./...))
+	go test -count 1 -timeout 10m -p 1 $(TESTFLAGS) $(BUSY)
+	go test -count 1 -timeout 10m -p 2 $(TESTFLAGS) $(PATIENT)
 
 .PHONY: compat
 compat: deps ## every client and tool against a node and against three, long form
