@@ -47,7 +47,7 @@ func newResult(o Options) *Result {
 		"answers from the page cache compared with the same (flush.messages is set where it is not the default), fsync with fsync",
 	}
 	if o.FreeMB >= 0 {
-		r.Settings = append(r.Settings, fmt.Sprintf("before each measurement old pages fill the page cache until less than %d MiB of memory are free, as on a machine that has been up for long", o.FreeMB))
+		r.Settings = append(r.Settings, fmt.Sprintf("before each measurement old pages fill the page cache until less than %d MiB of memory are free, and those are touched, as on a machine that has been up for long", o.FreeMB))
 	}
 	return r
 }
