@@ -82,7 +82,8 @@ func (w *world) java() []string {
 	}
 	classes := w.t.TempDir()
 	w.run("javac", "-d", classes, "-cp", jars, "clients/Client.java")
-	line := []string{"java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars + ":" + classes, "Client"}
+	line := []string{"java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp", jars + ":" + classes, "Client"}
 	return line[:len(line):len(line)]
 }
 
@@ -108,6 +109,9 @@ func (w *world) speak(s speaker) {
 	cmd := exec.Command(line[0], line[1:]...)
 	errs := &end{}
 	cmd.Stderr = errs
+	if f := w.beside(s.name); f != nil {
+		cmd.Stderr = io.MultiWriter(errs, f)
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		w.t.Fatal(err)

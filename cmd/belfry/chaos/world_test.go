@@ -81,7 +81,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.Cluster = nodetest.Form(t, w.nodes, func(id int) nodetest.Options {
 		v := w.volume(id)
 		w.volumes = append(w.volumes, v)
-		return nodetest.Options{Output: w.keep(id), Settings: all, Dir: v.dir, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2", "BELFRY_CLOCK=" + w.clockFile(id)}}
+		return nodetest.Options{Output: w.beside(fmt.Sprint("node-", id)), Settings: all, Dir: v.dir, Host: w.host(id), Namespace: w.namespace(id), Env: []string{"GOMAXPROCS=2", "BELFRY_CLOCK=" + w.clockFile(id)}}
 	})
 	w.Start()
 	c, err := ledger.Client(w.Seeds())
@@ -151,13 +151,13 @@ func (w *world) eventually(what string, f func() string) {
 	}
 }
 
-// keep gives where all that a node says goes, beside the report; nil = nowhere.
-func (w *world) keep(id int) io.Writer {
+// beside gives where all that a node or a client says goes, beside the report; nil = nowhere.
+func (w *world) beside(name string) io.Writer {
 	w.t.Helper()
 	if reportPath() == "" {
 		return nil
 	}
-	f, err := os.Create(fmt.Sprintf("%s.node-%d.log", reportPath(), id))
+	f, err := os.Create(fmt.Sprintf("%s.%s.log", reportPath(), name))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -343,10 +343,18 @@ func (w *world) healed() time.Duration {
 	}
 	synced, slow := time.Since(began), ""
 	for _, l := range w.ledgers {
-		from, asked := l.Count(), time.Now()
+		from, count, asked := l.Acked(), l.Count(), time.Now()
 		w.eventually("messages of "+l.Topic+" flow", func() string {
-			if n := l.Count() - from; n < 50 {
+			if n := l.Count() - count; n < 50 {
 				return fmt.Sprintf("only %d were acknowledged", n)
+			}
+			now := l.Acked()
+			for name, before := range from {
+				for p := range before {
+					if now[name][p] == before[p] && !strings.HasPrefix(name, "tx-") { // which begin anew under other names
+						return fmt.Sprintf("nothing of %s was acknowledged in partition %d", name, p)
+					}
+				}
 			}
 			return ""
 		})

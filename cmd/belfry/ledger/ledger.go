@@ -75,6 +75,7 @@ type Ledger struct {
 		count    int
 		names    []string // an entry holds the index
 		strength map[string]Strength
+		acked    map[string][]int   // acknowledgements by producer and partition
 		weak     map[string]*bitmap // acknowledged numbers of weak producers
 		nowhere  map[string]*bitmap // acknowledged numbers of which the producer was not told the offset
 		aborted  map[string]*bitmap // numbers in transactions that are never committed
@@ -118,7 +119,7 @@ func (b bitmap) has(n int) bool { return n/64 < len(b) && b[n/64]&(uint64(1)<<(n
 func New(o Options) *Ledger {
 	l := &Ledger{Options: o}
 	l.mu.slots = make([][]entry, o.Partitions)
-	l.mu.strength = map[string]Strength{}
+	l.mu.strength, l.mu.acked = map[string]Strength{}, map[string][]int{}
 	l.mu.weak, l.mu.nowhere, l.mu.aborted = map[string]*bitmap{}, map[string]*bitmap{}, map[string]*bitmap{}
 	return l
 }
@@ -180,7 +181,7 @@ func (l *Ledger) Findings() []Finding {
 func (l *Ledger) Note(partition int32, offset int64, name string, i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.count++
+	l.ackedLocked(name, partition)
 	if l.mu.strength[name] == Weak {
 		b := l.mu.weak[name]
 		if b == nil {
@@ -194,10 +195,10 @@ func (l *Ledger) Note(partition int32, offset int64, name string, i int) {
 }
 
 // Somewhere is Note for a producer that was not told the offset, as it was acknowledged what it sent again.
-func (l *Ledger) Somewhere(name string, i int) {
+func (l *Ledger) Somewhere(partition int32, name string, i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.count++
+	l.ackedLocked(name, partition)
 	b := l.mu.nowhere[name]
 	if b == nil {
 		b = &bitmap{}
@@ -216,7 +217,7 @@ func (l *Ledger) Taker(name string) func(partition int32, offset int64, number [
 			return
 		}
 		if offset < 0 {
-			l.Somewhere(name, i)
+			l.Somewhere(partition, name, i)
 		} else {
 			l.Note(partition, offset, name, i)
 		}
@@ -255,6 +256,25 @@ func how(acked bool) string {
 		return "acknowledged"
 	}
 	return "read"
+}
+
+func (l *Ledger) ackedLocked(name string, partition int32) {
+	l.mu.count++
+	if l.mu.acked[name] == nil {
+		l.mu.acked[name] = make([]int, l.Partitions)
+	}
+	l.mu.acked[name][partition]++
+}
+
+// Acked gives the acknowledgements of each producer so far, by partition.
+func (l *Ledger) Acked() map[string][]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string][]int{}
+	for name, n := range l.mu.acked {
+		all[name] = slices.Clone(n)
+	}
+	return all
 }
 
 // Count gives the acknowledgements so far.
