@@ -8,9 +8,15 @@ import (
 )
 
 // keptBatches is how many of a producer's last batches are remembered to recognise
-// them when they are sent again: what a client may have in flight.
-// Source: KIP-98, max.in.flight.requests.per.connection of an idempotent producer.
-const keptBatches = 5
+// them when they are sent again: what a client may have in flight to three leaders.
+//
+// Why not to one: while five requests to a leader that is gone are unanswered, a client sends
+// as many to the next one, which has the first five from the old leader and takes them; when
+// the first five are sent again as well, they are no longer among the last five. A client that
+// is told of a wrong sequence then tries again for ever, as later ones were taken.
+// Source: KIP-98, max.in.flight.requests.per.connection of an idempotent producer (5); Java's
+// client 4.3 with leaders that went away.
+const keptBatches = 15
 
 // defaultProducerExpiry is how long the state of a producer that sends nothing is kept.
 // Source: Kafka, producer.id.expiration.ms.
@@ -18,7 +24,7 @@ const defaultProducerExpiry = 24 * time.Hour
 
 // maxProducers bounds the producers that a partition remembers: about 30 MiB. Past it the
 // one that seems to have been silent for longest is forgotten, as if it had expired.
-const maxProducers = 128 << 10
+const maxProducers = 64 << 10
 
 // Producer is one producer's state in one partition.
 type Producer struct {
