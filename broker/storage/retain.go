@@ -22,13 +22,14 @@ const (
 // clock's time and follows it only as fast as the monotonic clock lets it.
 type retentionClock struct {
 	wall   func() time.Time
-	base   time.Time // wall clock at the start
+	base   time.Time // wall clock at the start, without the monotonic reading
 	start  time.Time // with the monotonic reading
 	behind atomic.Bool
 }
 
 func newRetentionClock(wall func() time.Time) *retentionClock {
-	return &retentionClock{wall: wall, base: wall(), start: time.Now()}
+	// Why Round: times that both have a monotonic reading are compared by that, which shows no jump.
+	return &retentionClock{wall: wall, base: wall().Round(0), start: time.Now()}
 }
 
 // now gives the time, and whether the wall clock is not believed for the first time since it was.
