@@ -249,7 +249,16 @@ func TestControllerDies(t *testing.T) {
 	defer p.Close()
 	var written int
 	var longest time.Duration
-	for dead, end := meta.Controller, time.Now().Add(3*time.Second); time.Now().Before(end); written++ {
+	gone := make(chan struct{})
+	over := func(end time.Time) bool {
+		select {
+		case <-gone:
+			return time.Now().After(end)
+		default:
+			return false
+		}
+	}
+	for end := time.Now().Add(3 * time.Second); !over(end); written++ {
 		within, cancel := context.WithTimeout(ctx, 20*time.Second)
 		began := time.Now()
 		if err := p.ProduceSync(within, kgo.StringRecord(fmt.Sprint(written))).FirstErr(); err != nil {
@@ -258,12 +267,20 @@ func TestControllerDies(t *testing.T) {
 		cancel()
 		longest = max(longest, time.Since(began))
 		if written == 100 {
-			go c.Broker(metadata.BrokerID(dead)).Kill()
+			go func() {
+				defer close(gone)
+				c.Broker(metadata.BrokerID(meta.Controller)).Kill()
+			}()
 		}
 	}
-	now, err := admin(t, c.Addrs()...).BrokerMetadata(ctx)
-	if err != nil || now.Controller == meta.Controller || len(now.Brokers) != 2 {
-		t.Fatalf("controller %d died; now %+v, %v", meta.Controller, now, err)
+	var now kadm.Metadata
+	for end := time.Now().Add(session); ; <-time.After(50 * time.Millisecond) {
+		if now, err = admin(t, c.Addrs()...).BrokerMetadata(ctx); err == nil && now.Controller != meta.Controller && len(now.Brokers) == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("controller %d died; now %+v, %v", meta.Controller, now, err)
+		}
 	}
 	t.Logf("the longest wait for an answer was %v", longest)
 	if longest > session {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -173,7 +174,8 @@ func (b *Broker) end(cause error) {
 			b.t.Errorf("broker ended with: %v", err)
 		}
 	case <-time.After(patience):
-		b.t.Fatalf("broker does not stop within %v", patience)
+		stacks := make([]byte, 1<<20)
+		b.t.Fatalf("broker does not stop within %v:\n%s", patience, stacks[:runtime.Stack(stacks, true)])
 	}
 	b.cancel, b.done = nil, nil
 }
