@@ -39,9 +39,10 @@ func (f *rollFlags) add(cmd *cobra.Command, file string) {
 }
 
 const restartLong = "The brokers are restarted one by one, those that are down first, the active controller last.\n" +
-	"Before each stop it waits until the broker is safe to stop (`belfry cluster safe-to-stop`), and after its start until it\n" +
-	"is in service and every replica in sync; then partitions are led by their preferred replicas\n" +
-	"again. When a wait takes too long it stops and says why; the same command goes on from there."
+	"Before each stop it waits until the broker is safe to stop (`belfry cluster safe-to-stop`), and\n" +
+	"after its start until it is in service and every replica in sync; then partitions are led by\n" +
+	"their preferred replicas again. When a wait takes too long it stops and says why; the same\n" +
+	"command goes on from there."
 
 func clusterRestart(c *client) *cobra.Command {
 	var f rollFlags

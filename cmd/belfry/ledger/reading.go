@@ -110,19 +110,20 @@ func (r *Reading) orderLocked(partition int32, offset int64, name string, i int,
 		r.produced[name] = back
 	}
 	there := back.numbers.add(i)
-	strength := r.l.mu.strength[name]
-	if strength != Exact && strength != Renewed {
-		return
-	}
-	if strength == Renewed {
+	switch r.l.mu.strength[name] {
+	case Exact:
+	case Renewed:
 		before := back.stamps[i]
 		back.stamps[i] = by
 		if there && before != by {
 			back.renewed++ // no broker can know that it is the same
-		}
-		if there && (before != by || by == unknown) {
 			return
 		}
+		if there && by == unknown {
+			return // this reader cannot tell
+		}
+	default:
+		return
 	}
 	if there {
 		r.l.findLocked(Duplicate, "%s: number %d of %s stands in the log twice, once in partition %d at offset %d by producer %d of epoch %d",
