@@ -118,6 +118,26 @@ func TestErrorsNameValueLimitAndRemedy(t *testing.T) {
 	}
 }
 
+// TestProduceToAFullDisk fills a small volume: the command ends, with the reason and where to look.
+func TestProduceToAFullDisk(t *testing.T) {
+	n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"storage_capacity": "40 MB", "capacity.check.interval": "50ms"}})
+	if code, _, errOut := cli(t, n, "", "topic", "create", "orders"); code != exitOK {
+		t.Fatal(errOut)
+	}
+	value := strings.Repeat("x", 500_000)
+	for i := range 100 {
+		code, out, errOut := cli(t, n, "", "message", "produce", "orders", "--value", value)
+		if code == exitOK {
+			continue
+		}
+		if i == 0 || code != exitFailed || !strings.Contains(errOut, "KAFKA_STORAGE_ERROR") || !strings.Contains(errOut, "belfry alarm list") {
+			t.Errorf("message %d: exit %d\n%s%s", i, code, out, errOut)
+		}
+		return
+	}
+	t.Error("50 MB were written into 40")
+}
+
 func TestNobodyThere(t *testing.T) {
 	var o, e bytes.Buffer
 	code := run(t.Context(), []string{"topic", "list", "--bootstrap-server", "127.0.0.1:1"}, strings.NewReader(""), &o, &e)

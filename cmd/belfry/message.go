@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -78,6 +79,20 @@ func (f produceFlags) template(topic string) (kgo.Record, error) {
 	return r, nil
 }
 
+// refusals is how often a message may be refused before the command ends with the broker's
+// reason; with the client's pauses that is about 13 s, longer than an election takes.
+// Why not only a time: the error of a message that has run out of it does not say what the
+// brokers answered.
+const refusals = 24
+
+// cannotProduce says why a message was not taken, and where to look when the code does not tell.
+func cannotProduce(topic string, err error) error {
+	if errors.Is(err, kerr.KafkaStorageError) {
+		return fmt.Errorf("cannot produce to %s: %w\nA disk of a broker is at its capacity threshold or fails: `belfry alarm list` names it and says what to do", topic, err)
+	}
+	return fmt.Errorf("cannot produce to %s: %w", topic, err)
+}
+
 func (c *client) produce(cmd *cobra.Command, topic string, f produceFlags) error {
 	codec, err := codec(f.codec)
 	if err != nil {
@@ -88,6 +103,7 @@ func (c *client) produce(cmd *cobra.Command, topic string, f produceFlags) error
 		return err
 	}
 	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(longestLine), kgo.RecordDeliveryTimeout(2 * clientTimeout), kgo.ProducerLinger(5 * time.Millisecond),
+		kgo.RecordRetries(refusals),
 		// Why not at once: the broker that is asked may hear a moment later of a topic that was just made.
 		kgo.UnknownTopicRetries(3), kgo.MetadataMinAge(250 * time.Millisecond)}
 	if f.partition >= 0 {
@@ -103,7 +119,7 @@ func (c *client) produce(cmd *cobra.Command, topic string, f produceFlags) error
 		r.Value = []byte(f.value)
 		res := k.ProduceSync(cmd.Context(), &r)
 		if err := res.FirstErr(); err != nil {
-			return fmt.Errorf("cannot produce to %s: %w", topic, err)
+			return cannotProduce(topic, err)
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s partition %d offset %d\n", topic, r.Partition, r.Offset)
 		return nil
@@ -144,7 +160,7 @@ func produceLines(cmd *cobra.Command, k *kgo.Client, template kgo.Record, separa
 		return err
 	}
 	if err := context.Cause(ctx); err != nil {
-		return fmt.Errorf("cannot produce to %s: %w", template.Topic, err)
+		return cannotProduce(template.Topic, err)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "produced %d messages to %s\n", sent, template.Topic)
 	return nil
