@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"fmt"
 	"strconv"
 	"sync"
 	"syscall"
@@ -166,9 +165,19 @@ func networkFaults() []fault {
 		}},
 		{"a slow cable", func(w *world) {
 			id := w.ids()[0]
-			w.run("tc", "qdisc", "add", "dev", w.cable(id), "root", "tbf", "rate", fmt.Sprint(1<<w.rnd.IntN(5), "mbit"), "burst", "16kb", "latency", "400ms")
+			w.narrow(id, 1<<w.rnd.IntN(5))
 			hold(w)
-			w.run("tc", "qdisc", "del", "dev", w.cable(id), "root")
+			w.widen(id)
+		}},
+		{"one comes back over a slow cable, and the others are killed", func(w *world) {
+			ids := w.ids()
+			w.node(ids[0]).Kill()
+			w.pause(w.between(2*time.Second, 8*time.Second))
+			w.narrow(ids[0], 1) // less than what is written meanwhile: it does not catch up
+			w.node(ids[0]).Restart()
+			w.pause(w.between(0, 2*time.Second))
+			w.killed(ids[1:])
+			w.widen(ids[0])
 		}},
 		{"one link, and the third is killed", func(w *world) {
 			ids := w.ids()

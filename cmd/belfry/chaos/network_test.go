@@ -132,6 +132,17 @@ func (w *network) part(a, b int) {
 	w.cut(b, a)
 }
 
+// narrow lets a node receive only so many megabits a second; widen ends that.
+func (w *network) narrow(id, megabits int) {
+	w.t.Helper()
+	w.run("tc", "qdisc", "add", "dev", w.cable(id), "root", "tbf", "rate", fmt.Sprint(megabits, "mbit"), "burst", "16kb", "latency", "400ms")
+}
+
+func (w *network) widen(id int) {
+	w.t.Helper()
+	w.run("tc", "qdisc", "del", "dev", w.cable(id), "root")
+}
+
 // heal drops nothing any more.
 func (w *network) heal() {
 	w.t.Helper()

@@ -49,6 +49,7 @@ type world struct {
 	copying     context.Context // ends when the copiers are to end, after those who make what they copy
 	stopCopying context.CancelFunc
 	copiers     sync.WaitGroup
+	ended       bool                // the nodes were, to hear their goroutines: nobody answers any more
 	pairs       [][2]*ledger.Ledger // originals and copies
 	groups      []*ledger.Shared
 	oracles     []*ledger.Oracle
@@ -92,13 +93,28 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.client, w.admin = c, kadm.NewClient(c)
 	w.ctx, w.stop = context.WithCancel(t.Context())
 	w.copying, w.stopCopying = context.WithCancel(t.Context())
-	t.Cleanup(func() {
-		w.stop()
-		w.stopCopying()
+	t.Cleanup(w.end)
+	return w
+}
+
+// end has all that works on the cluster end.
+func (w *world) end() {
+	w.stop()
+	w.stopCopying()
+	over := make(chan struct{})
+	go func() {
 		w.workers.Wait()
 		w.copiers.Wait()
-	})
-	return w
+		close(over)
+	}()
+	if !w.ended {
+		<-over
+		return
+	}
+	select {
+	case <-over:
+	case <-time.After(10 * time.Second): // a client in a transaction waits for its answer for ever
+	}
 }
 
 func (w *world) say(format string, args ...any) {
@@ -167,6 +183,7 @@ func (w *world) beside(name string) io.Writer {
 
 // stacks has each node end and say what each of its goroutines is at.
 func (w *world) stacks() {
+	w.ended = true
 	for _, n := range w.Nodes {
 		select {
 		case <-n.Gone():
