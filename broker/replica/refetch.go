@@ -95,10 +95,10 @@ func refetchRest(n int) time.Duration {
 	return min(refetchMost, refetchFirst<<min(n-1, 16))
 }
 
-// setAside makes room for a log that is fetched anew.
+// setAside makes room for a log that is fetched anew, in the place of a damaged one.
 //
 // Errors: it is not time yet; the log cannot be set aside. It is tried again.
-func (s *Set) setAside(name topic.Partition, w *wish, why error) error {
+func (s *Set) setAside(name topic.Partition, w *wish, old *entry, why error) error {
 	now := s.o.Now()
 	n, last := s.store.asides(name, w.id, now.Add(-refetchMemory))
 	if at := last.Add(refetchRest(n)); n > 0 && now.Before(at) && !now.Before(last) {
@@ -112,9 +112,7 @@ func (s *Set) setAside(name topic.Partition, w *wish, why error) error {
 		"partition", name.String(), "leader", int(w.state.Leader), "kept", kept, "why", why)
 	s.o.Stats.ReplicaRefetched()
 	s.mu.Lock()
-	if d := s.mu.damaged[name]; d != nil {
-		d.again = true
-	}
+	s.mu.damaged[name] = &damaged{id: w.id, again: old} // also if nobody has looked yet
 	s.mu.Unlock()
 	s.hurry()
 	return nil
@@ -122,8 +120,10 @@ func (s *Set) setAside(name topic.Partition, w *wish, why error) error {
 
 // damaged is what is told of a damaged replica.
 type damaged struct {
-	id    topic.ID
-	again bool // it is being fetched anew
+	id topic.ID
+	// again is what was set aside, if the replica is being fetched anew.
+	// Why not a bool: whoever looks for damage finds it here until the new log is in its place.
+	again *entry
 }
 
 // lookForDamage tells the world of replicas whose damage is news.
@@ -131,7 +131,7 @@ func (s *Set) lookForDamage() {
 	news := false
 	for name, e := range *s.partitions.Load() {
 		why := e.damage()
-		if why == nil || !s.noteDamage(name, e.id) {
+		if why == nil || !s.noteDamage(name, e) {
 			continue
 		}
 		news = true
@@ -147,13 +147,13 @@ func (s *Set) lookForDamage() {
 }
 
 // noteDamage notes a damage and tells whether it is news.
-func (s *Set) noteDamage(name topic.Partition, id topic.ID) bool {
+func (s *Set) noteDamage(name topic.Partition, e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.mu.damaged[name]; d != nil && d.id == id && !d.again {
+	if d := s.mu.damaged[name]; d != nil && d.id == e.id && (d.again == nil || d.again == e) {
 		return false
 	}
-	s.mu.damaged[name] = &damaged{id: id}
+	s.mu.damaged[name] = &damaged{id: e.id}
 	return true
 }
 
@@ -164,7 +164,7 @@ func (s *Set) forgetDamage(wishes map[topic.Partition]wish) {
 	for name, d := range s.mu.damaged {
 		w, here := wishes[name]
 		here = here && w.id == d.id
-		if here && !(d.again && slices.Contains(w.state.ISR, s.o.Node)) {
+		if here && !(d.again != nil && slices.Contains(w.state.ISR, s.o.Node)) {
 			continue
 		}
 		delete(s.mu.damaged, name)

@@ -3,12 +3,14 @@ package replica
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/belfry-mq/belfry/broker/metadata"
 	"github.com/belfry-mq/belfry/broker/record"
+	"github.com/belfry-mq/belfry/broker/stats"
 	"github.com/belfry-mq/belfry/broker/storage"
 	"github.com/belfry-mq/belfry/broker/topic"
 )
@@ -18,8 +20,8 @@ import (
 func TestDamagedReplicaBeginsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, store, _ := newFakeSet(t)
-		hurried := 0
-		s.o.Hurry = func() { hurried++ }
+		var hurried atomic.Int32
+		s.o.Hurry = func() { hurried.Add(1) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
@@ -61,8 +63,8 @@ func TestDamagedReplicaBeginsAnew(t *testing.T) {
 		want("before", 0, -1)
 		damage()
 		want("damaged", 0, 3)
-		if hurried != 1 {
-			t.Fatalf("the controller is told soon %d times", hurried)
+		if hurried.Load() != 1 {
+			t.Fatalf("the controller is told soon %d times", hurried.Load())
 		}
 		apply(state(2, 3, nil, 2))
 		want("out of sync in the same epoch", 0, 3)
@@ -76,8 +78,8 @@ func TestDamagedReplicaBeginsAnew(t *testing.T) {
 		want("the leader itself", 0, 3)
 		apply(state(2, 7, nil, 2))
 		want("renounced", 1, -1)
-		if hurried != 2 || len(s.mu.damaged) != 1 {
-			t.Fatalf("told soon %d times, %d are not whole", hurried, len(s.mu.damaged))
+		if hurried.Load() != 2 || len(s.mu.damaged) != 1 {
+			t.Fatalf("told soon %d times, %d are not whole", hurried.Load(), len(s.mu.damaged))
 		}
 		apply(state(2, 7, nil, 1, 2))
 		if len(s.mu.damaged) != 0 {
@@ -117,6 +119,42 @@ func TestDamagedReplicaBeginsAnew(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestDamageIsToldOnce looks for damage at the moment in which the damaged files are set aside,
+// and the log that replaces them is not there yet, also when nobody had looked before: what is
+// told of it ends when the replica is in sync again.
+func TestDamageIsToldOnce(t *testing.T) {
+	for name, before := range map[string]bool{"told before": true, "first seen then": false} {
+		t.Run(name, func(t *testing.T) {
+			s, store, _ := newFakeSet(t)
+			s.o.Stats = stats.New()
+			apply := func(first bool, epoch record.Epoch, isr ...metadata.BrokerID) {
+				t.Helper()
+				if err := s.apply(map[topic.Partition]wish{orders: placed(idA, 2, epoch, isr, nil)}, first); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply(true, 3, 1, 2)
+			log := store.held[orders]
+			log.mu.Lock()
+			log.broken, log.damage = storage.ErrOffline, errors.New("as if")
+			log.mu.Unlock()
+			if before {
+				s.lookForDamage()
+				if n := len(s.o.Stats.Read().Spoiled); n != 1 {
+					t.Fatalf("%d replicas are said to be damaged", n)
+				}
+			}
+			s.o.Hurry = func() { s.lookForDamage() }
+			apply(false, 4, 2)
+			s.lookForDamage()
+			apply(false, 4, 1, 2)
+			if n := len(s.o.Stats.Read().Spoiled); n != 0 || len(s.mu.damaged) != 0 || len(store.kept) != 1 {
+				t.Errorf("it is in sync again; %d are said to be damaged, %d known, %d set aside", n, len(s.mu.damaged), len(store.kept))
+			}
+		})
+	}
 }
 
 func TestRefetchRest(t *testing.T) {

@@ -76,7 +76,7 @@ func (s *Set) takeOne(j *job, first bool) {
 				}
 				return
 			}
-			if err := s.setAside(j.name, &j.wish, why); err != nil {
+			if err := s.setAside(j.name, &j.wish, j.was, why); err != nil {
 				j.err = fmt.Errorf("cannot fetch partition %q anew: %w", j.name, err)
 				return
 			}
