@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/belfry-mq/belfry/broker"
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/broker/config"
 	"github.com/belfry-mq/belfry/broker/storage/disk"
 )
@@ -78,7 +79,7 @@ func Start(t testing.TB, options ...Option) *Broker {
 func prepare(t testing.TB, options ...Option) *Broker {
 	t.Helper()
 	b := &Broker{t: t, settings: map[string]string{
-		"listeners": "PLAINTEXT://127.0.0.1:0",
+		"listeners": "PLAINTEXT://" + port.Addr(t),
 		// Why small: tests have no need of room for a real cluster.
 		"storage.reserve.bytes":            "0",
 		"offsets.topic.num.partitions":     "4",

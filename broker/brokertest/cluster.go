@@ -2,11 +2,11 @@ package brokertest
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/broker/metadata"
 )
 
@@ -21,8 +21,8 @@ func StartCluster(t testing.TB, n int, options ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	voters := make([]string, n)
-	for i, address := range freePorts(t, n) {
-		voters[i] = fmt.Sprintf("%d@%s", i+1, address)
+	for i := range voters {
+		voters[i] = fmt.Sprintf("%d@%s", i+1, port.Addr(t))
 	}
 	for i := range n {
 		c.Brokers = append(c.Brokers, prepare(t, append([]Option{Set(map[string]string{
@@ -52,20 +52,6 @@ func (c *Cluster) Stop() {
 		stops.Go(b.Kill)
 	}
 	stops.Wait()
-}
-
-// freePorts gives addresses of loopback that were free a moment ago.
-func freePorts(t testing.TB, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
 }
 
 // Addrs gives the addresses for clients.

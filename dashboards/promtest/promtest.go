@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 )
 
 // Prometheus is one running server.
@@ -70,10 +71,7 @@ func configuration(target string, interval time.Duration, ruleFiles []string) st
 
 func start(t testing.TB, path, dir, config string) (*Prometheus, error) {
 	t.Helper()
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+	address := port.Addr(t)
 	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
@@ -104,15 +102,6 @@ func start(t testing.TB, path, dir, config string) (*Prometheus, error) {
 	}
 	t.Cleanup(stop)
 	return p, nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func (p *Prometheus) ready(ended <-chan struct{}) error {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
@@ -79,16 +79,6 @@ func properties(t *testing.T, of map[string]string) string {
 	return write(t, b.String())
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestConnect(t *testing.T) {
 	if !long() {
 		return // each worker is a Java machine that takes its time
@@ -110,7 +100,7 @@ func connectStandalone(t *testing.T) {
 	f := newFiles(t)
 	worker := properties(t, map[string]string{
 		"bootstrap.servers": n.Kafka, "key.converter": "org.apache.kafka.connect.storage.StringConverter", "value.converter": "org.apache.kafka.connect.storage.StringConverter",
-		"offset.storage.file.filename": filepath.Join(t.TempDir(), "offsets"), "offset.flush.interval.ms": "1000", "listeners": fmt.Sprintf("http://127.0.0.1:%d", freePort(t)),
+		"offset.storage.file.filename": filepath.Join(t.TempDir(), "offsets"), "offset.flush.interval.ms": "1000", "listeners": "http://" + port.Addr(t),
 	})
 	source := properties(t, map[string]string{"name": "source", "connector.class": "FileStreamSource", "tasks.max": "1", "file": f.source, "topic": "copied", "topic.creation.default.replication.factor": "1", "topic.creation.default.partitions": "1"})
 	sink := properties(t, map[string]string{"name": "sink", "connector.class": "FileStreamSink", "tasks.max": "1", "file": f.sink, "topics": "copied"})
@@ -134,7 +124,7 @@ func connectStandalone(t *testing.T) {
 func connectDistributed(t *testing.T) {
 	n := nodetest.Start(t, nodetest.Options{Settings: map[string]string{"group.initial.rebalance.delay.ms": "0"}})
 	f := newFiles(t)
-	rest := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	rest := "http://" + port.Addr(t)
 	worker := properties(t, map[string]string{
 		"bootstrap.servers": n.Kafka, "group.id": "workers", "key.converter": "org.apache.kafka.connect.storage.StringConverter", "value.converter": "org.apache.kafka.connect.storage.StringConverter",
 		"config.storage.topic": "connect-configs", "offset.storage.topic": "connect-offsets", "status.storage.topic": "connect-status",

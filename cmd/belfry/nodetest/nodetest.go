@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 )
 
 // startLimit is the longest that a node may take to be ready; a healthy one needs well under a second.
@@ -113,7 +115,7 @@ func New(t testing.TB, o Options) *Node {
 	if o.Host != "" {
 		n.Kafka, n.Controller, n.Metrics = net.JoinHostPort(o.Host, "9092"), net.JoinHostPort(o.Host, "9093"), net.JoinHostPort(o.Host, "9100")
 	} else {
-		n.Kafka, n.Controller, n.Metrics = freeAddr(t), freeAddr(t), freeAddr(t)
+		n.Kafka, n.Controller, n.Metrics = port.Addr(t), port.Addr(t), port.Addr(t)
 	}
 	n.Config = filepath.Join(t.TempDir(), "node.yaml")
 	n.WriteConfig(o.Settings)
@@ -296,17 +298,6 @@ func (n *Node) Restart() {
 
 // Log gives the last output.
 func (n *Node) Log() string { return n.log.String() }
-
-// freeAddr gives a loopback address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // tail keeps the last output of a process.
 type tail struct {

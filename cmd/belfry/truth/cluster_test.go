@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/belfry-mq/belfry/agent/metric"
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
@@ -39,7 +39,7 @@ func newTrio(t *testing.T, more func(id int) map[string]string) *trio {
 	c := &trio{t: t}
 	var voters []string
 	for id := range 3 {
-		voters = append(voters, fmt.Sprintf("%d@%s", id, freeAddress(t)))
+		voters = append(voters, fmt.Sprintf("%d@%s", id, port.Addr(t)))
 	}
 	for id := range 3 {
 		settings := map[string]string{
@@ -62,16 +62,6 @@ func (c *trio) start() {
 	for _, n := range c.nodes {
 		n.WaitReady()
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (c *trio) client(opts ...kgo.Opt) *kgo.Client {

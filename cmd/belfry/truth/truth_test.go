@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/belfry-mq/belfry/agent/metric"
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 )
 
@@ -77,12 +78,7 @@ type world struct {
 func begin(t *testing.T) (*world, map[string]string) {
 	t.Helper()
 	n := nodetest.New(t, nodetest.Options{Env: []string{fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit)}})
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public := free.Addr().String()
-	free.Close()
+	public := port.Addr(t)
 	settings := map[string]string{
 		"listeners":                        "PLAINTEXT://" + n.Kafka + ",PUBLIC://" + public,
 		"agent.period":                     period.String(),

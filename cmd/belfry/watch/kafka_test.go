@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 )
 
 // kafkaRelease is the Apache Kafka that the agent watches here.
@@ -46,11 +48,11 @@ func startKafka(t *testing.T) *kafka {
 	}
 	c := newCredentials(t)
 	jars := filepath.Join(root, kafkaRelease)
-	k := &kafka{t: t, address: freeAddr(t), guarded: freeAddr(t), ca: c.ca, dir: t.TempDir(), jars: []string{filepath.Join(jars, "*"), filepath.Join(root, logger)}}
+	k := &kafka{t: t, address: port.Addr(t), guarded: port.Addr(t), ca: c.ca, dir: t.TempDir(), jars: []string{filepath.Join(jars, "*"), filepath.Join(root, logger)}}
 	if _, err := os.Stat(jars); err != nil {
 		t.Fatalf("%s is missing: install it with `make deps`", jars)
 	}
-	controller := freeAddr(t)
+	controller := port.Addr(t)
 	settings := fmt.Sprintf(`process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=%[2]s

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/belfry-mq/belfry/broker/brokertest/port"
 	"github.com/belfry-mq/belfry/cmd/belfry/nodetest"
 	"github.com/belfry-mq/belfry/cmd/belfry/sink"
 )
@@ -68,7 +69,7 @@ func (k *killed) noted(n float64) {
 func TestKilledBeforeAndAfter(t *testing.T) {
 	t.Parallel()
 	c := newCredentials(t)
-	hookAt, mailAt, smsAt := freeAddr(t), freeAddr(t), freeAddr(t)
+	hookAt, mailAt, smsAt := port.Addr(t), port.Addr(t), port.Addr(t)
 	k := startKilled(t, simple(t, c, "http://"+hookAt+"/alarms", mailAt, "http://"+smsAt+"/messages"))
 	k.topic("orders")
 	k.user.commit("before", "orders", 0, 0)

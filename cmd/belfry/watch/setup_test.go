@@ -280,17 +280,6 @@ func quick(more map[string]string) map[string]string {
 	return all
 }
 
-// freeAddr gives a loopback address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // page is one scrape.
 type page map[string]*dto.MetricFamily
 
